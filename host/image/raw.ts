@@ -1,0 +1,194 @@
+// A raw image: a file or a Linux block device, byte for byte. Beside the Image contract it has synchronous
+// access, which the simulated card needs for its external medium: an import of the core cannot wait.
+// Must never change the size of the file, never write to a packed image, never count a short write as done.
+// A block device is opened for writing with O_EXCL: Linux then refuses one that is mounted.
+import {
+  closeSync,
+  constants,
+  fdatasyncSync,
+  openSync,
+  readFileSync,
+  readSync,
+  type Stats,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { MmcError } from "../errors.js";
+import { checkRead, type Image } from "./contract.js";
+import { fileError } from "./file-error.js";
+
+/** Options of {@link openRaw}. */
+export interface RawOptions {
+  /** Open for reading and writing. */
+  writable: boolean;
+}
+
+/** The file calls RawImage makes; tests put ones in their place that fail or do half of the work. */
+export interface FileCalls {
+  readSync(fd: number, target: Uint8Array, at: number, lengthBytes: number, offset: number): number;
+  writeSync(fd: number, data: Uint8Array, at: number, lengthBytes: number, offset: number): number;
+  fdatasyncSync(fd: number): void;
+  closeSync(fd: number): void;
+}
+
+const NODE_CALLS: FileCalls = { readSync, writeSync, fdatasyncSync, closeSync };
+
+/** An open raw image. Made by {@link openRaw}. */
+export class RawImage implements Image {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly writable: boolean;
+  readonly bytesFetched = 0;
+  readonly #calls: FileCalls;
+  #fd: number;
+
+  constructor(name: string, fd: number, sizeBytes: number, writable: boolean, calls: FileCalls = NODE_CALLS) {
+    this.name = name;
+    this.sizeBytes = sizeBytes;
+    this.writable = writable;
+    this.#fd = fd;
+    this.#calls = calls;
+  }
+
+  async read(offset: number, lengthBytes: number): Promise<Uint8Array> {
+    checkRead(this.name, this.sizeBytes, offset, lengthBytes);
+    const target = new Uint8Array(lengthBytes);
+    this.readSync(offset, target);
+    return target;
+  }
+
+  /** Fills `target` from byte `offset` on. @throws MmcError as {@link Image.read}. */
+  readSync(offset: number, target: Uint8Array): void {
+    this.#checkOpen();
+    checkRead(this.name, this.sizeBytes, offset, target.length);
+    let done = 0;
+    while (done < target.length) {
+      const count = this.#call((calls) =>
+        calls.readSync(this.#fd, target, done, target.length - done, offset + done),
+      );
+      // The size was known when the image was opened: an early end means that somebody cut the file.
+      if (count <= 0) throw new MmcError("EIO", `${this.name}: ends at ${offset + done}, it was cut off`);
+      done += count;
+    }
+  }
+
+  /**
+   * Writes all of `data` at byte `offset`. It is on the medium only after {@link syncSync}.
+   * @throws MmcError EROFS not opened for writing; ENOSPC past the end or no space; EIO; EINVAL; EBADF.
+   */
+  writeSync(offset: number, data: Uint8Array): void {
+    this.#checkOpen();
+    if (!this.writable) throw new MmcError("EROFS", `${this.name}: was opened for reading only`);
+    if (!Number.isSafeInteger(offset) || offset < 0) {
+      throw new MmcError("EINVAL", `${this.name}: cannot write at ${offset}`);
+    }
+    if (offset + data.length > this.sizeBytes) {
+      throw new MmcError(
+        "ENOSPC",
+        `${this.name}: ${data.length} bytes at ${offset} lie beyond the end (${this.sizeBytes} bytes)`,
+      );
+    }
+    let done = 0;
+    while (done < data.length) {
+      const count = this.#call((calls) =>
+        calls.writeSync(this.#fd, data, done, data.length - done, offset + done),
+      );
+      if (count <= 0) throw new MmcError("EIO", `${this.name}: nothing was written at ${offset + done}`);
+      done += count;
+    }
+  }
+
+  /** Returns when everything written is on the medium (fdatasync). @throws MmcError EIO, ENOSPC, EBADF. */
+  syncSync(): void {
+    this.#checkOpen();
+    if (this.writable) this.#call((calls) => calls.fdatasyncSync(this.#fd));
+  }
+
+  /** The synchronous close(). A second call does nothing. */
+  closeSync(): void {
+    const fd = this.#fd;
+    this.#fd = -1;
+    if (fd < 0) return;
+    try {
+      this.#calls.closeSync(fd);
+    } catch (error) {
+      throw fileError(this.name, error);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.closeSync();
+  }
+
+  #call<T>(call: (calls: FileCalls) => T): T {
+    try {
+      return call(this.#calls);
+    } catch (error) {
+      throw fileError(this.name, error);
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#fd < 0) throw new MmcError("EBADF", `${this.name}: is closed`);
+  }
+}
+
+/**
+ * Opens a file or a block device as it is.
+ * @throws MmcError ENOENT, EACCES, EISDIR, EBUSY (a mounted block device), EINVAL (empty, or neither a file
+ * nor a block device), EROFS (a URL or a gzip file for writing, a read-only file system), ENODEV (no size).
+ */
+export function openRaw(path: string, options: RawOptions): RawImage {
+  const { writable } = options;
+  if (/^https?:\/\//i.test(path)) {
+    const why = writable ? "an image behind HTTP is read-only" : "is not a file";
+    const what = URL.canParse(path) ? new URL(path).host : "this URL";
+    throw new MmcError(writable ? "EROFS" : "EINVAL", `${what}: ${why}`);
+  }
+  let fd = -1;
+  try {
+    const stats = statSync(path);
+    // Asked before it is opened: opening a FIFO waits for its other end.
+    if (stats.isDirectory()) throw new MmcError("EISDIR", `${path}: is a directory`);
+    if (!stats.isFile() && !stats.isBlockDevice()) {
+      throw new MmcError("EINVAL", `${path}: is neither a file nor a block device`);
+    }
+    const exclusive = writable && stats.isBlockDevice() ? constants.O_EXCL : 0;
+    fd = openSync(path, (writable ? constants.O_RDWR : constants.O_RDONLY) | exclusive);
+    const sizeBytes = stats.isFile() ? stats.size : blockDeviceSize(path, stats);
+    if (sizeBytes === 0) throw new MmcError("EINVAL", `${path}: is empty`);
+    const image = new RawImage(path, fd, sizeBytes, writable);
+    if (writable && isGzip(image)) {
+      throw new MmcError("EROFS", `${path}: is gzip-compressed and read-only, gunzip it first`);
+    }
+    return image;
+  } catch (error) {
+    if (fd >= 0) closeSync(fd);
+    throw fileError(path, error);
+  }
+}
+
+/** True if the image begins with the gzip magic 1f 8b. */
+export function isGzip(image: RawImage): boolean {
+  if (image.sizeBytes < 2) return false;
+  const magic = new Uint8Array(2);
+  image.readSync(0, magic);
+  return magic[0] === 0x1f && magic[1] === 0x8b;
+}
+
+/** stat() says 0 for a block device; sysfs has its size, always in units of 512 bytes. */
+function blockDeviceSize(path: string, stats: Stats): number {
+  // glibc's gnu_dev_major and gnu_dev_minor; the upper halves are beyond 32 bits, so no shifts.
+  const word = BigInt(stats.rdev);
+  const major = ((word >> 8n) & 0xfffn) | ((word >> 32n) & 0xfffff000n);
+  const minor = (word & 0xffn) | ((word >> 12n) & 0xffffff00n);
+  let text = "";
+  try {
+    text = readFileSync(`/sys/dev/block/${major}:${minor}/size`, "latin1").trim();
+  } catch {
+    // Not Linux, or no sysfs: said below.
+  }
+  if (!/^\d+$/.test(text))
+    throw new MmcError("ENODEV", `${path}: the size of this block device is not known`);
+  return Number(text) * 512;
+}
