@@ -1,14 +1,6 @@
 // Images and where the pstore area lies on them: raw, gzip, HTTP Range, GPT, MBR.
 // All images are built here; the server is a real one on 127.0.0.1 that counts what it sends.
-import {
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";

@@ -1,0 +1,76 @@
+// The eMMC's volatile write cache: a FIFO of sectors, oldest first. A sector written again is replaced in place.
+
+import { CHECK_CACHE_FULL, check } from "../check";
+import {
+  CACHE_DATA,
+  CACHE_LBAS,
+  CACHE_PARTITIONS,
+  CACHE_SECTORS_MAX,
+  CONFIG_CACHE_SECTORS,
+  SECTOR_BYTES,
+} from "../layout";
+import { mediumWrite } from "./medium";
+import { card } from "./state";
+
+export function cacheIsFull(): bool {
+  return card().cacheCount >= load<u32>(CONFIG_CACHE_SECTORS);
+}
+
+/** Index of a cached sector, or -1. */
+export function cacheFind(partition: u32, lba: u32): i32 {
+  const count = card().cacheCount;
+  for (let i: u32 = 0; i < count && i < <u32>CACHE_SECTORS_MAX; i++) {
+    if (load<u32>(i << 2, CACHE_LBAS) == lba && load<u32>(i << 2, CACHE_PARTITIONS) == partition) return i;
+  }
+  return -1;
+}
+
+export function cacheBlock(index: u32): usize {
+  return CACHE_DATA + index * SECTOR_BYTES;
+}
+
+export function cachePut(partition: u32, lba: u32, ptr: usize): void {
+  const c = card();
+  const found = cacheFind(partition, lba);
+  let index = <u32>found;
+  if (found < 0) {
+    check(!cacheIsFull(), CHECK_CACHE_FULL);
+    index = c.cacheCount;
+    c.cacheCount = index + 1;
+    store<u32>(index << 2, lba, CACHE_LBAS);
+    store<u32>(index << 2, partition, CACHE_PARTITIONS);
+  }
+  memory.copy(cacheBlock(index), ptr, SECTOR_BYTES);
+}
+
+/** Forgets one entry; those behind it move up. */
+export function cacheDrop(index: u32): void {
+  const c = card();
+  const after = c.cacheCount - index - 1;
+  memory.copy(CACHE_LBAS + (index << 2), CACHE_LBAS + ((index + 1) << 2), after << 2);
+  memory.copy(CACHE_PARTITIONS + (index << 2), CACHE_PARTITIONS + ((index + 1) << 2), after << 2);
+  memory.copy(cacheBlock(index), cacheBlock(index + 1), after * SECTOR_BYTES);
+  c.cacheCount -= 1;
+}
+
+/** A sector that went past the cache: an older copy in it must not overwrite it later. */
+export function cacheForget(partition: u32, lba: u32): void {
+  const found = cacheFind(partition, lba);
+  if (found >= 0) cacheDrop(found);
+}
+
+/** The oldest sector goes to the flash. False if the medium refused it. */
+export function cacheWriteOldest(): bool {
+  const stored = mediumWrite(load<u32>(CACHE_PARTITIONS), load<u32>(CACHE_LBAS), cacheBlock(0));
+  cacheDrop(0);
+  return stored;
+}
+
+/** All of it goes to the flash at once: cache kept over a reset, or a power cut that was survived. */
+export function cacheWriteAll(mask: u32): void {
+  const count = card().cacheCount;
+  for (let i: u32 = 0; i < count && i < <u32>CACHE_SECTORS_MAX; i++) {
+    if (((mask >>> (i & 31)) & 1) != 0) cacheWriteOldest();
+    else cacheDrop(0);
+  }
+}

@@ -1,0 +1,48 @@
+// The stored bytes, and the only code that touches them. Partition 0 is the user area, 1 and 2 an eMMC's boot
+// partitions. By default the medium follows the machine in the linear memory, user area first; built with
+// EXTERNAL_MEDIUM it is two synchronous calls of the host: read/write(partition, lba, sectors, ptr) → 0, or
+// not 0 if the sectors cannot be read or written (the card then reports an ECC or a program error).
+
+import { CHECK_BLOCK_RANGE, check } from "../check";
+import { CONFIG_BOOT_SECTORS, CONFIG_SECTORS, MEDIUM_BASE, MEDIUM_STORES, SECTOR_BYTES } from "../layout";
+
+declare function read(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
+declare function write(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
+
+/** Sectors of a partition. */
+export function mediumSectors(partition: u32): u32 {
+  return partition == 0 ? load<u32>(CONFIG_SECTORS) : load<u32>(CONFIG_BOOT_SECTORS);
+}
+
+function addressOf(partition: u32, lba: u32): usize {
+  check(lba < mediumSectors(partition), CHECK_BLOCK_RANGE);
+  let index = lba;
+  if (partition > 0) index += load<u32>(CONFIG_SECTORS) + (partition - 1) * load<u32>(CONFIG_BOOT_SECTORS);
+  return MEDIUM_BASE + index * SECTOR_BYTES;
+}
+
+/** One sector to `ptr`; false if it cannot be read. */
+export function mediumRead(partition: u32, lba: u32, ptr: usize): bool {
+  if (isDefined(EXTERNAL_MEDIUM)) return read(partition, lba, 1, ptr) == 0;
+  memory.copy(ptr, addressOf(partition, lba), SECTOR_BYTES);
+  return true;
+}
+
+/** One sector from `ptr`; false if it cannot be written. */
+export function mediumWrite(partition: u32, lba: u32, ptr: usize): bool {
+  store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + 1);
+  if (isDefined(EXTERNAL_MEDIUM)) return write(partition, lba, 1, ptr) == 0;
+  memory.copy(addressOf(partition, lba), ptr, SECTOR_BYTES);
+  return true;
+}
+
+/** `sectors` sectors become zero, the content of erased sectors (EXT_CSD_ERASED_MEM_CONT 0). */
+export function mediumErase(partition: u32, lba: u32, sectors: u32, zeroBlock: usize): void {
+  store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + 1);
+  if (isDefined(EXTERNAL_MEDIUM)) {
+    memory.fill(zeroBlock, 0, SECTOR_BYTES);
+    for (let i: u32 = 0; i < sectors && i < 0xffffffff; i++) write(partition, lba + i, 1, zeroBlock);
+    return;
+  }
+  memory.fill(addressOf(partition, lba), 0, sectors * SECTOR_BYTES);
+}

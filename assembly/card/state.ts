@@ -1,0 +1,118 @@
+// The chip's private state and the names of its states and status bits (mmc.md §1.1, §1.2; JESD84-B51 §6.13,
+// SD Physical Layer 3.01 §4.10). Only files of this folder touch it; the controller sees card.ts alone.
+import { CARD_BASE, CARD_EMMC, CONFIG_CARD_KIND } from "../layout";
+
+export const STATE_IDLE: u32 = 0;
+export const STATE_READY: u32 = 1;
+export const STATE_IDENT: u32 = 2;
+export const STATE_STBY: u32 = 3;
+export const STATE_TRAN: u32 = 4;
+export const STATE_DATA: u32 = 5;
+export const STATE_RCV: u32 = 6;
+export const STATE_PRG: u32 = 7;
+export const STATE_DIS: u32 = 8;
+export const STATE_BTST: u32 = 9;
+export const STATE_SLP: u32 = 10;
+/** Has no code in R1: an inactive card never answers. */
+export const STATE_INA: u32 = 11;
+
+export const R1_OUT_OF_RANGE: u32 = 1 << 31;
+export const R1_ADDRESS_ERROR: u32 = 1 << 30;
+export const R1_BLOCK_LEN_ERROR: u32 = 1 << 29;
+export const R1_ERASE_SEQ_ERROR: u32 = 1 << 28;
+export const R1_ERASE_PARAM: u32 = 1 << 27;
+export const R1_WP_VIOLATION: u32 = 1 << 26;
+export const R1_COM_CRC_ERROR: u32 = 1 << 23;
+export const R1_ILLEGAL_COMMAND: u32 = 1 << 22;
+export const R1_CARD_ECC_FAILED: u32 = 1 << 21;
+export const R1_CC_ERROR: u32 = 1 << 20;
+export const R1_ERROR: u32 = 1 << 19;
+export const R1_ERASE_RESET: u32 = 1 << 13;
+export const R1_READY_FOR_DATA: u32 = 1 << 8;
+export const R1_SWITCH_ERROR: u32 = 1 << 7;
+export const R1_APP_CMD: u32 = 1 << 5;
+
+/** What the chip is busy with. */
+export const OP_NONE: u32 = 0;
+export const OP_PROGRAM: u32 = 1; // PROGRAM_BLOCK → flash
+export const OP_CACHE: u32 = 2; // PROGRAM_BLOCK → write cache
+export const OP_ERASE: u32 = 3;
+export const OP_SWITCH: u32 = 4;
+export const OP_FLUSH: u32 = 5;
+export const OP_SLEEP: u32 = 6;
+export const OP_AWAKE: u32 = 7;
+export const OP_FAIL: u32 = 8; // a sector that will not be programmed
+export const OP_ABORT: u32 = 9; // HPI on its way to tran
+
+/** Where the blocks of a read come from. */
+export const SOURCE_MEDIUM: u32 = 0;
+export const SOURCE_REGISTER: u32 = 1; // CARD_BLOCK is already filled: EXT_CSD, SCR, SSR, switch status
+
+/** A transfer without a count: until CMD12. */
+export const OPEN_ENDED: u32 = 0xffffffff;
+
+// @ts-expect-error: decorator
+@unmanaged
+export class Card {
+  opUntilNs: u64;
+  blockDueNs: u64;
+  initUntilNs: u64;
+  power: u32;
+  pulled: u32;
+  state: u32;
+  rca: u32;
+  status: u32; // error bits waiting to be told in an R1
+  appCommand: u32;
+  busWidth: u32;
+  highSpeed: u32;
+  partition: u32; // EXT_CSD_PARTITION_CONFIG access bits: 0 user, 1 and 2 boot
+  countArmed: u32; // CMD23 came directly before
+  countArgument: u32;
+  transferLba: u32;
+  transferLeft: u32;
+  transferBlockBytes: u32;
+  transferSource: u32;
+  transferMultiple: u32;
+  transferDurable: u32; // reliable or forced: past the cache
+  transferReliable: u32;
+  transferIgnored: u32; // after a bad block the rest is ignored until CMD12
+  writtenBlocks: u32; // ACMD22, CORRECTLY_PRG_SECTORS_NUM
+  eraseFirst: u32;
+  eraseLast: u32;
+  eraseStep: u32; // 0 nothing, 1 start known, 2 both known
+  op: u32;
+  opStuck: u32; // 1 + STUCK_*: what frees it
+  opLba: u32;
+  opLast: u32;
+  opPartition: u32;
+  opReliable: u32;
+  opPhantom: u32;
+  opSwitchIndex: u32;
+  opSwitchValue: u32;
+  cacheCount: u32;
+  response0: u32; // bits 31:0 of the response's content; R2: 31:0 of the register
+  response1: u32;
+  response2: u32;
+  response3: u32;
+  cid0: u32;
+  cid1: u32;
+  cid2: u32;
+  cid3: u32;
+  csd0: u32;
+  csd1: u32;
+  csd2: u32;
+  csd3: u32;
+}
+
+export function card(): Card {
+  return changetype<Card>(CARD_BASE);
+}
+
+export function isEmmc(): bool {
+  return load<u32>(CONFIG_CARD_KIND) == CARD_EMMC;
+}
+
+/** Sets status bits that the next R1 tells and then forgets. */
+export function raise(bits: u32): void {
+  card().status |= bits;
+}

@@ -1,0 +1,167 @@
+// Blocks in and out of the card: where a read comes from, where a write goes, when it ends, and what a bad
+// block does to the rest (mmc.md §2.1, §2.5).
+
+import { NEVER } from "../clock";
+import {
+  CARD_BLOCK,
+  CONFIG_READ_NS,
+  FAULT_READ_CRC,
+  FAULT_READ_ECC,
+  FAULT_READ_SILENT,
+  FAULT_WRITE_CRC,
+  PROGRAM_BLOCK,
+  SECTOR_BYTES,
+  TRACE_BLOCK_READ,
+  TRACE_BLOCK_WRITE,
+} from "../layout";
+import { traceAt } from "../trace";
+import { beginProgram, isBusy } from "./busy";
+import { cacheBlock, cacheFind } from "./cache";
+import { faultOnBlock } from "./faults";
+import { mediumRead, mediumSectors } from "./medium";
+import {
+  card,
+  OPEN_ENDED,
+  R1_CARD_ECC_FAILED,
+  R1_OUT_OF_RANGE,
+  raise,
+  SOURCE_MEDIUM,
+  SOURCE_REGISTER,
+  STATE_DATA,
+  STATE_PRG,
+  STATE_RCV,
+  STATE_TRAN,
+} from "./state";
+
+export const BLOCK_NONE: u32 = 0;
+export const BLOCK_GOOD: u32 = 1;
+export const BLOCK_BAD_CRC: u32 = 2;
+export const CRC_STATUS_NONE: u32 = 0;
+export const CRC_STATUS_GOOD: u32 = 2;
+export const CRC_STATUS_BAD: u32 = 5;
+export const CRC_STATUS_FLASH_ERROR: u32 = 7;
+
+/** Register contents in CARD_BLOCK go out as one block. */
+export function sendRegister(bytes: u32, timeNs: u64): void {
+  const c = card();
+  c.state = STATE_DATA;
+  c.transferSource = SOURCE_REGISTER;
+  c.transferMultiple = 0;
+  c.transferLeft = 1;
+  c.transferBlockBytes = bytes;
+  c.blockDueNs = timeNs;
+}
+
+/** CMD17, 18, 24, 25. False: the address is beyond the end (R1_OUT_OF_RANGE at once, no data). */
+export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u64): bool {
+  const c = card();
+  if (lba >= mediumSectors(c.partition)) return false;
+  c.transferSource = SOURCE_MEDIUM;
+  c.transferLba = lba;
+  c.transferBlockBytes = SECTOR_BYTES;
+  c.transferMultiple = multiple ? 1 : 0;
+  c.transferIgnored = 0;
+  c.transferLeft = multiple ? OPEN_ENDED : 1;
+  c.transferDurable = 0;
+  c.transferReliable = 0;
+  if (multiple && c.countArmed != 0) {
+    const count = c.countArgument & 0xffff;
+    c.transferLeft = count == 0 ? OPEN_ENDED : count;
+    c.transferReliable = c.countArgument >>> 31;
+    c.transferDurable = c.transferReliable | ((c.countArgument >>> 24) & 1);
+  }
+  c.state = isWrite ? STATE_RCV : STATE_DATA;
+  c.blockDueNs = timeNs + load<u32>(CONFIG_READ_NS);
+  if (isWrite) c.writtenBlocks = 0;
+  return true;
+}
+
+/** When the next block of a read can start on the wire; NEVER if none comes. */
+export function blockDueNs(): u64 {
+  const c = card();
+  return c.state == STATE_DATA && c.transferIgnored == 0 ? c.blockDueNs : NEVER;
+}
+
+/** True if the card sends a counted transfer by itself, whether the host listens or not. */
+export function sendsCounted(): bool {
+  const c = card();
+  return c.state == STATE_DATA && c.transferLeft != OPEN_ENDED && c.transferIgnored == 0;
+}
+
+/** A read that fails in the middle: nothing more comes; a multiple waits for CMD12. */
+function breakRead(bits: u32): void {
+  const c = card();
+  raise(bits);
+  c.transferIgnored = 1;
+  if (c.transferMultiple == 0) c.state = STATE_TRAN;
+}
+
+/** The next block of a read to `ptr`, which has room for SECTOR_BYTES. */
+export function sendBlock(ptr: usize, timeNs: u64): u32 {
+  const c = card();
+  if (c.state != STATE_DATA || c.transferIgnored != 0) return BLOCK_NONE;
+  const lba = c.transferLba;
+  let good = true;
+  if (c.transferSource == SOURCE_MEDIUM) {
+    if (lba >= mediumSectors(c.partition)) {
+      breakRead(R1_OUT_OF_RANGE);
+      return BLOCK_NONE;
+    }
+    if (faultOnBlock(FAULT_READ_SILENT, lba) != 0) {
+      breakRead(0);
+      return BLOCK_NONE;
+    }
+    const cached = cacheFind(c.partition, lba);
+    let readable = faultOnBlock(FAULT_READ_ECC, lba) == 0;
+    if (cached >= 0) memory.copy(ptr, cacheBlock(cached), SECTOR_BYTES);
+    else if (readable) readable = mediumRead(c.partition, lba, ptr);
+    if (!readable) {
+      breakRead(R1_CARD_ECC_FAILED);
+      return BLOCK_NONE;
+    }
+    good = faultOnBlock(FAULT_READ_CRC, lba) == 0;
+  } else {
+    memory.copy(ptr, CARD_BLOCK, c.transferBlockBytes);
+    good = faultOnBlock(FAULT_READ_CRC, 0xffffffff) == 0;
+  }
+  traceAt(timeNs, TRACE_BLOCK_READ, c.transferBlockBytes, lba, 0);
+  c.transferLba = lba + 1;
+  c.blockDueNs = timeNs;
+  if (c.transferLeft != OPEN_ENDED) {
+    c.transferLeft -= 1;
+    if (c.transferLeft == 0) c.state = STATE_TRAN;
+  }
+  return good ? BLOCK_GOOD : BLOCK_BAD_CRC;
+}
+
+/** A sector that has arrived, or not (`intact` false: CRC16 was wrong). Returns the CRC status token. */
+export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
+  const c = card();
+  if (c.state != STATE_RCV || c.transferIgnored != 0 || isBusy()) return CRC_STATUS_NONE;
+  const lba = c.transferLba;
+  let token = CRC_STATUS_GOOD;
+  if (lba >= mediumSectors(c.partition)) {
+    raise(R1_OUT_OF_RANGE);
+    token = CRC_STATUS_FLASH_ERROR;
+  } else if (!intact || bytes != SECTOR_BYTES || faultOnBlock(FAULT_WRITE_CRC, lba) != 0) {
+    token = CRC_STATUS_BAD;
+  } else {
+    memory.copy(PROGRAM_BLOCK, ptr, SECTOR_BYTES);
+    if (!beginProgram(lba, c.transferDurable != 0, c.transferReliable != 0, timeNs)) {
+      token = CRC_STATUS_FLASH_ERROR;
+    }
+  }
+  traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, lba, token);
+  if (token != CRC_STATUS_GOOD) {
+    c.transferIgnored = 1;
+    if (c.transferMultiple == 0) c.state = isBusy() ? STATE_PRG : STATE_TRAN;
+    return token;
+  }
+  c.writtenBlocks += 1;
+  c.transferLba = lba + 1;
+  if (c.transferLeft != OPEN_ENDED) {
+    c.transferLeft -= 1;
+    if (c.transferLeft == 0) c.state = STATE_PRG;
+  }
+  return token;
+}

@@ -1,0 +1,171 @@
+// Identification of an eMMC or SD card by polling, without sleeping (mmc.md §1.6): from power-up, CMD0 or silence to
+// tran with the bus as CONFIG asks. The order is Linux's; a card that was known before must be the same one.
+
+import { EIO, ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
+import { REGISTER_BLOCK } from "../layout";
+import {
+  ANSWER_NONE,
+  ANSWER_R1,
+  ANSWER_R2,
+  ANSWER_R3,
+  ANSWER_R6,
+  ANSWER_R7,
+  isCardPresent,
+  lastResponse,
+  longResponse,
+  MILLISECOND,
+  pause,
+  sendAppCommand,
+  sendCommand,
+} from "./command";
+import { portNowNs } from "./port";
+import { enableStatus, IDENTIFICATION_KHZ, setClock, setLines } from "./setup";
+import { isLate, KIND_EMMC, KIND_SD, KIND_UNKNOWN, shadow, untilNs } from "./shadow";
+import { selectUserArea, setBus, switchByte } from "./switch";
+import { awaitReady, readRegister } from "./transfer";
+
+const OCR_VOLTAGES: u32 = 0x00ff8000;
+const OCR_SECTORS: u32 = 1 << 30;
+const OCR_POWERED_UP: u32 = 1 << 31;
+const EMMC_RCA: u32 = 1;
+/** CMD1 and ACMD41 may take 1 s (mmc.md §1.10); polled every 1 ms. */
+const INIT_NS: u64 = 1000 * MILLISECOND;
+const INIT_POLLS_MAX: u32 = 2000;
+const INIT_PAUSE_NS: u32 = 1000000;
+const READY_NS: u64 = 500 * MILLISECOND;
+
+const EXT_CSD_CACHE_CTRL: u32 = 33;
+const EXT_CSD_HPI_MGMT: u32 = 161;
+const EXT_CSD_WR_REL_PARAM: u32 = 166;
+const EXT_CSD_ERASE_GROUP_DEF: u32 = 175;
+const EXT_CSD_PARTITION_CONFIG: u32 = 179;
+const EXT_CSD_SEC_COUNT: u32 = 212;
+const EXT_CSD_CACHE_SIZE: u32 = 249;
+const EXT_CSD_HPI_FEATURES: u32 = 503;
+
+function goIdle(): i32 {
+  const status = sendCommand(0, 0, ANSWER_NONE, 0);
+  pause(INIT_PAUSE_NS, untilNs(MILLISECOND));
+  return status;
+}
+
+/** CMD1 or ACMD41 until the card has powered up. -ETIMEDOUT: it does not answer, or not in time. */
+function powerUpCard(app: bool, argument: u32): i32 {
+  const endNs = untilNs(INIT_NS);
+  for (let i: u32 = 0; i < INIT_POLLS_MAX; i++) {
+    const status = app ? sendAppCommand(41, argument, ANSWER_R3, 0) : sendCommand(1, argument, ANSWER_R3, 0);
+    if (status != OK) return status;
+    if ((lastResponse() & OCR_POWERED_UP) != 0) return OK;
+    if (portNowNs() >= endNs) break;
+    pause(INIT_PAUSE_NS, endNs);
+  }
+  return ETIMEDOUT;
+}
+
+/** CMD2: the CID, compared with the one that was there before. -ENODEV: another card. */
+function checkIdentity(): i32 {
+  const status = sendCommand(2, 0, ANSWER_R2, 0);
+  if (status != OK) return status;
+  const s = shadow();
+  const first = longResponse(0);
+  const second = longResponse(1);
+  const third = longResponse(2);
+  const fourth = longResponse(3);
+  if (s.identified != 0) {
+    const same = s.cid0 == first && s.cid1 == second && s.cid2 == third && s.cid3 == fourth;
+    return same ? OK : ENODEV;
+  }
+  s.cid0 = first;
+  s.cid1 = second;
+  s.cid2 = third;
+  s.cid3 = fourth;
+  return OK;
+}
+
+function extCsd(index: u32): u32 {
+  return load<u8>(REGISTER_BLOCK + index);
+}
+
+function setUpEmmc(): i32 {
+  const s = shadow();
+  s.rca = EMMC_RCA;
+  let status = sendCommand(3, EMMC_RCA << 16, ANSWER_R1, 0);
+  if (status == OK) status = sendCommand(7, EMMC_RCA << 16, ANSWER_R1, 0);
+  if (status == OK) status = readRegister(8, 0, 512, false);
+  if (status != OK) return status;
+  s.sectors = load<u32>(REGISTER_BLOCK + EXT_CSD_SEC_COUNT);
+  s.hasCmd23 = 1;
+  s.hasReliableWrite = (extCsd(EXT_CSD_WR_REL_PARAM) >>> 2) & 1;
+  s.hasHpi = extCsd(EXT_CSD_HPI_FEATURES) & 1;
+  s.bootPartitionConfig = extCsd(EXT_CSD_PARTITION_CONFIG) & ~7;
+  const partition = extCsd(EXT_CSD_PARTITION_CONFIG) & 7;
+  const cacheKib = load<u32>(REGISTER_BLOCK + EXT_CSD_CACHE_SIZE);
+  s.cacheOn = 0;
+  status = switchByte(EXT_CSD_ERASE_GROUP_DEF, 1);
+  if (status == OK && partition != 0) status = selectUserArea();
+  if (status == OK) status = setBus();
+  if (status != OK) return status;
+  // Without HPI or cache the card is slower to interrupt or to write, but it works.
+  if (s.hasHpi != 0 && switchByte(EXT_CSD_HPI_MGMT, 1) != OK) s.hasHpi = 0;
+  if (cacheKib > 0 && switchByte(EXT_CSD_CACHE_CTRL, 1) == OK) s.cacheOn = 1;
+  return isLate() ? ETIMEDOUT : OK;
+}
+
+function setUpSd(): i32 {
+  const s = shadow();
+  let status = sendCommand(3, 0, ANSWER_R6, 0);
+  if (status != OK) return status;
+  s.rca = lastResponse() >>> 16;
+  status = sendCommand(9, s.rca << 16, ANSWER_R2, 0);
+  if (status != OK) return status;
+  // C_SIZE 69:48 of a version 2.0 CSD, in units of 512 KiB; the response lacks bits 7:0.
+  s.sectors = (((longResponse(1) >>> 8) & 0x3fffff) + 1) * 1024;
+  status = sendCommand(7, s.rca << 16, ANSWER_R1, 0);
+  if (status == OK) status = readRegister(51, 0, 8, true);
+  if (status != OK) return status;
+  s.hasCmd23 = (load<u8>(REGISTER_BLOCK + 3) >>> 1) & 1;
+  s.hasReliableWrite = 0;
+  s.hasHpi = 0;
+  s.cacheOn = 0;
+  return setBus();
+}
+
+/** CMD8 answers on SD 2.0 and later only; an eMMC in idle is silent. */
+function identifyAs(kind: u32): i32 {
+  const s = shadow();
+  let status = goIdle();
+  if (status != OK) return status;
+  if (kind == KIND_SD) {
+    s.rca = 0;
+    const condition = sendCommand(8, 0x1aa, ANSWER_R7, 0);
+    if (condition != OK) return condition;
+    status = powerUpCard(true, OCR_VOLTAGES | OCR_SECTORS);
+  } else {
+    status = powerUpCard(false, OCR_VOLTAGES | OCR_SECTORS);
+  }
+  if (status == OK) status = checkIdentity();
+  if (status != OK) return status;
+  s.kind = kind;
+  status = kind == KIND_SD ? setUpSd() : setUpEmmc();
+  if (status == OK) status = awaitReady(READY_NS);
+  if (status == OK) s.identified = 1;
+  return status;
+}
+
+/**
+ * From any state that hears CMD0 at 400 kHz on one line to tran. Errors: -ETIMEDOUT nothing answers, -ENODEV it is
+ * another card than before, -ENOMEDIUM, -EIO the card refused a mode.
+ */
+export function identify(): i32 {
+  const s = shadow();
+  if (!isCardPresent()) return ENOMEDIUM;
+  enableStatus();
+  setLines(1, false);
+  const clocked = setClock(IDENTIFICATION_KHZ);
+  if (clocked != OK) return clocked;
+  if (s.kind != KIND_UNKNOWN) return identifyAs(s.kind);
+  const sd = identifyAs(KIND_SD);
+  if (sd == OK || sd == ENOMEDIUM) return sd;
+  const emmc = identifyAs(KIND_EMMC);
+  return emmc == OK || emmc == ENOMEDIUM ? emmc : sd == EIO ? EIO : emmc;
+}

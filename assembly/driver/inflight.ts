@@ -1,0 +1,116 @@
+// A normal request that is left in the middle, host claimed, as a CPU that stopped leaves it: what a panic finds.
+// The same commands as block I/O; writes take their bytes from BOUNCE. Each returns 0 or an errno.
+
+import { EBUSY, EINVAL, EOPNOTSUPP, OK } from "../errno";
+import { BOUNCE_BASE, SECTOR_BYTES } from "../layout";
+import { claim } from "../owner";
+import {
+  SDHCI_BUFFER_PORT,
+  SDHCI_CLOCK_CONTROL,
+  SDHCI_INT_DATA_AVAIL,
+  SDHCI_INT_SPACE_AVAIL,
+  SDHCI_POWER_CONTROL,
+} from "../sdhci/registers";
+import { NORMAL_ID, startErase } from "./block";
+import { ANSWER_NONE, ANSWER_R1, awaitStatus, pause, sendCommand, startCommand } from "./command";
+import { portRead32, portWrite8, portWrite16, portWrite32 } from "./port";
+import { KIND_EMMC, shadow, untilNs, usesDma } from "./shadow";
+import { READ_NS, startBlocks } from "./transfer";
+
+export const INFLIGHT_READ: u32 = 1; // CMD18, part of the blocks taken, half of the next
+export const INFLIGHT_WRITE: u32 = 2; // CMD25, part of the blocks given, half of the next
+export const INFLIGHT_PROGRAM: u32 = 3; // CMD24, the block is there, the card programs
+export const INFLIGHT_ERASE: u32 = 4; // CMD38, the card erases
+export const INFLIGHT_SLEEP: u32 = 5; // CMD5
+export const INFLIGHT_SUSPENDED: u32 = 6; // CMD5, clock off, supply off
+export const INFLIGHT_CLAIMED: u32 = 7; // the host is claimed and a command is on the line
+export const INFLIGHT_DESELECTED: u32 = 8; // CMD7 away while the card programs (dis)
+
+/** How long a DMA transfer is left alone so that some blocks have moved: simulated ns. */
+const DMA_HEAD_START_NS: u32 = 40000;
+
+/** Some whole blocks and one half by PIO; by DMA simply some time. */
+function moveSome(isWrite: bool, count: u32): i32 {
+  if (usesDma()) {
+    pause(DMA_HEAD_START_NS, untilNs(DMA_HEAD_START_NS));
+    return OK;
+  }
+  const ready = isWrite ? SDHCI_INT_SPACE_AVAIL : SDHCI_INT_DATA_AVAIL;
+  const whole = count / 2;
+  for (let i: u32 = 0; i <= whole && i < 64; i++) {
+    const status = awaitStatus(ready, READ_NS);
+    if (status != OK) return status;
+    const bytes: u32 = i < whole ? SECTOR_BYTES : SECTOR_BYTES / 2;
+    const ptr: usize = BOUNCE_BASE + i * SECTOR_BYTES;
+    for (let at: u32 = 0; at < bytes && at < <u32>SECTOR_BYTES; at += 4) {
+      if (isWrite) portWrite32(SDHCI_BUFFER_PORT, load<u32>(ptr + at));
+      else portRead32(SDHCI_BUFFER_PORT);
+    }
+  }
+  return OK;
+}
+
+function startProgram(lba: u32): i32 {
+  const dma = usesDma();
+  const status = startBlocks(true, lba, 1, BOUNCE_BASE, 0, dma);
+  if (status != OK) return status;
+  if (!dma) {
+    const ready = awaitStatus(SDHCI_INT_SPACE_AVAIL, READ_NS);
+    if (ready != OK) return ready;
+    for (let at: u32 = 0; at < <u32>SECTOR_BYTES; at += 4)
+      portWrite32(SDHCI_BUFFER_PORT, load<u32>(BOUNCE_BASE + at));
+  }
+  // Until the block is over the wire and the card has DAT0 low.
+  pause(DMA_HEAD_START_NS, untilNs(DMA_HEAD_START_NS));
+  return OK;
+}
+
+function fallAsleep(): i32 {
+  const s = shadow();
+  if (s.kind != KIND_EMMC) return EOPNOTSUPP;
+  const status = sendCommand(7, 0, ANSWER_NONE, 0);
+  return status == OK ? sendCommand(5, (s.rca << 16) | 0x8000, ANSWER_R1, 0) : status;
+}
+
+/** Supply and clock off, as runtime suspend leaves a host. An SD card has no sleep: it just loses its supply. */
+function suspend(): i32 {
+  if (shadow().kind == KIND_EMMC) {
+    const status = fallAsleep();
+    if (status != OK) return status;
+    pause(20000000, untilNs(20000000));
+  }
+  portWrite16(SDHCI_CLOCK_CONTROL, 0);
+  portWrite8(SDHCI_POWER_CONTROL, 0);
+  return OK;
+}
+
+/** Starts `kind` (INFLIGHT_*) on `count` (2 … 64) sectors at `lba` and leaves it. -EBUSY: the host is held. */
+export function leaveInFlight(kind: u32, lba: u32, count: u32): i32 {
+  const s = shadow();
+  if (count < 2 || count > 64 || lba >= s.sectors || count > s.sectors - lba) return EINVAL;
+  if (claim(NORMAL_ID) == 0) return EBUSY;
+  switch (kind) {
+    case INFLIGHT_READ:
+    case INFLIGHT_WRITE: {
+      const isWrite = kind == INFLIGHT_WRITE;
+      const status = startBlocks(isWrite, lba, count, BOUNCE_BASE, 0, usesDma());
+      return status == OK ? moveSome(isWrite, count) : status;
+    }
+    case INFLIGHT_PROGRAM:
+      return startProgram(lba);
+    case INFLIGHT_ERASE:
+      return startErase(lba, lba + count - 1, s.kind == KIND_EMMC ? 1 : 0);
+    case INFLIGHT_SLEEP:
+      return fallAsleep();
+    case INFLIGHT_SUSPENDED:
+      return suspend();
+    case INFLIGHT_CLAIMED:
+      return startCommand(13, s.rca << 16, ANSWER_R1, 0);
+    case INFLIGHT_DESELECTED: {
+      const status = startProgram(lba);
+      return status == OK ? sendCommand(7, 0, ANSWER_NONE, 0) : status;
+    }
+    default:
+      return EINVAL;
+  }
+}

@@ -1,0 +1,68 @@
+// The driver's only way to the controller: register accesses, delays, and the time. Every access is a crash mark.
+// Built with EXTERNAL_PORT the five calls go to the host, so the same driver runs against a controller that is
+// not ours: module "port": read(offset, bytes), write(offset, bytes, value), delay(ns), nowLow(), nowHigh().
+import { nowNs } from "../clock";
+import { MARK_DELAY, MARK_READ, MARK_WRITE, mark } from "../mark";
+import {
+  idleNs,
+  mmioRead8,
+  mmioRead16,
+  mmioRead32,
+  mmioWrite8,
+  mmioWrite16,
+  mmioWrite32,
+} from "../sdhci/mmio";
+
+declare function read(offset: u32, bytes: u32): u32;
+declare function write(offset: u32, bytes: u32, value: u32): void;
+declare function delay(lengthNs: u32): void;
+declare function nowLow(): u32;
+declare function nowHigh(): u32;
+
+export function portRead8(offset: u32): u32 {
+  mark(MARK_READ | offset);
+  if (isDefined(EXTERNAL_PORT)) return read(offset, 1);
+  return mmioRead8(offset);
+}
+
+export function portRead16(offset: u32): u32 {
+  mark(MARK_READ | offset);
+  if (isDefined(EXTERNAL_PORT)) return read(offset, 2);
+  return mmioRead16(offset);
+}
+
+export function portRead32(offset: u32): u32 {
+  mark(MARK_READ | offset);
+  if (isDefined(EXTERNAL_PORT)) return read(offset, 4);
+  return mmioRead32(offset);
+}
+
+export function portWrite8(offset: u32, value: u32): void {
+  mark(MARK_WRITE | offset);
+  if (isDefined(EXTERNAL_PORT)) write(offset, 1, value);
+  else mmioWrite8(offset, value);
+}
+
+export function portWrite16(offset: u32, value: u32): void {
+  mark(MARK_WRITE | offset);
+  if (isDefined(EXTERNAL_PORT)) write(offset, 2, value);
+  else mmioWrite16(offset, value);
+}
+
+export function portWrite32(offset: u32, value: u32): void {
+  mark(MARK_WRITE | offset);
+  if (isDefined(EXTERNAL_PORT)) write(offset, 4, value);
+  else mmioWrite32(offset, value);
+}
+
+/** Waits by doing nothing, as udelay() does. */
+export function portDelay(lengthNs: u32): void {
+  mark(MARK_DELAY);
+  if (isDefined(EXTERNAL_PORT)) delay(lengthNs);
+  else idleNs(lengthNs);
+}
+
+export function portNowNs(): u64 {
+  if (isDefined(EXTERNAL_PORT)) return ((<u64>nowHigh()) << 32) | nowLow();
+  return nowNs();
+}

@@ -1,0 +1,107 @@
+// The controller's own settings: power, clock, lines, speed. What was set stands in the shadow, so that a panic
+// can compare and put it back.
+
+import { EBUSY, OK } from "../errno";
+import {
+  BASE_CLOCK_KHZ,
+  SDHCI_CLOCK_CARD_EN,
+  SDHCI_CLOCK_CONTROL,
+  SDHCI_CLOCK_INT_EN,
+  SDHCI_CLOCK_INT_STABLE,
+  SDHCI_CTRL_4BITBUS,
+  SDHCI_CTRL_8BITBUS,
+  SDHCI_CTRL_ADMA32,
+  SDHCI_CTRL_HISPD,
+  SDHCI_HOST_CONTROL,
+  SDHCI_INT_ENABLE,
+  SDHCI_POWER_330,
+  SDHCI_POWER_CONTROL,
+  SDHCI_POWER_ON,
+  SDHCI_SIGNAL_ENABLE,
+  SDHCI_TIMEOUT_CONTROL,
+} from "../sdhci/registers";
+import { MILLISECOND, POLLS_MAX, pause } from "./command";
+import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
+import { KIND_SD, shadow, untilNs } from "./shadow";
+
+/** Identification speed: at most 400 kHz. */
+export const IDENTIFICATION_KHZ: u32 = 400;
+const CLOCK_STABLE_NS: u64 = 150 * MILLISECOND;
+
+/** Clock off, divider, stable, on: the order of the specification. `khz` is an upper limit. */
+export function setClock(khz: u32): i32 {
+  // base / 2N; N = 0 is the base clock.
+  let divider: u32 = khz >= BASE_CLOCK_KHZ ? 0 : (BASE_CLOCK_KHZ + 2 * khz - 1) / (2 * khz);
+  if (divider > 1023) divider = 1023;
+  const bits = ((divider & 0xff) << 8) | ((divider & 0x300) >>> 2);
+  return startClock(bits | SDHCI_CLOCK_INT_EN | SDHCI_CLOCK_CARD_EN);
+}
+
+/** Starts the clock as `control` (SDHCI_CLOCK_CONTROL) says. */
+export function startClock(control: u32): i32 {
+  portWrite16(SDHCI_CLOCK_CONTROL, 0);
+  portWrite16(SDHCI_CLOCK_CONTROL, control & ~SDHCI_CLOCK_CARD_EN);
+  const endNs = untilNs(CLOCK_STABLE_NS);
+  for (let i: u32 = 0; i < POLLS_MAX; i++) {
+    if ((portRead16(SDHCI_CLOCK_CONTROL) & SDHCI_CLOCK_INT_STABLE) != 0) {
+      portWrite16(SDHCI_CLOCK_CONTROL, control);
+      shadow().clockControl = control;
+      return OK;
+    }
+    if (portNowNs() >= endNs) break;
+    pause(10000, endNs);
+  }
+  return EBUSY;
+}
+
+/** Lines and speed from the shadow, DMA select as asked. */
+export function setHostControl(dma: bool): void {
+  const wanted = shadow().hostControl | (dma ? SDHCI_CTRL_ADMA32 : 0);
+  if (portRead8(SDHCI_HOST_CONTROL) != wanted) portWrite8(SDHCI_HOST_CONTROL, wanted);
+}
+
+export function setLines(width: u32, highSpeed: bool): void {
+  const s = shadow();
+  s.busWidth = width;
+  s.highSpeed = highSpeed ? 1 : 0;
+  s.hostControl =
+    (width == 8 ? SDHCI_CTRL_8BITBUS : width == 4 ? SDHCI_CTRL_4BITBUS : 0) |
+    (highSpeed ? SDHCI_CTRL_HISPD : 0);
+  setHostControl(false);
+}
+
+/** The clock of the card's speed: eMMC 26 and 52 MHz, SD 25 and 50. */
+export function setCardClock(): i32 {
+  const s = shadow();
+  const base: u32 = s.kind == KIND_SD ? 25000 : 26000;
+  return setClock(s.highSpeed != 0 ? base * 2 : base);
+}
+
+/** Status bits on, no signals: everything is polled. */
+export function enableStatus(): void {
+  portWrite32(SDHCI_SIGNAL_ENABLE, 0);
+  portWrite32(SDHCI_INT_ENABLE, 0x03ff0033);
+  portWrite8(SDHCI_TIMEOUT_CONTROL, 0x0e);
+}
+
+export function isPowered(): bool {
+  return (portRead8(SDHCI_POWER_CONTROL) & SDHCI_POWER_ON) != 0;
+}
+
+/** Supply on, 1 line, identification speed; 1 ms and 74 clocks before the first command (mmc.md §2.2). */
+export function powerUp(): i32 {
+  portWrite8(SDHCI_POWER_CONTROL, SDHCI_POWER_330 | SDHCI_POWER_ON);
+  enableStatus();
+  setLines(1, false);
+  const status = setClock(IDENTIFICATION_KHZ);
+  pause(2000000, untilNs(2 * MILLISECOND));
+  return status;
+}
+
+/** Supply off for 2 ms, then on again: the only way out of the inactive state. */
+export function powerCycle(): i32 {
+  portWrite16(SDHCI_CLOCK_CONTROL, 0);
+  portWrite8(SDHCI_POWER_CONTROL, 0);
+  pause(2000000, untilNs(2 * MILLISECOND));
+  return powerUp();
+}

@@ -1,0 +1,61 @@
+// What a driver must already know when it panics, because it can no longer ask (mmc.md §2.7): the card, its modes,
+// the controller's settings, and how long things may take. Written by enumeration, read by everything.
+
+import { NEVER } from "../clock";
+import { CONFIG_DRIVER_FLAGS, DRIVER_BASE, DRIVER_CMD23, DRIVER_DMA } from "../layout";
+import { portNowNs } from "./port";
+
+export const KIND_UNKNOWN: u32 = 0;
+export const KIND_EMMC: u32 = 1;
+export const KIND_SD: u32 = 2;
+
+// @ts-expect-error: decorator
+@unmanaged
+export class Shadow {
+  deadlineNs: u64; // of the whole operation; NEVER = none
+  kind: u32;
+  rca: u32;
+  sectors: u32;
+  cid0: u32; // as SDHCI_RESPONSE has it: bits 127:8 in 119:0
+  cid1: u32;
+  cid2: u32;
+  cid3: u32;
+  busWidth: u32;
+  highSpeed: u32;
+  clockControl: u32; // SDHCI_CLOCK_CONTROL
+  hostControl: u32; // SDHCI_HOST_CONTROL without the DMA bits
+  bootPartitionConfig: u32; // EXT_CSD_PARTITION_CONFIG without the access bits
+  hasCmd23: u32;
+  hasReliableWrite: u32;
+  hasHpi: u32;
+  cacheOn: u32;
+  careful: u32; // single blocks by PIO: after a transfer that failed
+  lastCommand: u32;
+  lastR1: u32;
+  identified: u32; // a card was identified once: it must be this one
+}
+
+export function shadow(): Shadow {
+  return changetype<Shadow>(DRIVER_BASE);
+}
+
+export function usesDma(): bool {
+  return (load<u32>(CONFIG_DRIVER_FLAGS) & DRIVER_DMA) != 0 && shadow().careful == 0;
+}
+
+export function usesCmd23(): bool {
+  return (load<u32>(CONFIG_DRIVER_FLAGS) & DRIVER_CMD23) != 0 && shadow().hasCmd23 != 0;
+}
+
+/** True when the operation's time is up. Every wait asks. */
+export function isLate(): bool {
+  const s = shadow();
+  return s.deadlineNs != NEVER && portNowNs() >= s.deadlineNs;
+}
+
+/** The end of a wait of `lengthNs` from now, or the operation's deadline if that comes first. */
+export function untilNs(lengthNs: u64): u64 {
+  const end = portNowNs() + lengthNs;
+  const s = shadow();
+  return end < s.deadlineNs ? end : s.deadlineNs;
+}

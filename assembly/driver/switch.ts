@@ -1,0 +1,82 @@
+// CMD6 and what is done with it: EXT_CSD bytes, the partition, cache and flush, bus width and speed.
+
+import { EIO, OK } from "../errno";
+import { CONFIG_BUS_WIDTH, CONFIG_HIGH_SPEED, REGISTER_BLOCK } from "../layout";
+import {
+  ANSWER_R1,
+  lastResponse,
+  MILLISECOND,
+  STATUS_SWITCH_ERROR,
+  sendAppCommand,
+  sendCommand,
+} from "./command";
+import { setCardClock, setLines } from "./setup";
+import { KIND_EMMC, KIND_SD, shadow } from "./shadow";
+import { awaitReady, readRegister } from "./transfer";
+
+const EXT_CSD_FLUSH_CACHE: u32 = 32;
+const EXT_CSD_PARTITION_CONFIG: u32 = 179;
+const EXT_CSD_BUS_WIDTH: u32 = 183;
+const EXT_CSD_HS_TIMING: u32 = 185;
+const WRITE_BYTE: u32 = 3;
+/** Linux's bounds: generic CMD6 EXT_CSD[248] × 10 ms, at most 500 ms here; flush 30 s. */
+const SWITCH_NS: u64 = 500 * MILLISECOND;
+const FLUSH_NS: u64 = 30000 * MILLISECOND;
+
+/** Writes one EXT_CSD byte and waits for it. -EIO: the card refused it (R1_SWITCH_ERROR). */
+export function switchByteWithin(index: u32, value: u32, lengthNs: u64): i32 {
+  const status = sendCommand(6, (WRITE_BYTE << 24) | (index << 16) | (value << 8) | 1, ANSWER_R1, 0);
+  if (status != OK) return status;
+  const ready = awaitReady(lengthNs);
+  if (ready != OK) return ready;
+  return (lastResponse() & STATUS_SWITCH_ERROR) != 0 ? EIO : OK;
+}
+
+export function switchByte(index: u32, value: u32): i32 {
+  return switchByteWithin(index, value, SWITCH_NS);
+}
+
+/** Everything in the card's write cache becomes durable. Nothing to do without one. */
+export function flushCache(): i32 {
+  if (shadow().kind != KIND_EMMC || shadow().cacheOn == 0) return OK;
+  return switchByteWithin(EXT_CSD_FLUSH_CACHE, 1, FLUSH_NS);
+}
+
+/** The user area, whatever partition somebody had selected. SD has one partition only. */
+export function selectUserArea(): i32 {
+  const s = shadow();
+  if (s.kind != KIND_EMMC) return OK;
+  return switchByte(EXT_CSD_PARTITION_CONFIG, s.bootPartitionConfig);
+}
+
+/** Lines and speed as CONFIG asks, as far as the card goes along: eMMC by CMD6, SD by ACMD6 and CMD6. */
+export function setBus(): i32 {
+  const width = load<u32>(CONFIG_BUS_WIDTH);
+  const fast = load<u32>(CONFIG_HIGH_SPEED) != 0;
+  return shadow().kind == KIND_SD ? setSdBus(width > 4 ? 4 : width, fast) : setEmmcBus(width, fast);
+}
+
+function setEmmcBus(width: u32, fast: bool): i32 {
+  let status: i32 = OK;
+  if (fast) status = switchByte(EXT_CSD_HS_TIMING, 1);
+  if (status == OK && width > 1) status = switchByte(EXT_CSD_BUS_WIDTH, width == 8 ? 2 : 1);
+  if (status != OK) return status;
+  setLines(width, fast);
+  return setCardClock();
+}
+
+function setSdBus(width: u32, fast: bool): i32 {
+  let highSpeed = false;
+  if (width == 4) {
+    const wide = sendAppCommand(6, 2, ANSWER_R1, 0);
+    if (wide != OK) return wide;
+    setLines(4, false);
+  }
+  if (fast) {
+    const switched = readRegister(6, 0x80fffff1, 64, false);
+    if (switched != OK) return switched;
+    highSpeed = (load<u8>(REGISTER_BLOCK + 16) & 15) == 1;
+  }
+  setLines(width, highSpeed);
+  return setCardClock();
+}

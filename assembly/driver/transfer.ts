@@ -1,0 +1,188 @@
+// Blocks through the port: CMD17, 18, 24, 25 with CMD12 or CMD23, by PIO or ADMA2, and the waiting for the card that
+// belongs to them. A failed transfer is stopped (CMD12) and the lines are reset; the card may still be in
+// any state, which is takeover.ts's business.
+
+import { EILSEQ, EINVAL, EIO, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
+import { ADMA_TABLE, BOUNCE_SECTORS, REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
+import {
+  SDHCI_ADMA_ADDRESS,
+  SDHCI_BLOCK_SIZE,
+  SDHCI_BUFFER_PORT,
+  SDHCI_DAT_0_LEVEL,
+  SDHCI_INT_DATA_AVAIL,
+  SDHCI_INT_DATA_END,
+  SDHCI_INT_SPACE_AVAIL,
+  SDHCI_PRESENT_STATE,
+  SDHCI_TRNS_BLK_CNT_EN,
+  SDHCI_TRNS_DMA,
+  SDHCI_TRNS_MULTI,
+  SDHCI_TRNS_READ,
+} from "../sdhci/registers";
+import {
+  ANSWER_DATA,
+  ANSWER_R1,
+  awaitStatus,
+  isCardPresent,
+  lastResponse,
+  longerPause,
+  MILLISECOND,
+  POLLS_MAX,
+  pause,
+  resetBothLines,
+  STATUS_BLOCK_ERRORS,
+  STATUS_READY,
+  sendAppCommand,
+  sendCommand,
+} from "./command";
+import { portNowNs, portRead32, portWrite32 } from "./port";
+import { setHostControl } from "./setup";
+import { isLate, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
+
+/** CMD23 argument bits. */
+export const WRITE_RELIABLE: u32 = 1 << 31;
+export const WRITE_FORCED: u32 = 1 << 24;
+
+/** Linux's data timeouts (mmc.md §1.10): eMMC with TAAC 40 ms 400 ms and 1.6 s; SD 100 ms and 3 s. */
+export const READ_NS: u64 = 400 * MILLISECOND;
+export const WRITE_NS: u64 = 3000 * MILLISECOND;
+const CARD_STATE_TRAN: u32 = 4;
+
+/** True if DAT0 is high: the card is not busy. */
+export function dat0IsHigh(): bool {
+  return (portRead32(SDHCI_PRESENT_STATE) & SDHCI_DAT_0_LEVEL) != 0;
+}
+
+/** Asks the card for its status. 0 and lastResponse(), or an errno. */
+export function sendStatus(): i32 {
+  return sendCommand(13, shadow().rca << 16, ANSWER_R1, 0);
+}
+
+/** Waits until the card is in tran and ready. -EIO: an error bit of the operation before shows. */
+export function awaitReady(lengthNs: u64): i32 {
+  const endNs = untilNs(lengthNs);
+  let pauseNs: u32 = 0;
+  let errors: u32 = 0;
+  let silent: u32 = 0;
+  for (let i: u32 = 0; i < POLLS_MAX; i++) {
+    if (dat0IsHigh()) {
+      const status = sendStatus();
+      // One damaged status is no reason to give up.
+      if (status != OK && (status == ENOMEDIUM || ++silent > 3)) return status;
+      const r1 = lastResponse();
+      if (status == OK) {
+        errors |= r1 & STATUS_BLOCK_ERRORS;
+        if (((r1 >>> 9) & 15) == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) return errors != 0 ? EIO : OK;
+      }
+    }
+    if (portNowNs() >= endNs) break;
+    pauseNs = longerPause(pauseNs);
+    pause(pauseNs, endNs);
+  }
+  return ETIMEDOUT;
+}
+
+function prepareBlocks(blockBytes: u32, count: u32, ptr: usize, dma: bool): void {
+  // Block size, SDMA boundary 512 KiB (not used), block count.
+  portWrite32(SDHCI_BLOCK_SIZE, blockBytes | 0x7000 | (count << 16));
+  setHostControl(dma);
+  if (!dma) return;
+  const bytes = blockBytes * count;
+  store<u32>(ADMA_TABLE, 0x23 | ((bytes & 0xffff) << 16)); // valid, end, tran; 65,536 is written as 0
+  store<u32>(ADMA_TABLE + 4, <u32>ptr);
+  portWrite32(SDHCI_ADMA_ADDRESS, ADMA_TABLE);
+}
+
+/** Reads or writes one block through the port; the controller has said that it is ready for it. */
+function movePort(isWrite: bool, ptr: usize, blockBytes: u32): void {
+  for (let i: u32 = 0; i < blockBytes && i < <u32>SECTOR_BYTES; i += 4) {
+    if (isWrite) portWrite32(SDHCI_BUFFER_PORT, load<u32>(ptr + i));
+    else store<u32>(ptr + i, portRead32(SDHCI_BUFFER_PORT));
+  }
+}
+
+/** The data phase, by PIO or DMA, up to the end of the last block's busy. */
+function moveBlocks(isWrite: bool, count: u32, ptr: usize, blockBytes: u32, dma: bool): i32 {
+  const lengthNs = isWrite ? WRITE_NS : READ_NS;
+  if (!dma) {
+    const ready = isWrite ? SDHCI_INT_SPACE_AVAIL : SDHCI_INT_DATA_AVAIL;
+    for (let i: u32 = 0; i < count && i < <u32>BOUNCE_SECTORS; i++) {
+      if (isLate()) return ETIMEDOUT;
+      const status = awaitStatus(ready, lengthNs);
+      if (status != OK) return status;
+      movePort(isWrite, ptr + i * blockBytes, blockBytes);
+    }
+  }
+  // With DMA one wait covers all blocks.
+  return awaitStatus(SDHCI_INT_DATA_END, dma ? lengthNs + <u64>count * 10 * MILLISECOND : lengthNs);
+}
+
+/** A register of the card as one block into REGISTER_BLOCK: CMD8, CMD6 (SD), ACMD51, ACMD13. Always PIO. */
+export function readRegister(index: u32, argument: u32, blockBytes: u32, app: bool): i32 {
+  prepareBlocks(blockBytes, 1, REGISTER_BLOCK, false);
+  let status = app
+    ? sendAppCommand(index, argument, ANSWER_DATA, SDHCI_TRNS_READ)
+    : sendCommand(index, argument, ANSWER_DATA, SDHCI_TRNS_READ);
+  if (status == OK) status = moveBlocks(false, 1, REGISTER_BLOCK, blockBytes, false);
+  if (status != OK) resetBothLines();
+  return status;
+}
+
+/** CMD12; the answer says nothing that CMD13 does not say better. */
+export function stopTransmission(): i32 {
+  return sendCommand(12, 0, ANSWER_R1, 0);
+}
+
+/** Starts a block command. `flags`: WRITE_* of CMD23, which then is used whatever the configuration prefers. */
+export function startBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32, dma: bool): i32 {
+  const counted = flags != 0 || (count > 1 && usesCmd23());
+  if (counted) {
+    const armed = sendCommand(23, count | flags, ANSWER_R1, 0);
+    if (armed != OK) return armed;
+    if ((lastResponse() & STATUS_BLOCK_ERRORS) != 0) return EIO;
+  }
+  const multiple = counted || count > 1;
+  prepareBlocks(SECTOR_BYTES, count, ptr, dma);
+  let mode: u32 = multiple ? SDHCI_TRNS_MULTI | SDHCI_TRNS_BLK_CNT_EN : 0;
+  if (!isWrite) mode |= SDHCI_TRNS_READ;
+  if (dma) mode |= SDHCI_TRNS_DMA;
+  const status = sendCommand((isWrite ? 24 : 17) + (multiple ? 1 : 0), lba, ANSWER_DATA, mode);
+  if (status != OK) return status;
+  // Beyond the end, misaligned: the card stays in tran and no data comes.
+  return (lastResponse() & STATUS_BLOCK_ERRORS) != 0 ? EIO : OK;
+}
+
+function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
+  const counted = flags != 0 || (count > 1 && usesCmd23());
+  const dma = usesDma();
+  let status = startBlocks(isWrite, lba, count, ptr, flags, dma);
+  if (status == OK) status = moveBlocks(isWrite, count, ptr, SECTOR_BYTES, dma);
+  if (status != OK) {
+    resetBothLines();
+    if (status == ENOMEDIUM || !isCardPresent()) return ENOMEDIUM;
+    // Unanswered if the card is in tran already, which is harmless (mmc.md §2.6).
+    if (!isLate()) stopTransmission();
+    const ready = isLate() ? ETIMEDOUT : awaitReady(WRITE_NS);
+    // A CRC status of 101 and one of 111 look the same to the controller; the card knows which it was.
+    return status == EILSEQ && ready == EIO ? EIO : status;
+  }
+  if (count > 1 && !counted) {
+    const stopped = stopTransmission();
+    if (stopped != OK && !isWrite) return stopped;
+  }
+  return isWrite || count > 1 ? awaitReady(WRITE_NS) : OK;
+}
+
+/**
+ * Moves `count` (1 … BOUNCE_SECTORS) sectors between the card and `ptr`. `flags` (writes): WRITE_RELIABLE, WRITE_FORCED, or 0.
+ * Returns 0 when the card is back in tran without an error bit, else: -EIO the card refused or lost a sector,
+ * -EILSEQ CRC, -ETIMEDOUT, -ENOMEDIUM.
+ */
+export function transferBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
+  if (count == 0 || count > <u32>BOUNCE_SECTORS) return EINVAL;
+  if (shadow().careful == 0) return transferOnce(isWrite, lba, count, ptr, flags);
+  for (let i: u32 = 0; i < count && i < <u32>BOUNCE_SECTORS; i++) {
+    const status = transferOnce(isWrite, lba + i, 1, ptr + i * SECTOR_BYTES, flags);
+    if (status != OK) return status;
+  }
+  return OK;
+}

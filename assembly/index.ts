@@ -1,0 +1,18 @@
+// The exports, nothing computed.
+
+export { cardState } from "./card/card";
+export { blockCommand, blockErase, blockFlush, blockRead, blockWrite, openCard } from "./driver/block";
+export { lastCommand, lastResponse } from "./driver/command";
+export { leaveInFlight } from "./driver/inflight";
+export { machineCut, machineInit, machineInsert } from "./machine";
+export { panicWrite, recoverArea } from "./panic";
+export { chooseZone, newestZone, payloadBytesMax, zoneState } from "./pstore/zone";
+export {
+  idleNs,
+  mmioRead8,
+  mmioRead16,
+  mmioRead32,
+  mmioWrite8,
+  mmioWrite16,
+  mmioWrite32,
+} from "./sdhci/mmio";

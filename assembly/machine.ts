@@ -1,0 +1,58 @@
+// The machine as a whole: made, switched on, cut. What its user does from outside, not what its driver does.
+
+import { advanceCard, makeCard, powerOff, setPulled } from "./card/card";
+import { nowNs } from "./clock";
+import { crc32cPrepare } from "./crc";
+import type { Shadow } from "./driver/shadow";
+import {
+  CLOCK_NOW,
+  CONFIG_BASE,
+  DRIVER_BASE,
+  FAULT_BYTES,
+  FAULTS_BASE,
+  FAULTS_MAX,
+  MEDIUM_STORES,
+  OWNER_WORD,
+  PSTORE_BASE,
+  TRACE_BASE,
+  ZONE_STATES,
+  ZONES_MAX,
+} from "./layout";
+import { freeOwner } from "./owner";
+import { beginRecovery } from "./pstore/recover";
+import { makeController } from "./sdhci/mmio";
+
+/** After CONFIG is filled: a new machine, power off, time 0. The medium keeps its bytes. */
+export function machineInit(): void {
+  memory.fill(OWNER_WORD, 0, CONFIG_BASE - OWNER_WORD);
+  memory.fill(FAULTS_BASE, 0, FAULTS_MAX * FAULT_BYTES);
+  store<u32>(TRACE_BASE, 0);
+  store<u64>(CLOCK_NOW, 0);
+  store<u64>(MEDIUM_STORES, 0);
+  makeCard();
+  startOver();
+}
+
+/** What dies with the power of the machine, besides the card: controller, driver, what was known of the area. */
+function startOver(): void {
+  makeController();
+  memory.fill(DRIVER_BASE, 0, offsetof<Shadow>());
+  memory.fill(PSTORE_BASE, 0, 0x200);
+  memory.fill(ZONE_STATES, 0, ZONES_MAX);
+  crc32cPrepare();
+  beginRecovery();
+  freeOwner();
+}
+
+/** The power goes now. `outcome`: CUT_* for the sector in programming; bit i of `cacheMask` keeps the i-th oldest cached sector. */
+export function machineCut(outcome: u32, cacheMask: u32): void {
+  advanceCard(nowNs());
+  powerOff(outcome, cacheMask, nowNs());
+  startOver();
+}
+
+/** 0 takes the card out of the slot, 1 puts it back (without power: it must be identified again). */
+export function machineInsert(present: u32): void {
+  if (present == 0) powerOff(0, 0, nowNs());
+  setPulled(present == 0);
+}

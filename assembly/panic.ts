@@ -1,0 +1,312 @@
+// panic_write from top to bottom. No allocation, no lock, no wait without an end, no import: it takes the host,
+// brings the card back, writes one record so that a cut at any point leaves the older ones whole, and tells the truth.
+
+import { bytesEqual } from "./bytes";
+import { NEVER } from "./clock";
+import { crc32cPrepare } from "./crc";
+import { NORMAL_ID } from "./driver/block";
+import { resetBothLines } from "./driver/command";
+import { portNowNs } from "./driver/port";
+import { isLate, shadow } from "./driver/shadow";
+import { flushCache } from "./driver/switch";
+import { quietController, takeOverCard } from "./driver/takeover";
+import { transferBlocks, WRITE_RELIABLE } from "./driver/transfer";
+import { EBUSY, EILSEQ, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import {
+  BOUNCE_BASE,
+  BOUNCE_SECTORS,
+  CONFIG_DEADLINE_US,
+  HEAD_BLOCK,
+  RESULT_ATTEMPTS,
+  RESULT_BASE,
+  RESULT_BYTES,
+  RESULT_CARD_STATE,
+  RESULT_COMMAND,
+  RESULT_COMMIT_NS_LOW,
+  RESULT_COUNTER,
+  RESULT_DROPPED_BYTES,
+  RESULT_END_NS_LOW,
+  RESULT_OWNER,
+  RESULT_R1,
+  RESULT_RUNG,
+  RESULT_SEQUENCE_LOW,
+  RESULT_START_NS_LOW,
+  RESULT_STATUS,
+  RESULT_STEP,
+  RESULT_STORED_BYTES,
+  RESULT_ZONE,
+  SECTOR_BYTES,
+  STEP_CHOOSE_ZONE,
+  STEP_COMMIT,
+  STEP_DONE,
+  STEP_INVALIDATE,
+  STEP_QUIET_CONTROLLER,
+  STEP_TAKE_CARD,
+  STEP_TAKE_HOST,
+  STEP_VERIFY,
+  STEP_WRITE_BODY,
+  TAIL_BLOCK,
+  TEXT_BYTES_MAX,
+  TRACE_STEP,
+  VERIFY_BASE,
+  ZONES_MAX,
+} from "./layout";
+import { MARK_RESULT, mark } from "./mark";
+import { claim, OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
+import {
+  PSTORE_KMSG_HEADER_MAGIC,
+  PSZ_BUFFER_BYTES,
+  PSZ_SIG_KMSG,
+  REASON_PANIC,
+  ZONE_BAD,
+  ZONE_USED,
+} from "./pstore/format";
+import {
+  assembleSectors,
+  describeRecord,
+  eraseHeader,
+  numberRecord,
+  record,
+  recordSectors,
+} from "./pstore/record";
+import { beginRecovery, endRecovery, recoverBadZone, recoverZone } from "./pstore/recover";
+import {
+  area,
+  chooseZone,
+  nextCounter,
+  setZoneState,
+  zoneCount,
+  zoneFirstLba,
+  zoneSectors,
+} from "./pstore/zone";
+import { trace } from "./trace";
+
+/** What the last accesses after a deadline may still cost: resets and one status, some 40 accesses. */
+const RESERVE_NS: u64 = 100000;
+/** Zones that are tried before the call gives up. */
+const ATTEMPTS_MAX: u32 = 16;
+/** A zone of 128 MiB, in pieces of BOUNCE_SECTORS. */
+const PIECES_MAX: u32 = 2048;
+
+function step(number: u32, detail: u32): void {
+  mark(MARK_RESULT);
+  store<u32>(RESULT_STEP, number);
+  trace(TRACE_STEP, number, detail);
+}
+
+/** Every zone's first and last sector: at opening, or in the panic itself if it came before. */
+function scanZones(): i32 {
+  const count = zoneCount();
+  beginRecovery();
+  for (let zone: u32 = 0; zone < count && zone < <u32>ZONES_MAX; zone++) {
+    const first = zoneFirstLba(zone);
+    let status = transferBlocks(false, first, 1, HEAD_BLOCK, 0);
+    if (status == OK) status = transferBlocks(false, first + zoneSectors() - 1, 1, TAIL_BLOCK, 0);
+    if (status == OK) recoverZone(zone, HEAD_BLOCK, TAIL_BLOCK);
+    else if (status == EIO || status == EILSEQ) recoverBadZone(zone);
+    else if (isLate() || status == ENOMEDIUM) return status;
+    else recoverBadZone(zone);
+  }
+  endRecovery();
+  return OK;
+}
+
+/** Recovery in the core, for its own counters and slots. Normal path: -EBUSY if the host is held. */
+export function recoverArea(): i32 {
+  crc32cPrepare();
+  const token = claim(NORMAL_ID);
+  if (token == 0) return EBUSY;
+  const status = scanZones();
+  release(token);
+  return status;
+}
+
+/** What has been written is on the medium, not in a cache. Reliable writes already are. */
+function makeDurable(): i32 {
+  return shadow().hasReliableWrite != 0 ? OK : flushCache();
+}
+
+function writeFlags(): u32 {
+  return shadow().hasReliableWrite != 0 ? WRITE_RELIABLE : 0;
+}
+
+function writeSectors(zone: u32, first: u32, count: u32): i32 {
+  for (let i: u32 = 0; i * BOUNCE_SECTORS < count && i < PIECES_MAX; i++) {
+    const at = first + i * BOUNCE_SECTORS;
+    const left = count - i * BOUNCE_SECTORS;
+    const now = left < <u32>BOUNCE_SECTORS ? left : BOUNCE_SECTORS;
+    assembleSectors(at, now, BOUNCE_BASE);
+    const status = transferBlocks(true, zoneFirstLba(zone) + at, now, BOUNCE_BASE, writeFlags());
+    if (status != OK) return status;
+  }
+  return OK;
+}
+
+/** -EIO: the medium holds something else than what was written. */
+function verifySectors(zone: u32, first: u32, count: u32): i32 {
+  for (let i: u32 = 0; i * BOUNCE_SECTORS < count && i < PIECES_MAX; i++) {
+    const at = first + i * BOUNCE_SECTORS;
+    const left = count - i * BOUNCE_SECTORS;
+    const now = left < <u32>BOUNCE_SECTORS ? left : BOUNCE_SECTORS;
+    const status = transferBlocks(false, zoneFirstLba(zone) + at, now, VERIFY_BASE, 0);
+    if (status != OK) return status;
+    assembleSectors(at, now, BOUNCE_BASE);
+    if (!bytesEqual(BOUNCE_BASE, VERIFY_BASE, now * SECTOR_BYTES)) return EIO;
+  }
+  return OK;
+}
+
+/** If the zone has a live header, its datalen becomes 0: until the commit it shall hold no record at all. */
+function invalidateHeader(zone: u32): i32 {
+  const lba = zoneFirstLba(zone);
+  let status = transferBlocks(false, lba, 1, HEAD_BLOCK, 0);
+  if (status != OK) return status;
+  const live =
+    load<u32>(HEAD_BLOCK) == PSZ_SIG_KMSG &&
+    load<u32>(HEAD_BLOCK, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
+  if (!live || load<u32>(HEAD_BLOCK, 4) == 0) return OK;
+  eraseHeader(HEAD_BLOCK);
+  status = transferBlocks(true, lba, 1, HEAD_BLOCK, writeFlags());
+  return status == OK ? makeDurable() : status;
+}
+
+/** Body, then header: the header's sector is the commit. */
+function writeRecord(zone: u32): i32 {
+  const sectors = recordSectors();
+  const last = zoneSectors() - 1;
+  step(STEP_INVALIDATE, zone);
+  let status = invalidateHeader(zone);
+  if (status != OK) return status;
+  step(STEP_WRITE_BODY, zone);
+  if (sectors > 1) status = writeSectors(zone, 1, sectors - 1);
+  // Unless the text reaches into it, the sector with the seal stands alone.
+  if (status == OK && sectors <= last) status = writeSectors(zone, last, 1);
+  if (status == OK) status = makeDurable();
+  if (status != OK) return status;
+  step(STEP_COMMIT, zone);
+  status = writeSectors(zone, 0, 1);
+  if (status == OK) status = makeDurable();
+  if (status != OK) return status;
+  storeTime(RESULT_COMMIT_NS_LOW);
+  step(STEP_VERIFY, zone);
+  status = verifySectors(zone, 0, sectors);
+  return status == OK && sectors <= last ? verifySectors(zone, last, 1) : status;
+}
+
+function storeTime(word: usize): void {
+  store<u64>(word, portNowNs());
+}
+
+/** True if it is the zone that failed and not the way to it: another zone may do. */
+function blamesZone(status: i32): bool {
+  return status == EIO || status == ENOMSG;
+}
+
+/** Steps 4 and 5: zones one after the other until a record stands or there is no hope. */
+function storeRecord(): i32 {
+  let status: i32 = ENOSPC;
+  let wayFailed = false;
+  for (let attempt: u32 = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    step(STEP_CHOOSE_ZONE, attempt);
+    const zone = chooseZone();
+    if (zone < 0) return attempt == 0 ? ENOSPC : status;
+    store<u32>(RESULT_ZONE, zone);
+    store<u32>(RESULT_ATTEMPTS, attempt + 1);
+    numberRecord(nextCounter(record().reason), area().sequence + 1);
+    status = writeRecord(zone);
+    if (status == OK) {
+      setZoneState(zone, ZONE_USED);
+      return OK;
+    }
+    if (isLate() || status == ENOMEDIUM) return isLate() ? ETIMEDOUT : status;
+    // Whatever went wrong, the card has to be led back before anything else.
+    resetBothLines();
+    const back = takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
+    if (back != OK) return back;
+    // A fault of the way gets a second chance on the same zone, block by block and by PIO.
+    if (!blamesZone(status) && !wayFailed) {
+      wayFailed = true;
+      shadow().careful = 1;
+      continue;
+    }
+    setZoneState(zone, ZONE_BAD);
+    invalidateHeader(zone);
+  }
+  return status;
+}
+
+function publish(status: i32): i32 {
+  const s = shadow();
+  const r = record();
+  store<u32>(RESULT_COMMAND, status == OK ? 0xffffffff : s.lastCommand);
+  store<u32>(RESULT_R1, s.lastR1);
+  store<u32>(RESULT_COUNTER, r.counter);
+  store<u64>(RESULT_SEQUENCE_LOW, r.sequence);
+  store<u32>(RESULT_STORED_BYTES, status == OK ? r.textBytes : 0);
+  store<u32>(RESULT_DROPPED_BYTES, r.droppedBytes);
+  storeTime(RESULT_END_NS_LOW);
+  mark(MARK_RESULT);
+  store<u32>(RESULT_STATUS, status);
+  return status;
+}
+
+/** The last attempt left its marks on the area only if it stands. */
+function countRecord(): void {
+  const r = record();
+  const a = area();
+  a.sequence = r.sequence;
+  a.newestSealed = load<u32>(RESULT_ZONE);
+  a.newestSealedSequence = r.sequence;
+  a.newestSealedTimeSec = r.timeSec;
+  if (r.counter == 0) return;
+  if (r.reason == REASON_PANIC) a.panicCounter = r.counter;
+  else a.oopsCounter = r.counter;
+}
+
+/**
+ * Writes `textBytes` (0 … TEXT_BYTES_MAX) bytes at TEXT as one kmsg record. `force`: also take the host from a panic that
+ * died in the middle. Returns 0 when the record has been read back from the medium, else nothing is promised of it:
+ * -EBUSY another panic holds the host, -EINVAL, -ENOSPC no zone, -ENOMEDIUM, -ENODEV another card,
+ * -ETIMEDOUT the deadline, -EIO or -EILSEQ what the last attempt met. RESULT has the details.
+ */
+export function panicWrite(
+  reason: u32,
+  timeSecLow: u32,
+  timeSecHigh: u32,
+  timeNsec: u32,
+  textBytes: u32,
+  force: u32,
+): i32 {
+  if (textBytes > <u32>TEXT_BYTES_MAX || timeNsec > 999999999) return EINVAL;
+  const before = steal();
+  if ((before & 0xff) == OWNER_PANIC && force == 0) return EBUSY;
+  const token = (before & 0xff) == OWNER_PANIC ? stealFromPanic() : before | OWNER_PANIC;
+  memory.fill(RESULT_BASE, 0, RESULT_BYTES);
+  storeTime(RESULT_START_NS_LOW);
+  store<u32>(RESULT_OWNER, before & 0xff);
+  store<u32>(RESULT_STATUS, EBUSY);
+  step(STEP_TAKE_HOST, before & 0xff);
+
+  const s = shadow();
+  const lengthNs: u64 = <u64>load<u32>(CONFIG_DEADLINE_US) * 1000;
+  s.deadlineNs = portNowNs() + (lengthNs > RESERVE_NS ? lengthNs - RESERVE_NS : 0);
+  s.careful = 0;
+  crc32cPrepare();
+  describeRecord(reason, <i64>(((<u64>timeSecHigh) << 32) | timeSecLow), timeNsec, textBytes);
+
+  step(STEP_QUIET_CONTROLLER, 0);
+  quietController();
+  step(STEP_TAKE_CARD, 0);
+  let status = takeOverCard(RESULT_CARD_STATE, RESULT_RUNG);
+  if (status == OK && area().recovered == 0) status = scanZones();
+  if (status == OK) status = storeRecord();
+  if (status == OK) {
+    countRecord();
+    step(STEP_DONE, load<u32>(RESULT_ZONE));
+  }
+  s.deadlineNs = NEVER;
+  s.careful = 0;
+  publish(status);
+  release(token);
+  return status;
+}

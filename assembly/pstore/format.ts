@@ -1,0 +1,21 @@
+// Numbers of the medium's format: docs/FORMAT.md (Linux's fs/pstore/zone.c, and our seal).
+
+export const PSZ_SIG_KMSG: u32 = 0x43474244;
+export const PSTORE_KMSG_HEADER_MAGIC: u32 = 0x4dfc3ae5;
+/** psz_buffer: sig, datalen, start. */
+export const PSZ_BUFFER_BYTES: u32 = 12;
+export const KMSG_HEADER_LP64_BYTES: u32 = 40;
+export const KMSG_HEADER_I386_BYTES: u32 = 28;
+export const REASON_PANIC: u32 = 1;
+export const REASON_OOPS: u32 = 2;
+export const REASON_MAX: u32 = 4;
+export const SEAL_BYTES: u32 = 64;
+export const SEAL_MAGIC: u32 = 0x53434d4d;
+export const SEAL_VERSION: u32 = 1;
+
+/** What the core knows of a zone without reading its payload. */
+export const ZONE_EMPTY: u32 = 0;
+export const ZONE_ERASED: u32 = 1;
+export const ZONE_TORN: u32 = 2; // header and seal disagree, or a length that cannot be
+export const ZONE_USED: u32 = 3; // a record that nobody has removed yet
+export const ZONE_BAD: u32 = 4; // the medium refused it

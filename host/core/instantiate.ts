@@ -1,0 +1,74 @@
+// The core as JavaScript sees it: the exports with their types, and the one place where a module becomes an
+// instance. Raw exports (`.instance.exports`): the loader's wrapped ones cost twice. Nothing of Node.
+import { instantiateSync } from "@assemblyscript/loader";
+import { MACHINE_PAGES, PAGE_BYTES } from "../../assembly/layout.js";
+
+/** Exports of every target. Numbers are i32: unsigned results need `>>> 0`. Status: 0 or a negative errno. */
+export type CoreExports = {
+  machineInit(): void;
+  machineCut(outcome: number, cacheMask: number): void;
+  machineInsert(present: number): void;
+  panicWrite(
+    reason: number,
+    timeSecLow: number,
+    timeSecHigh: number,
+    timeNsec: number,
+    textBytes: number,
+    force: number,
+  ): number;
+  recoverArea(): number;
+  openCard(): number;
+  blockRead(lba: number, count: number): number;
+  blockWrite(lba: number, count: number): number;
+  blockErase(firstLba: number, lastLba: number): number;
+  blockFlush(): number;
+  blockCommand(index: number, argument: number, answer: number): number;
+  leaveInFlight(kind: number, lba: number, count: number): number;
+  lastCommand(): number;
+  lastResponse(): number;
+  idleNs(lengthNs: number): void;
+  mmioRead8(offset: number): number;
+  mmioRead16(offset: number): number;
+  mmioRead32(offset: number): number;
+  mmioWrite8(offset: number, value: number): void;
+  mmioWrite16(offset: number, value: number): void;
+  mmioWrite32(offset: number, value: number): void;
+  cardState(): number;
+  chooseZone(): number;
+  newestZone(): number;
+  payloadBytesMax(): number;
+  zoneState(zone: number): number;
+};
+
+/** What a target imports besides its memory: `external` a medium, `explore` the marks, `driver` a port. */
+export interface CoreImports {
+  medium?: {
+    read(partition: number, lba: number, sectors: number, ptr: number): number;
+    write(partition: number, lba: number, sectors: number, ptr: number): number;
+  };
+  mark?: { hit(id: number): void };
+  port?: {
+    read(offset: number, bytes: number): number;
+    write(offset: number, bytes: number, value: number): void;
+    delay(lengthNs: number): void;
+    nowLow(): number;
+    nowHigh(): number;
+  };
+}
+
+/** A memory for one machine with `mediumBytes` of medium behind it. */
+export function makeMemory(mediumBytes: number, shared = false): WebAssembly.Memory {
+  const initial = MACHINE_PAGES + Math.ceil(mediumBytes / PAGE_BYTES);
+  return new WebAssembly.Memory(shared ? { initial, maximum: initial, shared } : { initial });
+}
+
+/** An instance on `memory`. Several may share one memory: the core keeps all its state there. */
+export function instantiate(
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+  imports: CoreImports = {},
+): CoreExports {
+  // The loader adds its own functions to what it is given: it gets an object of its own.
+  const loaded = instantiateSync<Record<string, unknown>>(module, { env: { memory }, ...imports });
+  return loaded.instance.exports as unknown as CoreExports;
+}

@@ -1,0 +1,60 @@
+// RESULT as an object: what the last panic write did, and how far it came.
+import * as layout from "../../assembly/layout.js";
+import { STATE_NAMES, STEP_NAMES } from "./trace.js";
+
+export interface PanicResult {
+  /** 0, or a negative errno. */
+  status: number;
+  /** The step that was reached. */
+  step: (typeof STEP_NAMES)[number];
+  /** Zone index of the last attempt. */
+  zone: number;
+  /** Counter in the record; 0 for reasons other than Panic and Oops. */
+  count: number;
+  /** Sequence number in the seal. */
+  sequence: bigint;
+  /** Bytes of the text on the medium. */
+  storedBytes: number;
+  /** Oldest bytes of the text that did not fit into a zone. */
+  droppedBytes: number;
+  /** The card's state when it was first asked; null: it did not answer. */
+  cardState: (typeof STATE_NAMES)[number] | null;
+  /** Highest rung of the takeover ladder: 1 status … 5 identification, 6 power cycle. */
+  rung: number;
+  /** Zones tried. */
+  attempts: number;
+  /** Id that held the host; 0: nobody. Whoever it was, his request is lost. */
+  interruptedOwner: number;
+  startNs: bigint;
+  /** The header is durable. 0: it never was. */
+  commitNs: bigint;
+  endNs: bigint;
+  /** The command that failed last, and its R1; null if none did. */
+  failedCommand: number | null;
+  r1: number;
+}
+
+export function readResult(memory: WebAssembly.Memory): PanicResult {
+  const view = new DataView(memory.buffer);
+  const u32 = (address: number) => view.getUint32(address, true);
+  const state = u32(layout.RESULT_CARD_STATE);
+  const command = u32(layout.RESULT_COMMAND);
+  return {
+    status: view.getInt32(layout.RESULT_STATUS, true),
+    step: STEP_NAMES[u32(layout.RESULT_STEP)] ?? "none",
+    zone: u32(layout.RESULT_ZONE),
+    count: u32(layout.RESULT_COUNTER),
+    sequence: view.getBigUint64(layout.RESULT_SEQUENCE_LOW, true),
+    storedBytes: u32(layout.RESULT_STORED_BYTES),
+    droppedBytes: u32(layout.RESULT_DROPPED_BYTES),
+    cardState: STATE_NAMES[state] ?? null,
+    rung: u32(layout.RESULT_RUNG),
+    attempts: u32(layout.RESULT_ATTEMPTS),
+    interruptedOwner: u32(layout.RESULT_OWNER),
+    startNs: view.getBigUint64(layout.RESULT_START_NS_LOW, true),
+    commitNs: view.getBigUint64(layout.RESULT_COMMIT_NS_LOW, true),
+    endNs: view.getBigUint64(layout.RESULT_END_NS_LOW, true),
+    failedCommand: command === 0xffffffff ? null : command,
+    r1: u32(layout.RESULT_R1),
+  };
+}

@@ -1,0 +1,554 @@
+// The block device: one simulated card behind one simulated controller, read, written, erased and flushed at byte
+// offsets, and panicked. Everything is synchronous and deterministic; time is the machine's own. Nothing of Node.
+import {
+  BOUNCE_BASE,
+  BOUNCE_SECTORS,
+  CLOCK_NOW,
+  FAULT_BYTES,
+  FAULTS_BASE,
+  FAULTS_MAX,
+  MEDIUM_BASE,
+  MEDIUM_STORES,
+  OWNER_WORD,
+  SECTOR_BYTES,
+  TEXT_BASE,
+  TEXT_BYTES_MAX,
+  ZONES_MAX,
+} from "../assembly/layout.js";
+import { type FaultPlan, writeFault } from "./core/faults.js";
+import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
+import {
+  type CardKind,
+  CUT_OUTCOMES,
+  type CutOutcome,
+  type MachineConfig,
+  type Policy,
+  type Timing,
+  TYPICAL_EMMC,
+  TYPICAL_SD,
+  writeConfig,
+} from "./core/profile.js";
+import { type PanicResult, readResult } from "./core/result.js";
+import { throwOnError } from "./core/status.js";
+import { clearTrace, readTrace, STATE_NAMES, type TraceEvent } from "./core/trace.js";
+import { MmcError } from "./errors.js";
+
+/** The kmsg zones of the pstore area that panics write to. Bytes; offsets from the start of the card. */
+export interface PanicArea {
+  /** First kmsg zone; a multiple of 512. */
+  offset: number;
+  /** Zone size, a multiple of 512, at least 1024. */
+  kmsgSize: number;
+  /** How many zones, 1 … 32768. */
+  kmsgCount: number;
+  abi: "lp64" | "i386";
+}
+
+export interface DeviceOptions {
+  card?: CardKind | undefined;
+  /** Size of the user area in bytes, rounded up to 512 KiB. Default: that of `content`. */
+  sizeBytes?: number | undefined;
+  /** What the medium holds at first; the rest is zero. Not for an external medium. */
+  content?: Uint8Array | undefined;
+  area?: PanicArea | undefined;
+  policy?: Policy | undefined;
+  busWidth?: 1 | 4 | 8 | undefined;
+  highSpeed?: boolean | undefined;
+  /** ADMA2 instead of PIO. */
+  dma?: boolean | undefined;
+  /** Predefined block counts (CMD23) where the card has them, else CMD12. SD: whether the card has CMD23. */
+  cmd23?: boolean | undefined;
+  /** eMMC: reliable write (EXT_CSD_WR_REL_PARAM bit 2). */
+  reliableWrite?: boolean | undefined;
+  /** eMMC: sectors of volatile write cache, 0 … 64. */
+  cacheSectors?: number | undefined;
+  hpi?: boolean | undefined;
+  /** eMMC: size of each boot partition in bytes, a multiple of 128 KiB. */
+  bootBytes?: number | undefined;
+  serial?: number | undefined;
+  timing?: Partial<Timing> | undefined;
+  /** The sector in programming when CMD0, HPI or the driver's own power cycle hits. */
+  abortOutcome?: CutOutcome | undefined;
+  /** Whether CMD0 writes the cache back instead of dropping it. */
+  cacheKeptAtReset?: boolean | undefined;
+  /** Longest panic write in simulated µs, 1 … 4,294,967,295; default 10 s. */
+  deadlineUs?: number | undefined;
+  trace?: boolean | undefined;
+}
+
+export type Reason = "Panic" | "Oops" | "Emergency" | "Shutdown";
+const REASONS: Record<Reason, number> = { Panic: 1, Oops: 2, Emergency: 3, Shutdown: 4 };
+
+export interface PanicInput {
+  text: Uint8Array | string;
+  reason?: Reason | undefined;
+  timeSec?: bigint | undefined;
+  timeNsec?: number | undefined;
+  /** Takes the host even from a panic that died in the middle. */
+  force?: boolean | undefined;
+}
+
+/** A request that a CPU left in the middle when it stopped. */
+export type InFlight =
+  | "read"
+  | "write"
+  | "program"
+  | "erase"
+  | "sleep"
+  | "suspended"
+  | "claimed"
+  | "deselected";
+const IN_FLIGHT: Record<InFlight, number> = {
+  read: 1,
+  write: 2,
+  program: 3,
+  erase: 4,
+  sleep: 5,
+  suspended: 6,
+  claimed: 7,
+  deselected: 8,
+};
+
+/** What becomes of the volatile write cache at a power cut: all lost, all kept, or bit i keeps the i-th oldest sector. */
+export type CacheOutcome = "lost" | "kept" | number;
+
+export interface DeviceState {
+  timeNs: bigint;
+  card: (typeof STATE_NAMES)[number];
+  powered: boolean;
+  /** Id that holds the host: 0 nobody, 1 a normal request, 255 a panic. */
+  owner: number;
+  sizeBytes: number;
+  /** Sectors ever stored on the medium since the machine was made. */
+  storedSectors: bigint;
+  /** Zone that the next panic would write, -1 without an area. */
+  nextZone: number;
+  newestZone: number;
+  /** Most bytes of text that one record takes. */
+  payloadBytesMax: number;
+}
+
+/** A medium that is not in the machine's memory: a file, OPFS. Both calls are synchronous; they throw on failure. */
+export interface ExternalMedium {
+  readonly sizeBytes: number;
+  read(offset: number, target: Uint8Array): void;
+  write(offset: number, data: Uint8Array): void;
+}
+
+const CARD_GRANULE_BYTES = 512 * 1024;
+const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
+/** 2^32 sectors less one: what a card's 32-bit sector numbers reach. */
+const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
+/** A WebAssembly memory ends at 4 GiB. */
+const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 21;
+
+function requireNumber(name: string, value: number, least: number, most: number): void {
+  if (!Number.isSafeInteger(value) || value < least || value > most) {
+    throw new MmcError("EINVAL", `${name}: ${value} is not a whole number from ${least} to ${most}`);
+  }
+}
+
+function roundUp(value: number, granule: number): number {
+  return Math.ceil(value / granule) * granule;
+}
+
+function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
+  const card = options.card ?? "emmc";
+  const cmd23 = options.cmd23 ?? true;
+  const timing = { ...(card === "sd" ? TYPICAL_SD : TYPICAL_EMMC), ...options.timing };
+  for (const [name, value] of Object.entries(timing)) requireNumber(`timing.${name}`, value, 0, 0xffffffff);
+  const bootBytes = options.bootBytes ?? 0;
+  requireNumber("bootBytes", bootBytes, 0, 255 * 131072);
+  if (bootBytes % 131072 !== 0) {
+    throw new MmcError("EINVAL", `bootBytes: ${bootBytes} is not a multiple of 131072`);
+  }
+  const cacheSectors = options.cacheSectors ?? 0;
+  requireNumber("cacheSectors", cacheSectors, 0, 64);
+  const deadlineUs = options.deadlineUs ?? 10_000_000;
+  requireNumber("deadlineUs", deadlineUs, 1, 0xffffffff);
+  requireNumber("serial", options.serial ?? 1, 0, 0xffffffff);
+  const { area } = options;
+  if (area) checkArea(area, sizeBytes);
+  return {
+    card,
+    sectors: sizeBytes / SECTOR_BYTES,
+    bootSectors: bootBytes / SECTOR_BYTES,
+    cacheSectors,
+    reliableWrite: options.reliableWrite ?? card === "emmc",
+    cmd23,
+    hpi: options.hpi ?? card === "emmc",
+    serial: options.serial ?? 1,
+    timing,
+    abortOutcome: options.abortOutcome ?? "torn-low",
+    cacheKeptAtReset: options.cacheKeptAtReset ?? false,
+    dma: options.dma ?? true,
+    busWidth: options.busWidth ?? (card === "sd" ? 4 : 8),
+    highSpeed: options.highSpeed ?? true,
+    areaFirstLba: area ? area.offset / SECTOR_BYTES : 0,
+    zoneSectors: area ? area.kmsgSize / SECTOR_BYTES : 2,
+    zoneCount: area ? area.kmsgCount : 0,
+    abi: area?.abi ?? "lp64",
+    policy: options.policy ?? "first-wins",
+    deadlineUs,
+    trace: options.trace ?? false,
+  };
+}
+
+function checkArea(area: PanicArea, sizeBytes: number): void {
+  requireNumber("area.offset", area.offset, 0, sizeBytes);
+  requireNumber("area.kmsgSize", area.kmsgSize, 2 * SECTOR_BYTES, 128 * 2 ** 20);
+  requireNumber("area.kmsgCount", area.kmsgCount, 1, ZONES_MAX);
+  for (const name of ["offset", "kmsgSize"] as const) {
+    if (area[name] % SECTOR_BYTES !== 0) {
+      throw new MmcError("EINVAL", `area.${name}: ${area[name]} is not a multiple of ${SECTOR_BYTES}`);
+    }
+  }
+  if (area.offset + area.kmsgSize * area.kmsgCount > sizeBytes) {
+    throw new MmcError(
+      "EINVAL",
+      `area: ${area.kmsgCount} zones of ${area.kmsgSize} bytes do not fit the card`,
+    );
+  }
+}
+
+function mediumImports(
+  medium: ExternalMedium,
+  memory: WebAssembly.Memory,
+  failures: unknown[],
+): CoreImports["medium"] {
+  const guarded = (call: (offset: number, bytes: Uint8Array) => void) => {
+    return (partition: number, lba: number, sectors: number, ptr: number) => {
+      // Boot partitions of an external medium have no place to be.
+      if (partition !== 0) return -1;
+      try {
+        const bytes = new Uint8Array(memory.buffer, ptr >>> 0, sectors * SECTOR_BYTES);
+        call((lba >>> 0) * SECTOR_BYTES, bytes);
+        return 0;
+      } catch (error) {
+        failures.push(error);
+        return -1;
+      }
+    };
+  };
+  return {
+    read: guarded((offset, bytes) => medium.read(offset, bytes)),
+    write: guarded((offset, bytes) => medium.write(offset, bytes)),
+  };
+}
+
+/**
+ * A device. Offsets and lengths are bytes from the start of the card's user area, whole numbers ≥ 0.
+ * Every call throws {@link MmcError}: EINVAL out of range, EBUSY the host is held (a request was left in flight,
+ * or a panic died), EIO, EILSEQ, ETIMEDOUT, ENOMEDIUM, ENODEV as the card or the bus had it.
+ */
+export class Device {
+  readonly #core: CoreExports;
+  readonly #memory: WebAssembly.Memory;
+  readonly #sizeBytes: number;
+  readonly #inMemory: boolean;
+  readonly #hasArea: boolean;
+  readonly #mediumFailures: unknown[] = [];
+  #powered = false;
+
+  private constructor(
+    module: WebAssembly.Module,
+    options: DeviceOptions,
+    external: ExternalMedium | null,
+    imports: CoreImports,
+  ) {
+    const wanted = options.sizeBytes ?? options.content?.length ?? external?.sizeBytes ?? 0;
+    requireNumber("sizeBytes", wanted, 1, external ? CARD_BYTES_MAX : MEMORY_MEDIUM_BYTES_MAX);
+    if (options.content && options.content.length > wanted) {
+      throw new MmcError(
+        "EINVAL",
+        `content: ${options.content.length} bytes are more than the card's ${wanted}`,
+      );
+    }
+    this.#sizeBytes = roundUp(wanted, CARD_GRANULE_BYTES);
+    const config = configOf(options, this.#sizeBytes);
+    this.#inMemory = external === null;
+    this.#hasArea = options.area !== undefined;
+    const bootBytes = this.#inMemory ? 2 * config.bootSectors * SECTOR_BYTES : 0;
+    this.#memory = makeMemory(this.#inMemory ? this.#sizeBytes + bootBytes : 0);
+    if (external) {
+      const medium = mediumImports(external, this.#memory, this.#mediumFailures);
+      this.#core = instantiate(module, this.#memory, { ...imports, ...(medium ? { medium } : {}) });
+    } else {
+      this.#core = instantiate(module, this.#memory, imports);
+    }
+    writeConfig(this.#memory, config);
+    this.#core.machineInit();
+    if (options.content && this.#inMemory) {
+      new Uint8Array(this.#memory.buffer).set(options.content, MEDIUM_BASE);
+    }
+    rehearse(module, config, external !== null, imports);
+    this.powerOn();
+  }
+
+  /** A device whose medium lies in its memory. `module`: the `release` target (or `explore` with its marks). */
+  static open(module: WebAssembly.Module, options: DeviceOptions, imports: CoreImports = {}): Device {
+    return new Device(module, options, null, imports);
+  }
+
+  /** A device on a medium elsewhere. `module`: the `external` target. */
+  static openExternal(module: WebAssembly.Module, medium: ExternalMedium, options: DeviceOptions): Device {
+    return new Device(module, options, medium, {});
+  }
+
+  /** Size of the user area in bytes. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** The machine's memory; its layout is assembly/layout.ts. For snapshots and for explorers. */
+  get memory(): WebAssembly.Memory {
+    return this.#memory;
+  }
+
+  /** The exports of the core, for what this class does not offer. */
+  get core(): CoreExports {
+    return this.#core;
+  }
+
+  read(offset: number, lengthBytes: number): Uint8Array {
+    this.#checkRange("read", offset, lengthBytes);
+    const result = new Uint8Array(lengthBytes);
+    this.#eachPiece(offset, lengthBytes, (lba, count, skipBytes, partBytes, doneBytes) => {
+      this.#check(this.#core.blockRead(lba, count), `read ${partBytes} bytes at ${offset + doneBytes}`);
+      result.set(new Uint8Array(this.#memory.buffer, BOUNCE_BASE + skipBytes, partBytes), doneBytes);
+    });
+    return result;
+  }
+
+  /** Written bytes are durable after flush(). Parts of sectors are read, changed and written. */
+  write(offset: number, data: Uint8Array): void {
+    this.#checkRange("write", offset, data.length);
+    this.#eachPiece(offset, data.length, (lba, count, skipBytes, partBytes, doneBytes) => {
+      const what = `write ${partBytes} bytes at ${offset + doneBytes}`;
+      if (skipBytes !== 0 || partBytes !== count * SECTOR_BYTES)
+        this.#check(this.#core.blockRead(lba, count), what);
+      const target = new Uint8Array(this.#memory.buffer, BOUNCE_BASE + skipBytes, partBytes);
+      target.set(data.subarray(doneBytes, doneBytes + partBytes));
+      this.#check(this.#core.blockWrite(lba, count), what);
+    });
+  }
+
+  /** The bytes become zero: whole sectors by trim (SD: erase), parts of sectors by writing. */
+  erase(offset: number, lengthBytes: number): void {
+    this.#checkRange("erase", offset, lengthBytes);
+    const end = offset + lengthBytes;
+    const firstWhole = Math.min(roundUp(offset, SECTOR_BYTES), end);
+    const endWhole = Math.max(end - (end % SECTOR_BYTES), firstWhole);
+    if (firstWhole > offset) this.write(offset, new Uint8Array(firstWhole - offset));
+    if (endWhole > firstWhole) {
+      const status = this.#core.blockErase(firstWhole / SECTOR_BYTES, endWhole / SECTOR_BYTES - 1);
+      this.#check(status, `erase ${endWhole - firstWhole} bytes at ${firstWhole}`);
+    }
+    if (end > endWhole) this.write(endWhole, new Uint8Array(end - endWhole));
+  }
+
+  /** Everything written before is on the medium afterwards. */
+  flush(): void {
+    this.#check(this.#core.blockFlush(), "flush");
+  }
+
+  /**
+   * Starts a request and leaves it in the middle, host held, as a CPU that stopped leaves it. Writes put back the bytes that
+   * are there. `offset` and `lengthBytes`: multiples of 512, 1024 … 32768 bytes. EOPNOTSUPP: an SD card has no sleep.
+   */
+  leaveInFlight(kind: InFlight, offset = 0, lengthBytes = 8 * SECTOR_BYTES): void {
+    this.#checkRange(kind, offset, lengthBytes);
+    if (offset % SECTOR_BYTES !== 0 || lengthBytes % SECTOR_BYTES !== 0 || lengthBytes > 64 * SECTOR_BYTES) {
+      throw new MmcError(
+        "EINVAL",
+        `${kind}: ${lengthBytes} bytes at ${offset} are not 2 to 64 whole sectors`,
+      );
+    }
+    const count = lengthBytes / SECTOR_BYTES;
+    this.#check(this.#core.blockRead(offset / SECTOR_BYTES, count), `${kind} in flight`);
+    const status = this.#core.leaveInFlight(IN_FLIGHT[kind], offset / SECTOR_BYTES, count);
+    this.#check(status, `${kind} in flight`);
+  }
+
+  /** The same, with bytes of the caller's: a write that is new. */
+  leaveWriteInFlight(offset: number, data: Uint8Array): void {
+    this.#checkRange("write", offset, data.length);
+    const count = data.length / SECTOR_BYTES;
+    if (offset % SECTOR_BYTES !== 0 || !Number.isInteger(count) || count > 64) {
+      throw new MmcError("EINVAL", `write: ${data.length} bytes at ${offset} are not 2 to 64 whole sectors`);
+    }
+    new Uint8Array(this.#memory.buffer, BOUNCE_BASE, data.length).set(data);
+    this.#check(this.#core.leaveInFlight(IN_FLIGHT.write, offset / SECTOR_BYTES, count), "write in flight");
+  }
+
+  /**
+   * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card or the
+   * bus did, the status tells. Text longer than a zone loses its oldest bytes.
+   * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
+   */
+  panicWrite(input: PanicInput): PanicResult {
+    if (!this.#hasArea) throw new MmcError("EINVAL", "panicWrite: the device was opened without an area");
+    const timeNsec = input.timeNsec ?? 0;
+    requireNumber("timeNsec", timeNsec, 0, 999_999_999);
+    const reason = REASONS[input.reason ?? "Panic"];
+    if (reason === undefined) throw new MmcError("EINVAL", `reason: ${input.reason} is unknown`);
+    const text = typeof input.text === "string" ? new TextEncoder().encode(input.text) : input.text;
+    const kept = text.subarray(Math.max(0, text.length - TEXT_BYTES_MAX));
+    new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
+    const timeSec = BigInt.asUintN(64, input.timeSec ?? 0n);
+    const status = this.#core.panicWrite(
+      reason,
+      Number(timeSec & 0xffffffffn),
+      Number(timeSec >> 32n),
+      timeNsec,
+      kept.length,
+      input.force ? 1 : 0,
+    );
+    const result = readResult(this.#memory);
+    return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept.length };
+  }
+
+  /** The power goes, now. The medium keeps what `outcome` and `cache` say; everything else is forgotten. */
+  powerCut(outcome: CutOutcome = "old", cache: CacheOutcome = "lost"): void {
+    const mask = cache === "lost" ? 0 : cache === "kept" ? 0xffffffff : cache;
+    this.#core.machineCut(CUT_OUTCOMES[outcome], mask);
+    this.#powered = false;
+  }
+
+  /** Power, identification, and recovery of the area. */
+  powerOn(): void {
+    this.#check(this.#core.openCard(), "power on");
+    this.#powered = true;
+    if (this.#hasArea) this.#check(this.#core.recoverArea(), "recover the area");
+  }
+
+  /** Puts a fault into the plan; `index` (0 … 15) names its place in it. docs/FAULTS.md */
+  injectFault(plan: FaultPlan, index = 0): void {
+    requireNumber("index", index, 0, FAULTS_MAX - 1);
+    writeFault(this.#memory, index, plan);
+  }
+
+  clearFaults(): void {
+    new Uint8Array(this.#memory.buffer, FAULTS_BASE, FAULTS_MAX * FAULT_BYTES).fill(0);
+  }
+
+  /** Takes the card out of the slot, or puts it back. */
+  insertCard(present: boolean): void {
+    this.#core.machineInsert(present ? 1 : 0);
+  }
+
+  state(): DeviceState {
+    const view = new DataView(this.#memory.buffer);
+    return {
+      timeNs: view.getBigUint64(CLOCK_NOW, true),
+      card: STATE_NAMES[this.#core.cardState()] ?? "ina",
+      powered: this.#powered,
+      owner: view.getUint32(OWNER_WORD, true) & 0xff,
+      sizeBytes: this.#sizeBytes,
+      storedSectors: view.getBigUint64(MEDIUM_STORES, true),
+      nextZone: this.#hasArea ? this.#core.chooseZone() : -1,
+      newestZone: this.#hasArea ? this.#core.newestZone() : -1,
+      payloadBytesMax: this.#hasArea ? this.#core.payloadBytesMax() : 0,
+    };
+  }
+
+  trace(): { events: TraceEvent[]; lost: number } {
+    return readTrace(this.#memory);
+  }
+
+  clearTrace(): void {
+    clearTrace(this.#memory);
+  }
+
+  /** The stored bytes as they are now: no cache, no bus. EINVAL for an external medium. A view, not a copy. */
+  medium(): Uint8Array {
+    if (!this.#inMemory) throw new MmcError("EINVAL", "medium: it is not in the device's memory");
+    return new Uint8Array(this.#memory.buffer, MEDIUM_BASE, this.#sizeBytes);
+  }
+
+  /** The whole machine, medium included if it is in memory. */
+  saveState(): Uint8Array {
+    return new Uint8Array(this.#memory.buffer).slice();
+  }
+
+  /** Back to a saved state of this device or of one with the same options. */
+  loadState(state: Uint8Array): void {
+    if (state.length !== this.#memory.buffer.byteLength) {
+      throw new MmcError("EINVAL", `loadState: ${state.length} bytes are not a state of this device`);
+    }
+    new Uint8Array(this.#memory.buffer).set(state);
+  }
+
+  #check(status: number, what: string): void {
+    if (status === 0) return;
+    const failure = this.#mediumFailures.pop();
+    this.#mediumFailures.length = 0;
+    if (failure instanceof MmcError) throw failure;
+    throwOnError(status, what, {
+      command: this.#core.lastCommand(),
+      r1: this.#core.lastResponse() >>> 0,
+    });
+  }
+
+  /** The first error of an external medium since the last call, if there was one. */
+  takeMediumFailure(): unknown {
+    const failure = this.#mediumFailures[0];
+    this.#mediumFailures.length = 0;
+    return failure;
+  }
+
+  #checkRange(what: string, offset: number, lengthBytes: number): void {
+    requireNumber(`${what}: offset`, offset, 0, this.#sizeBytes);
+    requireNumber(`${what}: length`, lengthBytes, 0, this.#sizeBytes - offset);
+    if (!this.#powered) throw new MmcError("ENODEV", `${what}: the device has no power`);
+  }
+
+  /** Cuts a byte range into pieces of whole sectors that fit the bounce buffer. */
+  #eachPiece(
+    offset: number,
+    lengthBytes: number,
+    move: (lba: number, count: number, skipBytes: number, partBytes: number, doneBytes: number) => void,
+  ): void {
+    for (let doneBytes = 0; doneBytes < lengthBytes; ) {
+      const at = offset + doneBytes;
+      const skipBytes = at % SECTOR_BYTES;
+      const partBytes = Math.min(lengthBytes - doneBytes, BOUNCE_BYTES - skipBytes);
+      const count = Math.ceil((skipBytes + partBytes) / SECTOR_BYTES);
+      move((at - skipBytes) / SECTOR_BYTES, count, skipBytes, partBytes, doneBytes);
+      doneBytes += partBytes;
+    }
+  }
+}
+
+const rehearsed = new WeakSet<WebAssembly.Module>();
+const REHEARSALS = 3;
+
+/**
+ * An engine compiles a function when it is first called, and a panic is no time for that: the panic path runs
+ * a few times on a scratch machine. Compiled code belongs to the module, so the real machine has it too.
+ */
+function rehearse(
+  module: WebAssembly.Module,
+  config: MachineConfig,
+  external: boolean,
+  imports: CoreImports,
+): void {
+  if (rehearsed.has(module)) return;
+  rehearsed.add(module);
+  const sectors = 1024;
+  const memory = makeMemory(sectors * SECTOR_BYTES);
+  const ignore = () => 0;
+  const silent: CoreImports = {
+    ...(external ? { medium: { read: ignore, write: ignore } } : {}),
+    ...(imports.mark ? { mark: { hit: () => undefined } } : {}),
+  };
+  const core = instantiate(module, memory, silent);
+  const scratch = { ...config, sectors, bootSectors: 0, areaFirstLba: 0, zoneSectors: 64, zoneCount: 4 };
+  for (const dma of [false, true]) {
+    writeConfig(memory, { ...scratch, dma });
+    core.machineInit();
+    core.openCard();
+    core.recoverArea();
+    for (let i = 0; i < REHEARSALS; i++) core.panicWrite(1, 0, 0, 0, 8192, 0);
+  }
+}
