@@ -3,7 +3,7 @@
 import { advanceCard, makeCard, powerOff, setPulled } from "./card/card";
 import { nowNs } from "./clock";
 import { crc32cPrepare } from "./crc";
-import type { Shadow } from "./driver/shadow";
+import { Shadow } from "./driver/shadow";
 import {
   CLOCK_NOW,
   CONFIG_BASE,

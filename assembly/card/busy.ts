@@ -2,7 +2,7 @@
 // low until it is over. Its effect on the medium happens at its end, so a cut before finds the old bytes, and
 // cutBusy() says what a cut in the middle leaves.
 
-import { NEVER, nowNs } from "../clock";
+import { NEVER } from "../clock";
 import {
   CACHE_SECTORS_MAX,
   CARD_BLOCK,

@@ -10,7 +10,7 @@ import { traceAt } from "../trace";
 import { advanceCard, dropBusy, isBusy } from "./busy";
 import { faultOnCommand } from "./faults";
 import { buildRegisters, resetVolatileRegisters } from "./registers";
-import { type Card, card, isEmmc, STATE_DIS, STATE_IDENT, STATE_IDLE } from "./state";
+import { Card, card, isEmmc, STATE_DIS, STATE_IDENT, STATE_IDLE } from "./state";
 
 export { advanceCard } from "./busy";
 export {

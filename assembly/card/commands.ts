@@ -6,7 +6,6 @@ import { laterNs } from "../clock";
 import {
   CARD_BLOCK,
   CONFIG_ABORT_OUTCOME,
-  CONFIG_BOOT_SECTORS,
   CONFIG_CACHE_AT_RESET,
   CONFIG_INIT_NS,
   CONFIG_SLEEP_NS,
@@ -23,7 +22,6 @@ import { isAppCommand, isLegal } from "./legal";
 import { mediumSectors } from "./medium";
 import {
   ERASE_GROUP_SECTORS,
-  EXT_CSD_ERASE_GROUP_DEF,
   EXT_CSD_FLUSH_CACHE,
   EXT_CSD_HPI_MGMT,
   extCsd,
@@ -31,7 +29,7 @@ import {
   SCR_OFFSET,
 } from "./registers";
 import {
-  type Card,
+  Card,
   card,
   isEmmc,
   OP_AWAKE,
@@ -53,7 +51,6 @@ import {
   STATE_IDLE,
   STATE_INA,
   STATE_PRG,
-  STATE_RCV,
   STATE_READY,
   STATE_SLP,
   STATE_STBY,

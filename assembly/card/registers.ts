@@ -15,7 +15,7 @@ import {
   FEATURE_HPI,
   FEATURE_RELIABLE_WRITE,
 } from "../layout";
-import { type Card, card, isEmmc } from "./state";
+import { Card, card, isEmmc } from "./state";
 
 export const EXT_CSD_CMDQ_MODE_EN: u32 = 15;
 export const EXT_CSD_FLUSH_CACHE: u32 = 32;

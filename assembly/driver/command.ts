@@ -30,7 +30,7 @@ import {
   SDHCI_RESPONSE,
   SDHCI_SOFTWARE_RESET,
 } from "../sdhci/registers";
-import { portDelay, portNowNs, portRead8, portRead32, portWrite8, portWrite16, portWrite32 } from "./port";
+import { portDelay, portNowNs, portRead8, portRead32, portWrite8, portWrite32 } from "./port";
 import { isLate, shadow, untilNs } from "./shadow";
 
 export const ANSWER_NONE: u32 = 0;

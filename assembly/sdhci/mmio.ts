@@ -42,7 +42,7 @@ import {
   SDHCI_TRANSFER_MODE,
   writableBits,
 } from "./registers";
-import { DATA_IDLE, type Engine, engine, register8, setRegister32 } from "./state";
+import { DATA_IDLE, Engine, engine, register8, setRegister32 } from "./state";
 
 /** A controller out of reset. */
 export function makeController(): void {
