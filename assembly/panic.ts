@@ -9,7 +9,7 @@ import { resetBothLines } from "./driver/command";
 import { portNowNs } from "./driver/port";
 import { isLate, shadow } from "./driver/shadow";
 import { flushCache } from "./driver/switch";
-import { quietController, takeOverCard } from "./driver/takeover";
+import { quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks, WRITE_RELIABLE } from "./driver/transfer";
 import { EBUSY, EILSEQ, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
@@ -85,6 +85,8 @@ import { trace } from "./trace";
 const RESERVE_NS: u64 = 100000;
 /** Zones that are tried before the call gives up. */
 const ATTEMPTS_MAX: u32 = 16;
+/** Identification, then a power cycle; what still fails is blamed on the zone. */
+const WAY_FAILURES_MAX: u32 = 3;
 /** A zone of 128 MiB, in pieces of BOUNCE_SECTORS. */
 const PIECES_MAX: u32 = 2048;
 
@@ -205,7 +207,7 @@ function blamesZone(status: i32): bool {
 /** Steps 4 and 5: zones one after the other until a record stands or there is no hope. */
 function storeRecord(): i32 {
   let status: i32 = ENOSPC;
-  let wayFailed = false;
+  let wayFailures: u32 = 0;
   for (let attempt: u32 = 0; attempt < ATTEMPTS_MAX; attempt++) {
     step(STEP_CHOOSE_ZONE, attempt);
     const zone = chooseZone();
@@ -218,17 +220,19 @@ function storeRecord(): i32 {
       setZoneState(zone, ZONE_USED);
       return OK;
     }
-    if (isLate() || status == ENOMEDIUM) return isLate() ? ETIMEDOUT : status;
+    if (isLate()) return ETIMEDOUT;
+    if (status == ENOMEDIUM) return status;
     // Whatever went wrong, the card has to be led back before anything else.
     resetBothLines();
+    if (!blamesZone(status) && wayFailures < WAY_FAILURES_MAX) {
+      // A fault of the way: the same zone again, from identification on, block by block and by PIO.
+      shadow().careful = 1;
+      restartCard(wayFailures > 0);
+      wayFailures += 1;
+    }
     const back = takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
     if (back != OK) return back;
-    // A fault of the way gets a second chance on the same zone, block by block and by PIO.
-    if (!blamesZone(status) && !wayFailed) {
-      wayFailed = true;
-      shadow().careful = 1;
-      continue;
-    }
+    if (!blamesZone(status) && wayFailures < WAY_FAILURES_MAX) continue;
     setZoneState(zone, ZONE_BAD);
     invalidateHeader(zone);
   }

@@ -45,7 +45,8 @@ async function buildTarget(asc, target, sources, compiler) {
     console.error(`build: asc --target ${target}: ${error.message}`);
     process.exit(1);
   }
-  if (said) process.stderr.write(said);
+  // asc also remarks that another pass could save some bytes; only warnings are worth a line.
+  if (/WARNING|ERROR/.test(said)) process.stderr.write(said);
   writeFileSync(stamp, digest);
   if (!quiet)
     console.log(`core ${target}: ${readFileSync(product).length} bytes, ${Date.now() - started} ms`);

@@ -179,6 +179,15 @@ export function takeOverCard(firstState: usize, highestRung: usize): i32 {
   return ETIMEDOUT;
 }
 
+/**
+ * From scratch: CMD0 and identification, behind a power cycle if asked. For a card that answers and yet loses data: it has
+ * another bus width or speed than the driver believes, which no command tells (mmc.md §2.6).
+ */
+export function restartCard(powerToo: bool): i32 {
+  if (powerToo) powerCycle();
+  return identify();
+}
+
 /** In tran: forget old status bits, and make sure of the user area. A bus that lost its width shows only in data. */
 function isSettled(): bool {
   if (sendStatus() != OK) return false;

@@ -1,0 +1,99 @@
+// What the tests of the panic path share: a machine with an old record and flushed user data on it, and the
+// questions that every one of them asks afterwards.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { CoreImports } from "../host/core/instantiate.js";
+import { Device, type DeviceOptions } from "../host/device.js";
+import { decodeArea, type PstoreRecord } from "../host/pstore/decode.js";
+
+export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+const modules = new Map<string, WebAssembly.Module>();
+
+/** A target of asconfig.json, compiled once. */
+export function coreModule(target: string): WebAssembly.Module {
+  let module = modules.get(target);
+  if (module === undefined) {
+    module = new WebAssembly.Module(readFileSync(`${ROOT}dist/core/${target}.wasm`));
+    modules.set(target, module);
+  }
+  return module;
+}
+
+/** The log of a real panic, 29,743 bytes. */
+export const PANIC_LOG = new Uint8Array(readFileSync(`${ROOT}host/cli/demo-panic.txt`));
+
+/** Small deterministic bytes that differ from sector to sector. */
+export function pattern(seed: number, lengthBytes: number): Uint8Array {
+  const bytes = new Uint8Array(lengthBytes);
+  let state = (seed * 2654435761 + 1) >>> 0;
+  for (let i = 0; i < lengthBytes; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    bytes[i] = state >>> 24;
+  }
+  return bytes;
+}
+
+export function sameBytes(first: Uint8Array, second: Uint8Array): boolean {
+  return Buffer.compare(first, second) === 0;
+}
+
+/** Where the tests' user data lie: before the area. */
+export const USER_OFFSET = 64 * 512;
+export const USER_DATA = pattern(7, 24 * 512);
+export const IN_FLIGHT_OFFSET = 200 * 512;
+export const AREA_OFFSET = 256 * 1024;
+export const AREA_BYTES = 256 * 1024;
+
+export interface Machine {
+  device: Device;
+  kmsgSize: number;
+  /** What decode.ts finds in the area as the medium is now. */
+  records(): PstoreRecord[];
+}
+
+/** A machine with `oldLogs` in its first zones and USER_DATA written and flushed. */
+export function openMachine(
+  options: DeviceOptions = {},
+  oldLogs: Uint8Array[] = [pattern(1, 3000)],
+  kmsgSize = 64 * 1024,
+  target = "release",
+  imports: CoreImports = {},
+): Machine {
+  const abi = options.area?.abi ?? "lp64";
+  const device = Device.open(
+    coreModule(target),
+    {
+      sizeBytes: 512 * 1024,
+      ...options,
+      area: { offset: AREA_OFFSET, kmsgSize, kmsgCount: AREA_BYTES / kmsgSize, abi },
+    },
+    imports,
+  );
+  device.write(USER_OFFSET, USER_DATA);
+  device.flush();
+  for (const [i, text] of oldLogs.entries()) {
+    const result = device.panicWrite({ text, reason: "Oops", timeSec: BigInt(1000 + i) });
+    if (result.status !== 0) throw new Error(`old record ${i}: status ${result.status}`);
+  }
+  device.flush();
+  const records = () =>
+    decodeArea(device.medium().slice(AREA_OFFSET, AREA_OFFSET + AREA_BYTES), {
+      kmsgSize,
+      pmsgSize: 0,
+      consoleSize: 0,
+      ftraceSize: 0,
+      abi,
+    }).records;
+  return { device, kmsgSize, records };
+}
+
+/** The text of a record without the line that Linux puts before it. */
+export function textOf(record: PstoreRecord): Uint8Array {
+  return record.bytes.subarray(record.bytes.indexOf(10) + 1);
+}
+
+/** Everything acknowledged and flushed is on the medium. */
+export function userDataIntact(device: Device): boolean {
+  return sameBytes(device.medium().subarray(USER_OFFSET, USER_OFFSET + USER_DATA.length), USER_DATA);
+}
