@@ -204,6 +204,14 @@ function blamesZone(status: i32): bool {
   return status == EIO || status == ENOMSG;
 }
 
+/** Steps 2 and 3: the controller quiet, the card in tran. */
+function takeOver(): i32 {
+  step(STEP_QUIET_CONTROLLER, 0);
+  quietController();
+  step(STEP_TAKE_CARD, 0);
+  return takeOverCard(RESULT_CARD_STATE, RESULT_RUNG);
+}
+
 /** Steps 4 and 5: zones one after the other until a record stands or there is no hope. */
 function storeRecord(): i32 {
   let status: i32 = ENOSPC;
@@ -298,10 +306,8 @@ export function panicWrite(
   crc32cPrepare();
   describeRecord(reason, <i64>(((<u64>timeSecHigh) << 32) | timeSecLow), timeNsec, textBytes);
 
-  step(STEP_QUIET_CONTROLLER, 0);
-  quietController();
-  step(STEP_TAKE_CARD, 0);
-  let status = takeOverCard(RESULT_CARD_STATE, RESULT_RUNG);
+  // With less time than an orderly end costs, nothing is touched at all.
+  let status = isLate() ? ETIMEDOUT : takeOver();
   if (status == OK && area().recovered == 0) status = scanZones();
   if (status == OK) status = storeRecord();
   if (status == OK) {

@@ -6,6 +6,7 @@ import * as assert from "uvu/assert";
 import { DRIVER_BASE } from "../assembly/layout.js";
 import type { Device, DeviceOptions, InFlight } from "../host/device.js";
 import {
+  AREA_OFFSET,
   IN_FLIGHT_OFFSET,
   type Machine,
   openMachine,
@@ -160,12 +161,28 @@ function leaveStuck(device: Device, until: "hpi" | "reset" | "power-cycle"): voi
   device.leaveInFlight("program", IN_FLIGHT_OFFSET);
 }
 
+/** The rung of the ladder that each state needs, and no higher one: a takeover that does more than it must is wrong. */
+const RUNGS: Record<string, number> = {
+  idle: 5,
+  ready: 5,
+  ident: 5,
+  stby: 1,
+  tran: 1,
+  data: 1,
+  rcv: 1,
+  prg: 1,
+  dis: 1,
+  slp: 3,
+  ina: 6,
+};
+
 /** The three promises. `what` names the case in a failure. */
-function panicAndCheck(machine: Machine, what: string): void {
+function panicAndCheck(machine: Machine, what: string, rung?: number): void {
   const { device } = machine;
   const startNs = device.state().timeNs;
   const result = device.panicWrite({ text: PANIC_LOG, timeSec: 1705095875n, timeNsec: 123456789 });
   assert.is(result.status, 0, `${what}: status ${result.status} in step "${result.step}"`);
+  if (rung !== undefined) assert.is(result.rung, rung, `${what}: rung`);
   assert.ok(result.endNs - startNs < 10_000_000_000n, `${what}: past the deadline`);
   device.powerCut("old", "lost");
   const records = machine.records();
@@ -194,7 +211,7 @@ test("every card state", () => {
       const machine = openMachine(options);
       bring(machine.device);
       assert.is(machine.device.state().card, state, `${bus}, ${state}: was not reached`);
-      panicAndCheck(machine, `${bus}, ${state}`);
+      panicAndCheck(machine, `${bus}, ${state}`, RUNGS[state]);
       cases++;
     }
   }
@@ -262,6 +279,51 @@ test("panic after panic, and a panic inside a dead one", () => {
     machine.records().map((record) => record.count),
     [1, 1, 2, 3],
   );
+});
+
+test("counters, sequence and free zones survive the power, and a record that was removed", () => {
+  for (const abi of ["lp64", "i386"] as const) {
+    const machine = openMachine({ area: { offset: 0, kmsgSize: 0, kmsgCount: 0, abi } }, []);
+    const { device } = machine;
+    const zones: number[] = [];
+    for (let boot = 1; boot <= 3; boot++) {
+      device.powerCut();
+      device.powerOn();
+      const result = device.panicWrite({ text: `boot ${boot}`, timeSec: 50n });
+      assert.is(result.status, 0);
+      assert.is(result.count, boot);
+      assert.is(result.sequence, BigInt(boot));
+      zones.push(result.zone);
+    }
+    assert.equal(zones, [0, 1, 2]);
+    // Unlink of all three: counters go on, the zone behind the newest comes next.
+    for (const zone of zones) device.write(AREA_OFFSET + zone * machine.kmsgSize + 4, new Uint8Array(4));
+    device.flush();
+    device.powerCut();
+    device.powerOn();
+    const result = device.panicWrite({ text: "boot 4", timeSec: 1n });
+    assert.equal([result.status, result.count, result.sequence, result.zone], [0, 4, 4n, 3]);
+    assert.equal(
+      machine.records().map(({ name, count, abi: found }) => [name, count, found]),
+      [["dmesg-pstore_blk-3", 4, abi]],
+    );
+  }
+});
+
+test("policies: never over an unread record while another zone is free", () => {
+  for (const policy of ["first-wins", "ring"] as const) {
+    const machine = openMachine({ policy }, []);
+    const taken: number[] = [];
+    for (let i = 0; i < 6; i++) taken.push(machine.device.panicWrite({ text: `${i}` }).zone);
+    const texts = machine.records().map((record) => new TextDecoder().decode(textOf(record)));
+    if (policy === "ring") {
+      assert.equal(taken, [0, 1, 2, 3, 0, 1]);
+      assert.equal(texts, ["4", "5", "2", "3"]);
+    } else {
+      assert.equal(taken, [0, 1, 2, 3, 3, 3]);
+      assert.equal(texts, ["0", "1", "2", "5"]);
+    }
+  }
 });
 
 test("the interrupted owner is told", () => {

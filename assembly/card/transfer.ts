@@ -47,6 +47,7 @@ export function sendRegister(bytes: u32, timeNs: u64): void {
   c.state = STATE_DATA;
   c.transferSource = SOURCE_REGISTER;
   c.transferMultiple = 0;
+  c.transferIgnored = 0;
   c.transferLeft = 1;
   c.transferBlockBytes = bytes;
   c.blockDueNs = timeNs;

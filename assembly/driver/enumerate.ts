@@ -100,7 +100,6 @@ function setUpEmmc(): i32 {
   s.bootPartitionConfig = extCsd(EXT_CSD_PARTITION_CONFIG) & ~7;
   const partition = extCsd(EXT_CSD_PARTITION_CONFIG) & 7;
   const cacheKib = load<u32>(REGISTER_BLOCK + EXT_CSD_CACHE_SIZE);
-  s.cacheOn = 0;
   status = switchByte(EXT_CSD_ERASE_GROUP_DEF, 1);
   if (status == OK && partition != 0) status = selectUserArea();
   if (status == OK) status = setBus();
@@ -126,7 +125,6 @@ function setUpSd(): i32 {
   s.hasCmd23 = (load<u8>(REGISTER_BLOCK + 3) >>> 1) & 1;
   s.hasReliableWrite = 0;
   s.hasHpi = 0;
-  s.cacheOn = 0;
   return setBus();
 }
 
@@ -135,6 +133,8 @@ function identifyAs(kind: u32): i32 {
   const s = shadow();
   let status = goIdle();
   if (status != OK) return status;
+  // Whatever was on is off now, even if identification ends early.
+  s.cacheOn = 0;
   if (kind == KIND_SD) {
     s.rca = 0;
     const condition = sendCommand(8, 0x1aa, ANSWER_R7, 0);

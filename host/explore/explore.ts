@@ -1,0 +1,285 @@
+// Crash-point exploration: one run of a scenario's panic; at every mark the memory is copied into a second machine, the
+// power of that one is cut with every outcome, and the oracle looks at what is left; then the first goes on. So the
+// count of points is known and complete, and none is run twice. Crash ids: `scenario/mark#outcome.cache`.
+import {
+  CACHE_DATA,
+  CACHE_LBAS,
+  CACHE_SECTORS_MAX,
+  CARD_BASE,
+  FAULT_BYTES,
+  FAULTS_BASE,
+  FAULTS_MAX,
+  MACHINE_PAGES,
+  MEDIUM_BASE,
+  MEDIUM_STORES,
+  PAGE_BYTES,
+  PROGRAM_BLOCK,
+  SDHCI_REGISTERS,
+  SECTOR_BYTES,
+  TEXT_BASE,
+} from "../../assembly/layout.js";
+import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.js";
+import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
+import { Device } from "../device.js";
+import { type Expectation, judge, type Verdict } from "./oracle.js";
+import {
+  EXPLORED_AREA_OFFSET,
+  EXPLORED_IN_FLIGHT_OFFSET,
+  EXPLORED_KMSG_BYTES,
+  EXPLORED_ZONES,
+  type Scenario,
+} from "./scenario.js";
+
+const AREA_BYTES = EXPLORED_KMSG_BYTES * EXPLORED_ZONES;
+/** Everything that a cut reads or changes: card, registers, cache. Buffers and text behind it do not matter to it. */
+const MACHINE_BYTES = CACHE_DATA + CACHE_SECTORS_MAX * SECTOR_BYTES;
+const CACHE_MASKS = { lost: 0, kept: 0xffffffff, odd: 0xaaaaaaaa, first: 1 } as const;
+type CacheName = keyof typeof CACHE_MASKS;
+
+export interface Exploration {
+  scenario: string;
+  /** Marks that the panic passed. */
+  marks: number;
+  /** Cuts that were made and judged: marks × outcomes × cache outcomes. */
+  cuts: number;
+  /** Media that differ from each other among all cuts. */
+  media: number;
+  /** How often the new record was absent, torn, and whole. */
+  absent: number;
+  torn: number;
+  whole: number;
+  /** Crash id and reason of every cut that broke a promise. */
+  failures: string[];
+  /** Status of the panic itself, uncut. */
+  status: number;
+}
+
+/** Deterministic text whose lines tell which record they belong to. */
+export function explorationText(label: string, lengthBytes: number): Uint8Array {
+  let text = "";
+  for (let line = 0; text.length < lengthBytes; line++) text += `<6>[${label}.${line}] ${label.repeat(7)}\n`;
+  return new TextEncoder().encode(text.slice(0, lengthBytes));
+}
+
+function prepare(module: WebAssembly.Module, scenario: Scenario, hit: (id: number) => void) {
+  const device = Device.open(
+    module,
+    {
+      sizeBytes: 512 * 1024,
+      ...scenario.options,
+      area: {
+        offset: EXPLORED_AREA_OFFSET,
+        kmsgSize: EXPLORED_KMSG_BYTES,
+        kmsgCount: EXPLORED_ZONES,
+        abi: "lp64",
+      },
+    },
+    { mark: { hit } },
+  );
+  const user = explorationText("u", EXPLORED_AREA_OFFSET);
+  device.write(0, user);
+  device.flush();
+  const oldTexts = scenario.oldTextBytes.map((bytes, i) => explorationText(`old${i}`, bytes));
+  for (const [i, text] of oldTexts.entries()) {
+    const result = device.panicWrite({ text, timeSec: BigInt(100 + i) });
+    if (result.status !== 0) throw new Error(`${scenario.name}: old record ${i}: status ${result.status}`);
+  }
+  for (const zone of scenario.removedZones) {
+    device.write(EXPLORED_AREA_OFFSET + zone * EXPLORED_KMSG_BYTES + 4, new Uint8Array(4));
+  }
+  device.flush();
+  // As after a boot: what the core knows of the area comes from the medium.
+  device.powerCut("new", "kept");
+  device.powerOn();
+  return { device, user, oldTexts };
+}
+
+/** Runs one scenario at every mark. `onlyId`: judge that one cut and no other. */
+export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?: string): Exploration {
+  let hook: (() => void) | null = null;
+  const { device, user, oldTexts } = prepare(module, scenario, () => hook?.());
+  const expectation: Expectation = {
+    oldTexts: oldTexts.map((text, zone) => (scenario.removedZones.includes(zone) ? null : text)),
+    newText: explorationText("new", scenario.textBytes),
+    leastCount: oldTexts.length + 1,
+    replaceable: replaceableZone(device, scenario),
+    user,
+    mayDiffer:
+      scenario.inFlight === "erase" ? [EXPLORED_IN_FLIGHT_OFFSET, EXPLORED_IN_FLIGHT_OFFSET + 4096] : null,
+  };
+  const fork = makeFork(module, device);
+  const outcomes = Object.keys(CUT_OUTCOMES) as CutOutcome[];
+  const hasCache = (scenario.options.cacheSectors ?? 0) > 0;
+  const caches: CacheName[] = hasCache ? ["lost", "kept", "odd", "first"] : ["lost"];
+  const report: Exploration = {
+    scenario: scenario.name,
+    marks: 0,
+    cuts: 0,
+    media: 0,
+    absent: 0,
+    torn: 0,
+    whole: 0,
+    failures: [],
+    status: 0,
+  };
+  const reliable = scenario.options.card !== "sd" && scenario.options.reliableWrite !== false;
+  const seen = new Map<string, Verdict>();
+
+  const unchanged = watchCard(device, hasCache);
+  let last: Verdict[] = [];
+
+  const cutHere = (committed: boolean) => {
+    // What a cut leaves hangs on the card alone; most marks do not touch it.
+    if (unchanged() && !committed && onlyId === undefined) {
+      for (const verdict of last) report[verdict.fresh]++;
+      report.cuts += last.length;
+      return;
+    }
+    last = [];
+    for (const outcome of outcomes) {
+      for (const cache of caches) {
+        const id = `${scenario.name}/${report.marks}#${outcome}.${cache}`;
+        if (onlyId !== undefined && id !== onlyId) continue;
+        fork.copyFrom(device);
+        fork.core.machineCut(CUT_OUTCOMES[outcome], CACHE_MASKS[cache]);
+        const medium = fork.medium();
+        const key = `${committed}${fingerprint(medium)}`;
+        let verdict = seen.get(key);
+        if (verdict === undefined) {
+          verdict = judge(medium, expectation, committed);
+          if (verdict.problem === null) verdict.problem = fork.reopen(expectation);
+          seen.set(key, verdict);
+        }
+        last.push(verdict);
+        report.cuts++;
+        report[verdict.fresh]++;
+        if (verdict.problem !== null) report.failures.push(`${id}: ${verdict.problem}`);
+        else if (verdict.fresh === "torn" && (reliable || !outcome.startsWith("torn"))) {
+          // What Linux would serve as whole: only a torn header sector may do that, and no reliable write is torn.
+          report.failures.push(`${id}: a live header stands over a record that is not whole`);
+        }
+      }
+    }
+  };
+
+  if (scenario.inFlight !== null) device.leaveInFlight(scenario.inFlight, EXPLORED_IN_FLIGHT_OFFSET);
+  for (const [i, fault] of scenario.faults.entries()) device.injectFault(fault, i);
+  hook = () => {
+    report.marks++;
+    cutHere(false);
+  };
+  const result = device.panicWrite({ text: expectation.newText, timeSec: 500n });
+  hook = null;
+  report.status = result.status;
+  report.marks++;
+  cutHere(result.status === 0);
+  report.media = seen.size;
+  return report;
+}
+
+/** Tells whether card, medium, sector in programming and cache are as they were at the last call. */
+function watchCard(device: Device, hasCache: boolean): () => boolean {
+  const memory = new Uint32Array(device.memory.buffer);
+  const ranges: [number, number][] = [
+    [MEDIUM_STORES, MEDIUM_STORES + 8],
+    [CARD_BASE, SDHCI_REGISTERS],
+    [PROGRAM_BLOCK, PROGRAM_BLOCK + SECTOR_BYTES],
+  ];
+  if (hasCache) ranges.push([CACHE_LBAS, MACHINE_BYTES]);
+  const before = ranges.map(([from, until]) => new Uint32Array((until - from) >> 2).fill(0xffffffff));
+  return () => {
+    let same = true;
+    for (const [i, [from, until]] of ranges.entries()) {
+      const now = memory.subarray(from >> 2, until >> 2);
+      const old = before[i] as Uint32Array;
+      if (now.every((word, at) => word === old[at])) continue;
+      old.set(now);
+      same = false;
+    }
+    return same;
+  };
+}
+
+/** The zone whose record policy gives up when all are taken, or -1. */
+function replaceableZone(device: Device, scenario: Scenario): number {
+  const full = scenario.oldTextBytes.length === EXPLORED_ZONES && scenario.removedZones.length === 0;
+  return full ? device.state().nextZone : -1;
+}
+
+/** Two 32-bit hashes over all bytes of a medium: it is judged once, however many cuts leave it. */
+function fingerprint(medium: Uint8Array): string {
+  const view = new Uint32Array(medium.buffer, medium.byteOffset, medium.byteLength >> 2);
+  let first = 0x811c9dc5;
+  let second = 0x01000193;
+  for (let i = 0; i < view.length; i++) {
+    const word = view[i] ?? 0;
+    first = Math.imul(first ^ word, 0x01000193);
+    second = Math.imul(second ^ word ^ (word >>> 15), 0x85ebca6b);
+  }
+  return `${first >>> 0}.${second >>> 0}`;
+}
+
+interface Fork {
+  core: CoreExports;
+  copyFrom(device: Device): void;
+  medium(): Uint8Array;
+  /** Power again: identification, recovery, and one more panic. What is wrong, or null. */
+  reopen(expectation: Expectation): string | null;
+}
+
+/** A second machine on a memory of its own. Only what lies in front of the area's end is ever written. */
+function makeFork(module: WebAssembly.Module, device: Device): Fork {
+  const memory = makeMemory(device.sizeBytes);
+  const core = instantiate(module, memory, { mark: { hit: () => undefined } });
+  const target = new Uint8Array(memory.buffer);
+  target.set(new Uint8Array(device.memory.buffer, 0, MACHINE_PAGES * PAGE_BYTES));
+  const mediumBytes = EXPLORED_AREA_OFFSET + AREA_BYTES;
+  const again = explorationText("again", 700);
+  return {
+    core,
+    copyFrom(source) {
+      const bytes = new Uint8Array(source.memory.buffer);
+      target.set(bytes.subarray(0, MACHINE_BYTES), 0);
+      target.set(bytes.subarray(MEDIUM_BASE, MEDIUM_BASE + mediumBytes), MEDIUM_BASE);
+    },
+    medium: () => target.subarray(MEDIUM_BASE, MEDIUM_BASE + mediumBytes),
+    reopen(expectation) {
+      // The plan of faults belongs to the boot that died.
+      target.fill(0, FAULTS_BASE, FAULTS_BASE + FAULTS_MAX * FAULT_BYTES);
+      const opened = core.openCard();
+      if (opened !== 0) return `the card cannot be opened again: ${opened}`;
+      const recovered = core.recoverArea();
+      if (recovered !== 0) return `the area cannot be recovered: ${recovered}`;
+      const next = core.chooseZone();
+      target.set(again, TEXT_BASE);
+      const status = core.panicWrite(1, 600, 0, 0, again.length, 0);
+      if (status !== 0) return `the next panic fails: ${status}`;
+      core.machineCut(0, 0);
+      return judgeAgain(this.medium(), expectation, again, next);
+    },
+  };
+}
+
+function judgeAgain(
+  medium: Uint8Array,
+  expectation: Expectation,
+  again: Uint8Array,
+  replaced: number,
+): string | null {
+  // The next record may take any zone that holds none, or the one that policy gives up.
+  const kept = expectation.oldTexts.map((text, zone) =>
+    zone === replaced || zone === expectation.replaceable ? null : text,
+  );
+  const verdict = judge(
+    medium,
+    {
+      ...expectation,
+      oldTexts: kept,
+      newText: again,
+      replaceable: -1,
+      others: [expectation.newText, ...expectation.oldTexts],
+    },
+    true,
+  );
+  return verdict.problem === null ? null : `after the next panic: ${verdict.problem}`;
+}

@@ -1,0 +1,94 @@
+// The scenarios that crash exploration cuts: a machine, what happened to it before, and the panic that is cut at every
+// mark. Names are part of crash ids: never renamed. Nothing of Node, no chance.
+import type { Device, DeviceOptions, InFlight } from "../device.js";
+
+/** Zones of the explored area: small, so that every cut can be decoded as a whole. */
+export const EXPLORED_KMSG_BYTES = 8192;
+export const EXPLORED_ZONES = 4;
+export const EXPLORED_AREA_OFFSET = 64 * 1024;
+/** Requests in flight rewrite sectors here. */
+export const EXPLORED_IN_FLIGHT_OFFSET = 32 * 1024;
+
+export interface Scenario {
+  name: string;
+  options: DeviceOptions;
+  /** Bytes of the log that the explored panic writes. */
+  textBytes: number;
+  /** Records written before, oldest first. */
+  oldTextBytes: number[];
+  /** Zones whose record was removed again, as unlink does. */
+  removedZones: number[];
+  inFlight: InFlight | null;
+  /** Put into the plan before the explored panic. */
+  faults: Parameters<Device["injectFault"]>[0][];
+}
+
+const EMMC: DeviceOptions = { card: "emmc" };
+const EMMC_CACHED: DeviceOptions = { card: "emmc", cacheSectors: 16, reliableWrite: false };
+const EMMC_PLAIN: DeviceOptions = { card: "emmc", reliableWrite: false };
+const SD: DeviceOptions = { card: "sd" };
+const SD_CMD12: DeviceOptions = { card: "sd", cmd23: false };
+
+function scenario(name: string, options: DeviceOptions, changes: Partial<Scenario> = {}): Scenario {
+  return {
+    name,
+    options,
+    textBytes: 3000,
+    oldTextBytes: [1500],
+    removedZones: [],
+    inFlight: null,
+    faults: [],
+    ...changes,
+  };
+}
+
+const FULL = { oldTextBytes: [900, 1500, 2500, 4000] };
+/** Sector of the second zone: the one that the panic takes first. */
+const SECOND_ZONE_LBA = (EXPLORED_AREA_OFFSET + EXPLORED_KMSG_BYTES) / 512;
+
+export const SCENARIOS: Scenario[] = [
+  scenario("emmc-dma-fresh-zone", { ...EMMC, dma: true }),
+  scenario("emmc-pio-fresh-zone", { ...EMMC, dma: false }),
+  scenario("emmc-dma-removed-zone", { ...EMMC, dma: true }, { ...FULL, removedZones: [1] }),
+  scenario("emmc-dma-full-first-wins", { ...EMMC, dma: true }, FULL),
+  scenario("emmc-dma-full-ring", { ...EMMC, dma: true, policy: "ring" }, FULL),
+  scenario("emmc-plain-full", { ...EMMC_PLAIN, dma: true }, FULL),
+  scenario("emmc-cached-fresh-zone", { ...EMMC_CACHED, dma: true }),
+  scenario("emmc-cached-full", { ...EMMC_CACHED, dma: true }, FULL),
+  scenario("emmc-cached-pio-full-ring", { ...EMMC_CACHED, dma: false, policy: "ring" }, FULL),
+  scenario("emmc-legacy-x1-pio", { ...EMMC, dma: false, busWidth: 1, highSpeed: false }, { textBytes: 1200 }),
+  scenario("emmc-write-in-flight", { ...EMMC, dma: false }, { inFlight: "write" }),
+  scenario("emmc-read-in-flight", { ...EMMC, dma: true }, { inFlight: "read" }),
+  scenario("emmc-program-in-flight", { ...EMMC, dma: true }, { inFlight: "program" }),
+  scenario("emmc-erase-in-flight", { ...EMMC, dma: true }, { inFlight: "erase" }),
+  scenario("emmc-suspended", { ...EMMC, dma: true }, { inFlight: "suspended" }),
+  scenario("emmc-asleep", { ...EMMC_CACHED, dma: true }, { inFlight: "sleep" }),
+  scenario("sd-dma-fresh-zone", { ...SD, dma: true }),
+  scenario("sd-pio-full", { ...SD, dma: false }, FULL),
+  scenario("sd-pio-cmd12-full-ring", { ...SD_CMD12, dma: false, policy: "ring" }, FULL),
+  scenario("sd-removed-zone", { ...SD_CMD12, dma: true }, { ...FULL, removedZones: [0, 2] }),
+  scenario("sd-write-in-flight", { ...SD, dma: false }, { inFlight: "write" }),
+  scenario("sd-suspended", { ...SD, dma: true }, { inFlight: "suspended" }),
+  scenario("tiny-record", { ...SD, dma: true }, { textBytes: 10 }),
+  scenario("record-fills-zone", { ...SD, dma: true }, { textBytes: 20000 }),
+  scenario("last-sector-shared-with-seal", { ...EMMC, dma: true }, { textBytes: 7900 }),
+  scenario(
+    "bad-zone-then-next",
+    { ...EMMC, dma: true },
+    { faults: [{ kind: "program", firstLba: SECOND_ZONE_LBA + 2, lastLba: SECOND_ZONE_LBA + 2 }] },
+  ),
+  scenario(
+    "commit-sector-bad-then-next",
+    { ...SD, dma: true },
+    {
+      ...FULL,
+      removedZones: [1, 2],
+      faults: [{ kind: "program", firstLba: SECOND_ZONE_LBA, lastLba: SECOND_ZONE_LBA }],
+    },
+  ),
+  scenario(
+    "crc-error-then-careful",
+    { ...EMMC, dma: true },
+    { textBytes: 1500, faults: [{ kind: "write-crc", skip: 1, times: 1 }] },
+  ),
+];
