@@ -7,10 +7,10 @@ import { crc32cPrepare } from "./crc";
 import { NORMAL_ID } from "./driver/block";
 import { resetBothLines } from "./driver/command";
 import { portNowNs } from "./driver/port";
-import { isLate, shadow } from "./driver/shadow";
+import { isLate, shadow, usesCmd23 } from "./driver/shadow";
 import { flushCache } from "./driver/switch";
 import { quietController, restartCard, takeOverCard } from "./driver/takeover";
-import { transferBlocks, WRITE_RELIABLE } from "./driver/transfer";
+import { transferBlocks, WRITE_FORCED, WRITE_RELIABLE } from "./driver/transfer";
 import { EBUSY, EILSEQ, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_BASE,
@@ -123,13 +123,16 @@ export function recoverArea(): i32 {
   return status;
 }
 
-/** What has been written is on the medium, not in a cache. Reliable writes already are. */
-function makeDurable(): i32 {
-  return shadow().hasReliableWrite != 0 ? OK : flushCache();
+/** CMD23's way past the write cache: reliable write, else forced programming; 0 if it must be a flush. */
+function writeFlags(): u32 {
+  const s = shadow();
+  if (s.hasReliableWrite != 0) return WRITE_RELIABLE;
+  return s.cacheOn != 0 && usesCmd23() ? WRITE_FORCED : 0;
 }
 
-function writeFlags(): u32 {
-  return shadow().hasReliableWrite != 0 ? WRITE_RELIABLE : 0;
+/** What has been written is on the medium, not in a cache. */
+function makeDurable(): i32 {
+  return writeFlags() != 0 ? OK : flushCache();
 }
 
 function writeSectors(zone: u32, first: u32, count: u32): i32 {

@@ -25,6 +25,8 @@ export interface Scenario {
 
 const EMMC: DeviceOptions = { card: "emmc" };
 const EMMC_CACHED: DeviceOptions = { card: "emmc", cacheSectors: 16, reliableWrite: false };
+/** Without CMD23 there is no forced programming: only a flush makes a write durable. */
+const EMMC_FLUSHED: DeviceOptions = { ...EMMC_CACHED, cmd23: false };
 const EMMC_PLAIN: DeviceOptions = { card: "emmc", reliableWrite: false };
 const SD: DeviceOptions = { card: "sd" };
 const SD_CMD12: DeviceOptions = { card: "sd", cmd23: false };
@@ -56,6 +58,9 @@ export const SCENARIOS: Scenario[] = [
   scenario("emmc-cached-fresh-zone", { ...EMMC_CACHED, dma: true }),
   scenario("emmc-cached-full", { ...EMMC_CACHED, dma: true }, FULL),
   scenario("emmc-cached-pio-full-ring", { ...EMMC_CACHED, dma: false, policy: "ring" }, FULL),
+  scenario("emmc-flushed-fresh-zone", { ...EMMC_FLUSHED, dma: true }),
+  scenario("emmc-flushed-full", { ...EMMC_FLUSHED, dma: true }, FULL),
+  scenario("emmc-flushed-pio-full-ring", { ...EMMC_FLUSHED, dma: false, policy: "ring" }, FULL),
   scenario("emmc-legacy-x1-pio", { ...EMMC, dma: false, busWidth: 1, highSpeed: false }, { textBytes: 1200 }),
   scenario("emmc-write-in-flight", { ...EMMC, dma: false }, { inFlight: "write" }),
   scenario("emmc-read-in-flight", { ...EMMC, dma: true }, { inFlight: "read" }),
