@@ -140,7 +140,7 @@ function finish(timeNs: u64): void {
     if (cacheIsFull() && !cacheWriteOldest()) raise(R1_ERROR);
     if (c.opPhantom == 0) cachePut(c.opPartition, c.opLba, PROGRAM_BLOCK);
   } else if (op == OP_ERASE) {
-    mediumErase(c.opPartition, c.opLba, c.opLast - c.opLba + 1, CARD_BLOCK);
+    if (!mediumErase(c.opPartition, c.opLba, c.opLast - c.opLba + 1, CARD_BLOCK)) raise(R1_ERROR);
   } else if (op == OP_FLUSH) {
     if (c.cacheCount > 0 && !cacheWriteOldest()) raise(R1_ERROR);
     if (c.cacheCount > 0) {

@@ -36,13 +36,17 @@ export function mediumWrite(partition: u32, lba: u32, ptr: usize): bool {
   return true;
 }
 
-/** `sectors` sectors become zero, the content of erased sectors (EXT_CSD_ERASED_MEM_CONT 0). */
-export function mediumErase(partition: u32, lba: u32, sectors: u32, zeroBlock: usize): void {
+/** `sectors` sectors become zero, the content of erased sectors (EXT_CSD_ERASED_MEM_CONT 0); false if one cannot. */
+export function mediumErase(partition: u32, lba: u32, sectors: u32, zeroBlock: usize): bool {
   store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + 1);
   if (isDefined(EXTERNAL_MEDIUM)) {
     memory.fill(zeroBlock, 0, SECTOR_BYTES);
-    for (let i: u32 = 0; i < sectors && i < 0xffffffff; i++) write(partition, lba + i, 1, zeroBlock);
-    return;
+    let erased = true;
+    for (let i: u32 = 0; i < sectors && i < 0xffffffff; i++) {
+      if (write(partition, lba + i, 1, zeroBlock) != 0) erased = false;
+    }
+    return erased;
   }
   memory.fill(addressOf(partition, lba), 0, sectors * SECTOR_BYTES);
+  return true;
 }

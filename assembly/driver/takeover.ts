@@ -134,6 +134,8 @@ function climb(rung: u32): i32 {
       stopTransmission();
       return OK;
     case RUNG_AWAKE:
+      // A card that is still falling asleep hears nothing until DAT0 is high again.
+      awaitBusyEnd(AWAKE_NS);
       if (s.kind == KIND_EMMC && sendCommand(5, s.rca << 16, ANSWER_R1, 0) == OK) {
         awaitBusyEnd(AWAKE_NS);
         sendCommand(7, s.rca << 16, ANSWER_R1, 0);

@@ -1,0 +1,141 @@
+// `mmcpstore inspect IMAGE`: the zone map, drawn: a line a zone and a bar of the whole area. Reads only.
+import type { Command } from "commander";
+import type { Decoded, ZoneInfo } from "../pstore/decode.js";
+import { withArea } from "./open-area.js";
+import { addImageOptions, type ImageOptions, imageHelp } from "./options.js";
+import { color, colorState, formatJson, formatSize, formatTable, write } from "./output.js";
+import { formatTime } from "./time.js";
+
+/** A run of blank zones longer than this is drawn as one line. */
+const BLANK_LINES_MAX = 3;
+const BAR_CELLS = 64;
+const REST = " ";
+/** What a cell of the bar shows; if zones share a cell, the first in this order. */
+const MARKS: [ZoneInfo["state"], string][] = [
+  ["torn", "!"],
+  ["undecodable", "?"],
+  ["ok", "#"],
+  ["erased", "-"],
+  ["empty", "."],
+];
+
+const REASONS = ["Unknown", "Panic", "Oops", "Emergency", "Shutdown"];
+
+function zoneRow(zone: ZoneInfo, areaOffset: number): string[] {
+  const isKmsg = zone.type === "kmsg" && zone.state !== "empty";
+  const seal = zone.sequence === null ? "-" : `${zone.sealed ? "" : "stale "}${zone.sequence}`;
+  return [
+    `${zone.type} ${zone.index}`,
+    String(areaOffset + zone.offset),
+    String(zone.size),
+    colorState(zone.state),
+    zone.type === "kmsg" ? seal : "-",
+    isKmsg ? (REASONS[zone.reason] ?? "Unknown") : "-",
+    isKmsg ? String(zone.counter | 0) : "-",
+    isKmsg ? (formatTime(zone) ?? "-") : "-",
+  ];
+}
+
+/** Rows in the order of the medium, long runs of blank zones as one. */
+function zoneRows(zones: ZoneInfo[], areaOffset: number, all: boolean): string[][] {
+  const rows: string[][] = [];
+  const isBlank = (zone: ZoneInfo | undefined) => zone?.state === "empty" && zone.type === "kmsg";
+  for (let index = 0; index < zones.length; ) {
+    const zone = zones[index] as ZoneInfo;
+    let count = 1;
+    while (isBlank(zone) && isBlank(zones[index + count])) count++;
+    if (all || count <= BLANK_LINES_MAX) {
+      for (const one of zones.slice(index, index + count)) rows.push(zoneRow(one, areaOffset));
+    } else {
+      const sizeBytes = count * zone.size;
+      const name = `kmsg ${zone.index}-${zone.index + count - 1}`;
+      const offset = String(areaOffset + zone.offset);
+      rows.push([name, offset, String(sizeBytes), colorState("empty"), "-", "-", "-", "-"]);
+    }
+    index += count;
+  }
+  return rows;
+}
+
+/** The area from end to end in BAR_CELLS characters. */
+function drawBar({ geometry, zones }: Decoded): string {
+  const cellBytes = geometry.areaSize / BAR_CELLS;
+  const ranks = new Array<number>(BAR_CELLS).fill(MARKS.length);
+  for (const zone of zones) {
+    const rank = MARKS.findIndex(([state]) => state === zone.state);
+    const first = Math.floor(zone.offset / cellBytes);
+    const last = Math.ceil((zone.offset + zone.size) / cellBytes) - 1;
+    for (let cell = first; cell <= Math.min(last, BAR_CELLS - 1); cell++) {
+      ranks[cell] = Math.min(ranks[cell] ?? 0, rank);
+    }
+  }
+  return `[${ranks.map((rank) => MARKS[rank]?.[1] ?? REST).join("")}]`;
+}
+
+async function inspect(
+  location: string,
+  options: ImageOptions & { json?: boolean; all?: boolean },
+): Promise<void> {
+  await withArea(location, options, async ({ image, area, decoded }) => {
+    const { geometry, zones } = decoded;
+    if (options.json) {
+      const json = {
+        image: { name: image.name, size: image.sizeBytes },
+        area: { offset: area.offset, size: area.sizeBytes, partition: area.partition },
+        geometry,
+        zones: zones.map((zone) => ({
+          type: zone.type,
+          index: zone.index,
+          offset: area.offset + zone.offset,
+          size: zone.size,
+          state: zone.state,
+          datalen: zone.datalen,
+          sealed: zone.sealed,
+          sequence: zone.sequence,
+          reason: zone.reason,
+          count: zone.counter | 0,
+          time: formatTime(zone),
+        })),
+      };
+      await write(formatJson(json));
+      return;
+    }
+    const { partition } = area;
+    const where = partition === null ? "" : `partition ${partition.number} ${partition.name}`.trimEnd();
+    await write(
+      `${color.bold(image.name)}: ${formatSize(image.sizeBytes)}; area of ${formatSize(area.sizeBytes)} ` +
+        `at ${area.offset}${where ? ` (${where})` : ""}, ${geometry.abi}` +
+        `${geometry.found ? "" : ", no signature: the sizes are the defaults"}\n`,
+    );
+    await write(`${drawBar(decoded)}\n`);
+    await write(color.dim("# record  - erased  . empty  ! torn  ? undecodable\n"));
+    const head = ["ZONE", "OFFSET", "SIZE", "STATE", "SEAL", "REASON", "COUNT", "TIME"];
+    const rows = zoneRows(zones, area.offset, options.all === true);
+    await write(rows.length === 0 ? "no zone fits\n" : formatTable(head, rows, [1, 2, 6]));
+    const last = zones.at(-1);
+    const restBytes = geometry.areaSize - (last === undefined ? 0 : last.offset + last.size);
+    if (restBytes > 0) await write(color.dim(`${formatSize(restBytes)} at the end are not used\n`));
+  });
+}
+
+export function addInspect(program: Command): void {
+  const command = program
+    .command("inspect")
+    .summary("draw the zone map")
+    .description("Draw the zones of a pstore area: where they are, what they hold, and their seals.")
+    .argument("<image>", "raw, .gz or http(s):// image");
+  addImageOptions(command)
+    .option("--all", "a line for every blank zone too")
+    .option("--json", "an object instead of a drawing")
+    .addHelpText(
+      "after",
+      `${imageHelp(false)}
+SEAL is the sequence number in the seal at the zone's end; "stale": the seal proves nothing about this record.
+An erased zone shows what its header still says.
+
+Examples:
+  mmcpstore inspect disk.img
+  mmcpstore inspect disk.img.gz --json`,
+    )
+    .action(inspect);
+}

@@ -1,0 +1,277 @@
+// `mmcpstore panic IMAGE --log FILE`: the image becomes the medium of a simulated card, the bus is brought
+// into the state asked for, and the panic path writes the log. Only the pstore area of the file changes:
+// the request in flight rewrites the bytes that are there, and an erase hits sectors that only the card
+// has.
+import type { Command } from "commander";
+import type { PanicResult } from "../core/result.js";
+import { formatNs, formatTrace } from "../core/trace.js";
+import type { Reason } from "../device.js";
+import { MmcError } from "../errors.js";
+import type { Image } from "../image/contract.js";
+import { type ImageArea, type ImageDevice, openImageDevice } from "../node.js";
+import { type Decoded, decodeArea, type PstoreRecord } from "../pstore/decode.js";
+import { type LogText, readLog } from "./log-text.js";
+import { recordJson } from "./ls.js";
+import { type OpenedArea, withWritableArea } from "./open-area.js";
+import {
+  addAreaOptions,
+  addGeometryOptions,
+  type ImageOptions,
+  imageHelp,
+  parseChoice,
+  parseTimeOption,
+} from "./options.js";
+import { color, counted, formatJson, formatSize, write } from "./output.js";
+import { describeFailure, formatStep, stepsOf } from "./panic-report.js";
+import { formatTime, type RecordTime } from "./time.js";
+
+const REASONS = ["panic", "oops", "emergency", "shutdown"] as const;
+const CARDS = ["emmc", "sd", "sdsc"] as const;
+const IN_FLIGHT = [
+  "none",
+  "read",
+  "write",
+  "program",
+  "erase",
+  "sleep",
+  "suspended",
+  "claimed",
+  "stuck",
+] as const;
+const POLICIES = ["first-wins", "ring"] as const;
+
+interface PanicOptions extends ImageOptions {
+  log: string;
+  reason: (typeof REASONS)[number];
+  time?: RecordTime;
+  card: (typeof CARDS)[number];
+  inFlight: (typeof IN_FLIGHT)[number];
+  policy: (typeof POLICIES)[number];
+  pio?: boolean;
+  force?: boolean;
+  trace?: boolean;
+  json?: boolean;
+}
+
+const SECTOR_BYTES = 512;
+const REQUEST_BYTES = 8 * SECTOR_BYTES;
+const CARD_GRANULE_BYTES = 512 * 1024;
+
+function roundUp(value: number, granule: number): number {
+  return Math.ceil(value / granule) * granule;
+}
+
+/** Where a request in flight does nothing: it rewrites what is there, outside the area if there is room. */
+function harmlessOffset(imageBytes: number, area: ImageArea): number {
+  const areaEnd = area.offset + area.sizeBytes;
+  if (area.offset >= REQUEST_BYTES) return area.offset - REQUEST_BYTES;
+  if (imageBytes - areaEnd >= REQUEST_BYTES) return areaEnd;
+  return areaEnd - REQUEST_BYTES;
+}
+
+/** The card's size: an erase needs sectors behind the image. */
+function cardBytes(imageBytes: number, options: PanicOptions): number {
+  const sizeBytes = roundUp(imageBytes, CARD_GRANULE_BYTES);
+  const behindBytes = sizeBytes - roundUp(imageBytes, SECTOR_BYTES);
+  return options.inFlight === "erase" && behindBytes < REQUEST_BYTES
+    ? sizeBytes + CARD_GRANULE_BYTES
+    : sizeBytes;
+}
+
+/** Brings the bus into the state asked for. */
+function arrange({ device }: ImageDevice, imageBytes: number, area: ImageArea, options: PanicOptions): void {
+  const { inFlight } = options;
+  const offset = harmlessOffset(imageBytes, area);
+  if (inFlight === "none") return;
+  if (inFlight === "erase") {
+    device.leaveInFlight("erase", roundUp(imageBytes, SECTOR_BYTES), REQUEST_BYTES);
+  } else if (inFlight === "stuck") {
+    device.injectFault({ kind: "stuck-busy", times: 1, until: "power-cycle" });
+    device.leaveInFlight("program", offset, REQUEST_BYTES);
+  } else {
+    device.leaveInFlight(inFlight, offset, REQUEST_BYTES);
+  }
+}
+
+function now(): RecordTime {
+  const nowMs = Date.now();
+  return { timeSec: BigInt(Math.floor(nowMs / 1000)), timeNsec: (nowMs % 1000) * 1_000_000 };
+}
+
+/** A failed panic write as an error; the file's own error says more than the card's. */
+function failureOf(name: string, result: PanicResult, cause: unknown): MmcError {
+  const failure = describeFailure(result);
+  const details = { step: result.step, command: result.failedCommand ?? undefined, r1: result.r1, cause };
+  if (cause instanceof MmcError) {
+    return new MmcError(cause.code, `${cause.message} (the panic write failed with ${failure})`, details);
+  }
+  return new MmcError("EIO", `${name}: the panic write failed with ${failure}`, details);
+}
+
+/**
+ * Sizes that the user gave may cut the area into other zones than those that are there; then records in them
+ * would look torn, and free. Refused while that would cost a record.
+ */
+function checkSameLayout({ bytes, decoded, image }: OpenedArea<Image>, options: PanicOptions): void {
+  const { kmsgSize, pmsgSize, consoleSize, ftraceSize, abi } = options;
+  const isGiven = [kmsgSize, pmsgSize, consoleSize, ftraceSize, abi].some((one) => one !== undefined);
+  if (!isGiven || options.force) return;
+  const isKept = (record: PstoreRecord) =>
+    decoded.records.some((one) => one.offset === record.offset && one.state === "ok");
+  const found = decodeArea(bytes);
+  const lost = found.records.find((record) => record.state === "ok" && !isKept(record));
+  if (lost === undefined) return;
+  throw new MmcError(
+    "EUCLEAN",
+    `${image.name}: holds ${lost.name} in zones of ${found.geometry.kmsgSize} bytes ` +
+      `(${found.geometry.abi}), which the given sizes would destroy; leave them out, or use --force`,
+  );
+}
+
+/** What was in the zone before, if that was a record. */
+function replacedRecord(before: Decoded, zone: number): PstoreRecord | undefined {
+  return before.records.find(
+    (record) => record.type === "kmsg" && record.id === zone && record.state !== "torn",
+  );
+}
+
+async function panic(location: string, options: PanicOptions): Promise<void> {
+  const { card, inFlight } = options;
+  if (card === "sdsc") {
+    throw new MmcError("EOPNOTSUPP", "--card sdsc: is not modelled yet, emmc and sd are");
+  }
+  if (card === "sd" && inFlight === "sleep") {
+    throw new MmcError("EOPNOTSUPP", "--in-flight sleep: an SD card has no sleep, an eMMC has");
+  }
+  const log: LogText = await readLog(options.log);
+  const reason = `${options.reason[0]?.toUpperCase()}${options.reason.slice(1)}` as Reason;
+  const time = options.time ?? now();
+  await withWritableArea(location, options, async (opened) => {
+    checkSameLayout(opened, options);
+    const { image, area, decoded } = opened;
+    const { geometry } = decoded;
+    const imageArea: ImageArea = { offset: area.offset, sizeBytes: area.sizeBytes, geometry };
+    const attached = openImageDevice(image, imageArea, {
+      card,
+      sizeBytes: cardBytes(image.sizeBytes, options),
+      policy: options.policy,
+      dma: options.pio !== true,
+      trace: true,
+    });
+    const { device } = attached;
+    arrange(attached, image.sizeBytes, imageArea, options);
+    device.takeMediumFailure();
+    device.clearTrace();
+    const result = device.panicWrite({ text: log.text, reason, ...time });
+    const droppedBytes = result.droppedBytes + log.olderBytes;
+    const cause = device.takeMediumFailure();
+    const { events, lost } = device.trace();
+    if (result.status !== 0) {
+      if (options.trace && !options.json) await write(formatTrace(events));
+      throw failureOf(image.name, result, cause);
+    }
+    image.syncSync();
+
+    // The core has compared what it wrote; what stands in the file is asked of the decoder, which shares no
+    // code with it.
+    const bytes = await image.read(area.offset, area.sizeBytes);
+    const after = decodeArea(bytes, { ...geometry });
+    const record = after.records.find((one) => one.type === "kmsg" && one.id === result.zone);
+    const payload = log.text.subarray(log.text.length - result.storedBytes);
+    const stored = record?.bytes.subarray(record.bytes.length - result.storedBytes);
+    if (record?.state !== "ok" || stored === undefined || Buffer.compare(stored, payload) !== 0) {
+      throw new MmcError("EIO", `${image.name}: zone ${result.zone} does not hold what was written`);
+    }
+    const replaced = replacedRecord(decoded, result.zone);
+    const steps = stepsOf(events, result);
+    const commit = formatNs(result.commitNs - result.startNs);
+
+    if (options.json) {
+      const json = {
+        record: recordJson(record, area.offset),
+        replaced: replaced === undefined ? null : recordJson(replaced, area.offset),
+        result: { ...result, droppedBytes },
+        steps,
+        ...(options.trace ? { trace: { lost, events } } : {}),
+      };
+      await write(formatJson(json));
+      return;
+    }
+    const cardName = card === "emmc" ? "eMMC" : "SD card";
+    const zones = `${counted(geometry.kmsgCount, "zone")} of ${formatSize(geometry.kmsgSize)}`;
+    await write(`${image.name} as ${cardName} of ${formatSize(device.sizeBytes)}, ${zones}`);
+    await write(`, in flight: ${inFlight}\n`);
+    if (options.trace) {
+      if (lost > 0) await write(color.dim(`the first ${lost} events of the trace are lost\n`));
+      await write(formatTrace(events));
+    } else {
+      if (lost > 0) await write(color.dim("the first steps are lost, the trace is full\n"));
+      for (const step of steps) await write(formatStep(step, result));
+    }
+    await write(
+      `${color.bold(record.name)}: ${record.reason} ${record.count}, ${formatTime(record) ?? "no time"}, ` +
+        `${result.storedBytes} bytes of the log, durable after ${commit}\n`,
+    );
+    if (droppedBytes > 0) await write(`the zone is full: the ${droppedBytes} oldest bytes were dropped\n`);
+    if (result.attempts > 1) await write(`zones tried: ${result.attempts}\n`);
+    if (replaced !== undefined) {
+      await write(
+        `every zone held a record: ${replaced.name} (${replaced.reason} ${replaced.count}, ` +
+          `${formatTime(replaced) ?? "no time"}) was replaced\n`,
+      );
+    }
+  });
+}
+
+export function addPanic(program: Command): void {
+  const command = program
+    .command("panic")
+    .summary("write a crash log through the panic path")
+    .description(
+      "Attach IMAGE to a simulated card, leave a request on the bus, panic, and let the polled panic path " +
+        "write the log into the pstore area.",
+    )
+    .argument("<image>", "raw image or block device")
+    .requiredOption(
+      "--log <file>",
+      "the text to write, - for standard input; its newest part if it is too long",
+    )
+    .option(
+      "--reason <reason>",
+      "panic, oops, emergency or shutdown",
+      (text) => parseChoice("--reason", text, REASONS),
+      "panic",
+    )
+    .option("--time <time>", "of the record: ISO 8601 or seconds since 1970 (now)", parseTimeOption)
+    .option("--card <card>", "emmc, sd or sdsc", (text) => parseChoice("--card", text, CARDS), "emmc")
+    .option(
+      "--in-flight <what>",
+      IN_FLIGHT.join(", "),
+      (text) => parseChoice("--in-flight", text, IN_FLIGHT),
+      "none",
+    )
+    .option(
+      "--policy <policy>",
+      "which record to give up when all zones hold one: first-wins (the newest) or ring (the oldest)",
+      (text) => parseChoice("--policy", text, POLICIES),
+      "first-wins",
+    )
+    .option("--pio", "move data by register accesses instead of ADMA2")
+    .option("--force", "write even if the given zone sizes destroy records that are there")
+    .option("--no-compress", "accepted for scripts: records are written uncompressed in any case")
+    .option("--trace", "print every command, answer and block on the bus")
+    .option("--json", "print the result as JSON");
+  addGeometryOptions(addAreaOptions(command))
+    .addHelpText(
+      "after",
+      `${imageHelp(true)}
+The request in flight rewrites the bytes that are there: nothing outside the pstore area of IMAGE changes,
+and inside it one zone. Times shown are simulated.
+
+Examples:
+  mmcpstore panic disk.img --log panic.txt
+  mmcpstore panic disk.img --log panic.txt --in-flight write --trace
+  dmesg | mmcpstore panic disk.img --log - --reason oops --card sd --in-flight stuck`,
+    )
+    .action(panic);
+}

@@ -1,0 +1,170 @@
+// mmcpstore/node: the package for Node: images in files and behind HTTP, the core's binaries, and a simulated
+// card on a raw image file. Must never let a byte outside the pstore area reach that file: whatever else the
+// card is told to store lives in memory and is gone with the device.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Device, type DeviceOptions, type ExternalMedium, type PanicArea } from "./device.js";
+import { MmcError } from "./errors.js";
+import { fileError } from "./image/file-error.js";
+import type { RawImage } from "./image/raw.js";
+import type { Geometry } from "./pstore/decode.js";
+
+export { type Area, type AreaOptions, findArea } from "./image/area.js";
+export { type Image, type ImageOptions, openImage } from "./image/image.js";
+export {
+  findPartition,
+  listPartitions,
+  type Partition,
+  type PartitionTable,
+  readPartitions,
+  readPartitionTable,
+} from "./image/partitions.js";
+export { openRaw, RawImage, type RawOptions } from "./image/raw.js";
+export * from "./index.js";
+
+const SECTOR_BYTES = 512;
+
+/** The binaries that a Node program needs: a medium in the machine's memory, or behind two calls. */
+export type CoreTarget = "release" | "external";
+
+const modules = new Map<CoreTarget, WebAssembly.Module>();
+
+/**
+ * The compiled core; the same object each time, because the rehearsal of the panic path belongs to it.
+ * @throws MmcError ENOENT when the file is not there: the package was not built.
+ */
+export function loadCore(target: CoreTarget): WebAssembly.Module {
+  const known = modules.get(target);
+  if (known !== undefined) return known;
+  const path = fileURLToPath(new URL(`../core/${target}.wasm`, import.meta.url));
+  let binary: Buffer;
+  try {
+    binary = readFileSync(path);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "ENOENT") throw fileError(path, error);
+    throw new MmcError("ENOENT", `${path}: the core is not there, npm run build makes it`, { cause: error });
+  }
+  const module = new WebAssembly.Module(new Uint8Array(binary));
+  modules.set(target, module);
+  return module;
+}
+
+/** A pstore area of an image with its layout; offset and size in bytes, multiples of 512. */
+export interface ImageArea {
+  offset: number;
+  sizeBytes: number;
+  /** What decodeArea() or findGeometry() said of it. */
+  geometry: Geometry;
+}
+
+/** As for every device; `sizeBytes` (default: the image's) may only be larger than the image. */
+export type ImageDeviceOptions = Omit<DeviceOptions, "content" | "area" | "bootBytes">;
+
+/** A simulated card whose medium is an image file. */
+export interface ImageDevice {
+  device: Device;
+  /** Where panics write: bytes from the start of the image, which is the start of the card. */
+  panicArea: PanicArea;
+  /** How many sectors were stored in memory instead of in the file. */
+  overlaySectors(): number;
+}
+
+/**
+ * Where panics write on an image.
+ * @throws MmcError ENOSPC no kmsg zone fits; EOPNOTSUPP zones that the core cannot write: not on sectors.
+ */
+export function panicAreaOf(name: string, area: ImageArea): PanicArea {
+  const { geometry } = area;
+  const offset = area.offset + geometry.kmsgOffset;
+  if (geometry.kmsgCount < 1) {
+    throw new MmcError("ENOSPC", `${name}: no kmsg zone fits into the area of ${area.sizeBytes} bytes`);
+  }
+  if (offset % SECTOR_BYTES !== 0 || geometry.kmsgSize % SECTOR_BYTES !== 0) {
+    throw new MmcError("EOPNOTSUPP", `${name}: the kmsg zones at ${offset} do not start on whole sectors`);
+  }
+  if (geometry.kmsgSize < 2 * SECTOR_BYTES) {
+    throw new MmcError("EOPNOTSUPP", `${name}: zones of ${geometry.kmsgSize} bytes are too small to write`);
+  }
+  return { offset, kmsgSize: geometry.kmsgSize, kmsgCount: geometry.kmsgCount, abi: geometry.abi };
+}
+
+/**
+ * A device on a raw image. Its card begins with the image and is rounded up to 512 KiB; sectors beyond the
+ * image read as zero. Reads come from the file. Of the writes only those inside `area` go there; all others
+ * stay in memory. Header sectors of kmsg zones are written between two fdatasync, so an interrupted run
+ * leaves what a power cut leaves. `image` stays the caller's to close.
+ *
+ * An error of the file reaches the core as a sector that cannot be read or programmed;
+ * `device.takeMediumFailure()` has the error itself.
+ */
+export function openImageDevice(
+  image: RawImage,
+  area: ImageArea,
+  options: ImageDeviceOptions = {},
+): ImageDevice {
+  const panicArea = panicAreaOf(image.name, area);
+  const areaEnd = area.offset + area.sizeBytes;
+  if (area.offset % SECTOR_BYTES !== 0 || area.sizeBytes % SECTOR_BYTES !== 0 || areaEnd > image.sizeBytes) {
+    throw new MmcError(
+      "EINVAL",
+      `${image.name}: ${area.sizeBytes} bytes at ${area.offset} are no area of it`,
+    );
+  }
+  const sizeBytes = options.sizeBytes ?? image.sizeBytes;
+  if (sizeBytes < image.sizeBytes) {
+    throw new MmcError("EINVAL", `sizeBytes: ${sizeBytes} is less than ${image.name} has`);
+  }
+  const overlay = new Map<number, Uint8Array>();
+  const isInArea = (offset: number) => offset >= area.offset && offset + SECTOR_BYTES <= areaEnd;
+  const isHeader = (offset: number) => {
+    const inside = offset - panicArea.offset;
+    return (
+      inside >= 0 &&
+      inside < panicArea.kmsgSize * panicArea.kmsgCount &&
+      inside % panicArea.kmsgSize < SECTOR_BYTES
+    );
+  };
+  const readSector = (offset: number, target: Uint8Array) => {
+    const kept = overlay.get(offset);
+    if (kept !== undefined) {
+      target.set(kept);
+      return;
+    }
+    const inFileBytes = Math.max(0, Math.min(SECTOR_BYTES, image.sizeBytes - offset));
+    if (inFileBytes > 0) image.readSync(offset, target.subarray(0, inFileBytes));
+    target.fill(0, inFileBytes);
+  };
+  const writeSector = (offset: number, data: Uint8Array) => {
+    if (!isInArea(offset)) {
+      overlay.set(offset, data.slice());
+      return;
+    }
+    if (!isHeader(offset)) {
+      image.writeSync(offset, data);
+      return;
+    }
+    image.syncSync();
+    image.writeSync(offset, data);
+    image.syncSync();
+  };
+  const eachSector = (
+    offset: number,
+    bytes: Uint8Array,
+    call: (offset: number, sector: Uint8Array) => void,
+  ) => {
+    for (let at = 0; at < bytes.length; at += SECTOR_BYTES) {
+      call(offset + at, bytes.subarray(at, at + SECTOR_BYTES));
+    }
+  };
+  const medium: ExternalMedium = {
+    sizeBytes,
+    read: (offset, target) => eachSector(offset, target, readSector),
+    write: (offset, data) => eachSector(offset, data, writeSector),
+  };
+  const device = Device.openExternal(loadCore("external"), medium, {
+    ...options,
+    sizeBytes,
+    area: panicArea,
+  });
+  return { device, panicArea, overlaySectors: () => overlay.size };
+}
