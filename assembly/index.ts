@@ -6,7 +6,7 @@ export { lastCommand, lastResponse } from "./driver/command";
 export { leaveInFlight } from "./driver/inflight";
 export { machineCut, machineInit, machineInsert } from "./machine";
 export { panicWrite, recoverArea } from "./panic";
-export { chooseZone, newestZone, payloadBytesMax, zoneState } from "./pstore/zone";
+export { chooseZone, newestZone, nextCounter, payloadBytesMax, zoneState } from "./pstore/zone";
 export {
   idleNs,
   mmioRead8,

@@ -126,6 +126,9 @@ export interface DeviceState {
   newestZone: number;
   /** Most bytes of text that one record takes. */
   payloadBytesMax: number;
+  /** Panics and Oopses that the area has ever recorded, removed ones included. */
+  panicCount: number;
+  oopsCount: number;
 }
 
 /** A medium that is not in the machine's memory: a file, OPFS. Both calls are synchronous; they throw on failure. */
@@ -449,6 +452,8 @@ export class Device {
       nextZone: this.#hasArea ? this.#core.chooseZone() : -1,
       newestZone: this.#hasArea ? this.#core.newestZone() : -1,
       payloadBytesMax: this.#hasArea ? this.#core.payloadBytesMax() : 0,
+      panicCount: (this.#core.nextCounter(REASONS.Panic) - 1) >>> 0,
+      oopsCount: (this.#core.nextCounter(REASONS.Oops) - 1) >>> 0,
     };
   }
 

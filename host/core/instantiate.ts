@@ -36,6 +36,7 @@ export type CoreExports = {
   cardState(): number;
   chooseZone(): number;
   newestZone(): number;
+  nextCounter(reason: number): number;
   payloadBytesMax(): number;
   zoneState(zone: number): number;
 };
