@@ -23,7 +23,14 @@ import {
   TRACE_BUSY_END,
 } from "../layout";
 import { traceAt } from "../trace";
-import { cacheForget, cacheIsFull, cachePut, cacheWriteAll, cacheWriteOldest } from "./cache";
+import {
+  cacheForget,
+  cacheForgetRange,
+  cacheMustEvict,
+  cachePut,
+  cacheWriteAll,
+  cacheWriteOldest,
+} from "./cache";
 import { faultOnBlock } from "./faults";
 import { mediumErase, mediumRead, mediumWrite } from "./medium";
 import {
@@ -107,7 +114,7 @@ export function beginProgram(lba: u32, durable: bool, reliable: bool, startNs: u
     return false;
   }
   if (cacheIsOn() && !durable) {
-    const evictNs: u64 = cacheIsFull() ? load<u32>(CONFIG_PROGRAM_NS) : 0;
+    const evictNs: u64 = cacheMustEvict(c.partition, lba) ? load<u32>(CONFIG_PROGRAM_NS) : 0;
     begin(OP_CACHE, startNs, evictNs + load<u32>(CONFIG_CACHED_NS));
   } else {
     begin(OP_PROGRAM, startNs, load<u32>(CONFIG_PROGRAM_NS));
@@ -137,10 +144,11 @@ function finish(timeNs: u64): void {
     if (c.opPhantom == 0 && !mediumWrite(c.opPartition, c.opLba, PROGRAM_BLOCK)) raise(R1_ERROR);
     cacheForget(c.opPartition, c.opLba);
   } else if (op == OP_CACHE) {
-    if (cacheIsFull() && !cacheWriteOldest()) raise(R1_ERROR);
+    if (cacheMustEvict(c.opPartition, c.opLba) && !cacheWriteOldest()) raise(R1_ERROR);
     if (c.opPhantom == 0) cachePut(c.opPartition, c.opLba, PROGRAM_BLOCK);
   } else if (op == OP_ERASE) {
     if (!mediumErase(c.opPartition, c.opLba, c.opLast - c.opLba + 1, CARD_BLOCK)) raise(R1_ERROR);
+    cacheForgetRange(c.opPartition, c.opLba, c.opLast);
   } else if (op == OP_FLUSH) {
     if (c.cacheCount > 0 && !cacheWriteOldest()) raise(R1_ERROR);
     if (c.cacheCount > 0) {
@@ -168,7 +176,9 @@ export function interrupt(timeNs: u64, outcome: u32): void {
   if (c.op == OP_SWITCH || c.op == OP_SLEEP || c.op == OP_AWAKE) return;
   if (c.opStuck != 0 && c.opStuck != 1 + STUCK_UNTIL_HPI) return;
   if (c.op == OP_PROGRAM || c.op == OP_CACHE || c.op == OP_ERASE) cutBusy(outcome);
-  store<u32>(EXT_CSD_BASE + EXT_CSD_CORRECTLY_PRG_SECTORS_NUM, c.writtenBlocks);
+  // The sector at hand was counted when it arrived; it landed only if the cut lets it.
+  const isLost = (c.op == OP_PROGRAM && outcome != CUT_NEW) || c.op == OP_CACHE;
+  store<u32>(EXT_CSD_BASE + EXT_CSD_CORRECTLY_PRG_SECTORS_NUM, c.writtenBlocks - (isLost ? 1 : 0));
   begin(OP_ABORT, timeNs, load<u32>(CONFIG_HPI_NS));
 }
 
@@ -180,7 +190,10 @@ export function cutBusy(outcome: u32): void {
     const count = c.opLast - c.opLba + 1;
     const half = outcome == CUT_NEW ? count : outcome == CUT_OLD ? 0 : (count + 1) / 2;
     const first = outcome == CUT_TORN_HIGH ? c.opLba + count - half : c.opLba;
-    if (half > 0) mediumErase(c.opPartition, first, half, CARD_BLOCK);
+    if (half > 0) {
+      mediumErase(c.opPartition, first, half, CARD_BLOCK);
+      cacheForgetRange(c.opPartition, first, first + half - 1);
+    }
   } else if (op == OP_PROGRAM && c.opPhantom == 0) {
     let kept = outcome;
     // A reliable write is old or new, never both (mmc.md §2.4).

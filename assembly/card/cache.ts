@@ -1,4 +1,5 @@
-// The eMMC's volatile write cache: a FIFO of sectors, oldest first. A sector written again is replaced in place.
+// The eMMC's volatile write cache: a FIFO of sectors, oldest first. A sector written again becomes the newest, so that
+// nothing lands before what was written before it (EXT_CSD_CACHE_FLUSH_POLICY 1).
 
 import { CHECK_CACHE_FULL, check } from "../check";
 import {
@@ -16,6 +17,11 @@ export function cacheIsFull(): bool {
   return card().cacheCount >= load<u32>(CONFIG_CACHE_SECTORS);
 }
 
+/** True if room must be made before this sector can be put. */
+export function cacheMustEvict(partition: u32, lba: u32): bool {
+  return cacheIsFull() && cacheFind(partition, lba) < 0;
+}
+
 /** Index of a cached sector, or -1. */
 export function cacheFind(partition: u32, lba: u32): i32 {
   const count = card().cacheCount;
@@ -30,16 +36,13 @@ export function cacheBlock(index: u32): usize {
 }
 
 export function cachePut(partition: u32, lba: u32, ptr: usize): void {
+  cacheForget(partition, lba);
+  check(!cacheIsFull(), CHECK_CACHE_FULL);
   const c = card();
-  const found = cacheFind(partition, lba);
-  let index = <u32>found;
-  if (found < 0) {
-    check(!cacheIsFull(), CHECK_CACHE_FULL);
-    index = c.cacheCount;
-    c.cacheCount = index + 1;
-    store<u32>(index << 2, lba, CACHE_LBAS);
-    store<u32>(index << 2, partition, CACHE_PARTITIONS);
-  }
+  const index = c.cacheCount;
+  c.cacheCount = index + 1;
+  store<u32>(index << 2, lba, CACHE_LBAS);
+  store<u32>(index << 2, partition, CACHE_PARTITIONS);
   memory.copy(cacheBlock(index), ptr, SECTOR_BYTES);
 }
 
@@ -57,6 +60,18 @@ export function cacheDrop(index: u32): void {
 export function cacheForget(partition: u32, lba: u32): void {
   const found = cacheFind(partition, lba);
   if (found >= 0) cacheDrop(found);
+}
+
+/** Erased sectors: no copy of them may come back. */
+export function cacheForgetRange(partition: u32, first: u32, last: u32): void {
+  const count = card().cacheCount;
+  for (let i: u32 = 0; i < count && i < <u32>CACHE_SECTORS_MAX; i++) {
+    // From the newest down, so that those not looked at yet stay where they are.
+    const index = count - 1 - i;
+    const lba = load<u32>(index << 2, CACHE_LBAS);
+    const isInside = lba >= first && lba <= last;
+    if (isInside && load<u32>(index << 2, CACHE_PARTITIONS) == partition) cacheDrop(index);
+  }
 }
 
 /** The oldest sector goes to the flash. False if the medium refused it. */

@@ -26,6 +26,7 @@ export {
   BLOCK_BAD_CRC,
   BLOCK_GOOD,
   BLOCK_NONE,
+  blockBytesOnWire,
   blockDueNs,
   CRC_STATUS_BAD,
   CRC_STATUS_GOOD,

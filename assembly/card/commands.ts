@@ -403,12 +403,13 @@ export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const app = c.appCommand != 0 && !isEmmc() && isAppCommand(index);
   if (faultOnCommand(FAULT_COMMAND_CRC, index)) {
     raise(R1_COM_CRC_ERROR);
+    c.countArmed = 0;
     return RESPONSE_NONE;
   }
   if (c.state == STATE_SLP && isBusy() && index != 0) return RESPONSE_NONE;
   const eraseContinues =
     index == 13 || index == 38 || (isEmmc() ? index == 35 || index == 36 : index == 32 || index == 33);
-  if (c.eraseStep != 0 && !eraseContinues && index != 55) {
+  if (c.eraseStep != 0 && !eraseContinues) {
     c.eraseStep = 0;
     raise(R1_ERASE_RESET);
   }
@@ -423,7 +424,7 @@ export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
     if (!probe) raise(R1_ILLEGAL_COMMAND);
     return response;
   }
-  if (namesAnotherCard(index, argument)) return response;
+  if (!app && namesAnotherCard(index, argument)) return response;
   // App commands answer with APP_CMD still set; a plain command behind CMD55 runs as itself.
   if (index != 55 && !app) c.appCommand = 0;
   response = app ? applicationCommand(index, argument, timeNs) : plainCommand(index, argument, timeNs);

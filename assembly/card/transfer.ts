@@ -21,6 +21,7 @@ import { faultOnBlock } from "./faults";
 import { mediumRead, mediumSectors } from "./medium";
 import {
   card,
+  isEmmc,
   OPEN_ENDED,
   R1_CARD_ECC_FAILED,
   R1_OUT_OF_RANGE,
@@ -66,10 +67,13 @@ export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u
   c.transferDurable = 0;
   c.transferReliable = 0;
   if (multiple && c.countArmed != 0) {
-    const count = c.countArgument & 0xffff;
+    // eMMC: 16 bits of count, flags above them; SD: 32 bits of count.
+    const count = isEmmc() ? c.countArgument & 0xffff : c.countArgument;
     c.transferLeft = count == 0 ? OPEN_ENDED : count;
-    c.transferReliable = c.countArgument >>> 31;
-    c.transferDurable = c.transferReliable | ((c.countArgument >>> 24) & 1);
+    if (isEmmc()) {
+      c.transferReliable = c.countArgument >>> 31;
+      c.transferDurable = c.transferReliable | ((c.countArgument >>> 24) & 1);
+    }
   }
   c.state = isWrite ? STATE_RCV : STATE_DATA;
   c.blockDueNs = timeNs + load<u32>(CONFIG_READ_NS);
@@ -81,6 +85,11 @@ export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u
 export function blockDueNs(): u64 {
   const c = card();
   return c.state == STATE_DATA && c.transferIgnored == 0 ? c.blockDueNs : NEVER;
+}
+
+/** Length of the blocks that the card sends now. */
+export function blockBytesOnWire(): u32 {
+  return card().transferBlockBytes;
 }
 
 /** True if the card sends a counted transfer by itself, whether the host listens or not. */

@@ -6,6 +6,7 @@ import {
   advanceCard,
   BLOCK_GOOD,
   BLOCK_NONE,
+  blockBytesOnWire,
   blockDueNs,
   busyUntilNs,
   CRC_STATUS_GOOD,
@@ -128,6 +129,8 @@ const FRAME_CLOCKS: u32 = 1 + 16 + 1;
 /** More than one register access can ever set free: 65,535 blocks of DMA, four events each. */
 const EVENTS_MAX: u32 = 1 << 18;
 const NO_COUNT: u32 = 0xffffffff;
+/** Engine.isDma of a transfer in a DMA mode that is not modelled: it never moves. */
+const DMA_NONE_SUCH: u32 = 2;
 
 /** 0 while the card's clock is off. */
 export function clockKhz(): u32 {
@@ -160,7 +163,7 @@ function timeoutNs(): u64 {
 function wait(phase: u32, fromNs: u64): void {
   const e = engine();
   e.dataPhase = phase;
-  e.patienceNs = fromNs + timeoutNs();
+  e.patienceNs = afterNs(fromNs, timeoutNs());
 }
 
 function halt(bits: u32, timeNs: u64): void {
@@ -188,9 +191,10 @@ export function issueCommand(): void {
   if (e.dataPhase != DATA_IDLE && (hasData || hasBusy) && !aborts) return;
   const now = nowNs();
   e.command = command;
+  e.argument = register32(SDHCI_ARGUMENT);
   e.commandPhase = COMMAND_SENDING;
   e.commandNs = afterNs(laterNs(now, e.quietNs), clocksNs(COMMAND_CLOCKS));
-  traceAt(now, TRACE_COMMAND, command >>> 8, register32(SDHCI_ARGUMENT), 0);
+  traceAt(now, TRACE_COMMAND, command >>> 8, e.argument, 0);
   if (hasData) armData();
 }
 
@@ -200,7 +204,8 @@ function armData(): void {
   e.blockBytes = register16(SDHCI_BLOCK_SIZE) & 0xfff;
   if (e.blockBytes > <u32>SECTOR_BYTES) e.blockBytes = SECTOR_BYTES;
   e.isRead = mode & SDHCI_TRNS_READ;
-  e.isDma = mode & SDHCI_TRNS_DMA;
+  const adma = (register8(SDHCI_HOST_CONTROL) & SDHCI_CTRL_DMA_MASK) == SDHCI_CTRL_ADMA32;
+  e.isDma = (mode & SDHCI_TRNS_DMA) == 0 ? 0 : adma ? 1 : DMA_NONE_SUCH;
   e.counted = (mode & SDHCI_TRNS_MULTI) == 0 || (mode & SDHCI_TRNS_BLK_CNT_EN) != 0 ? 1 : 0;
   e.blocksLeft =
     (mode & SDHCI_TRNS_MULTI) == 0 ? 1 : e.counted != 0 ? register16(SDHCI_BLOCK_COUNT) : NO_COUNT;
@@ -208,7 +213,7 @@ function armData(): void {
   e.dataPhase = DATA_ARMED;
   e.patienceNs = NEVER;
   // Only ADMA2 is modelled; with any other DMA mode the transfer never moves and times out.
-  if (e.isDma != 0 && (register8(SDHCI_HOST_CONTROL) & SDHCI_CTRL_DMA_MASK) == SDHCI_CTRL_ADMA32) admaStart();
+  if (e.isDma == 1) admaStart();
 }
 
 function sendCommand(timeNs: u64): void {
@@ -217,7 +222,7 @@ function sendCommand(timeNs: u64): void {
   advanceCard(timeNs);
   const expected = e.command & SDHCI_CMD_RESP_MASK;
   const heard = hears(clockKhz());
-  const response = heard ? receiveCommand(index, register32(SDHCI_ARGUMENT), timeNs) : RESPONSE_NONE;
+  const response = heard ? receiveCommand(index, e.argument, timeNs) : RESPONSE_NONE;
   e.responseKind = response;
   e.floorNs = timeNs;
   if (expected == SDHCI_CMD_RESP_NONE) {
@@ -296,14 +301,17 @@ function countBlock(): bool {
   e.bufferAt = 0;
   if (e.counted == 0) return false;
   e.blocksLeft -= 1;
-  store<u16>(SDHCI_REGISTERS + SDHCI_BLOCK_COUNT, <u16>e.blocksLeft);
+  if ((register16(SDHCI_TRANSFER_MODE) & SDHCI_TRNS_BLK_CNT_EN) != 0) {
+    store<u16>(SDHCI_REGISTERS + SDHCI_BLOCK_COUNT, <u16>e.blocksLeft);
+  }
   return e.blocksLeft == 0;
 }
 
 function readBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
-  const intact = linesAgree(lines(), clockKhz());
+  // A block of another length than announced has its CRC where data is expected.
+  const intact = linesAgree(lines(), clockKhz()) && blockBytesOnWire() == e.blockBytes;
   const block = sendBlock(SDHCI_BUFFER, timeNs);
   e.floorNs = timeNs;
   if (block == BLOCK_NONE) {
@@ -334,6 +342,11 @@ function fillBuffer(timeNs: u64): void {
     signal(SDHCI_INT_SPACE_AVAIL);
     return;
   }
+  if (e.isDma == DMA_NONE_SUCH) {
+    e.dataNs = NEVER;
+    wait(DATA_WRITE_WIRE, timeNs);
+    return;
+  }
   if (admaMove(SDHCI_BUFFER, e.blockBytes, false)) sendBuffer(timeNs);
   else e.dataPhase = DATA_HALTED;
 }
@@ -341,8 +354,9 @@ function fillBuffer(timeNs: u64): void {
 function sendBuffer(timeNs: u64): void {
   const e = engine();
   const startNs = laterNs(timeNs, afterNs(e.floorNs, clocksNs(N_WR_CLOCKS)));
-  wait(DATA_WRITE_WIRE, startNs);
   e.dataNs = afterNs(startNs, clocksNs(blockClocks(e.blockBytes) + CRC_STATUS_CLOCKS));
+  // The CRC status is awaited from the block's end on; without a clock it never comes.
+  wait(DATA_WRITE_WIRE, e.dataNs == NEVER ? timeNs : e.dataNs);
 }
 
 function writeBlock(timeNs: u64): void {
@@ -373,6 +387,12 @@ function endBusy(timeNs: u64): void {
   fillBuffer(timeNs);
 }
 
+/** When the next block of a read begins on the wire; NEVER if none comes. */
+function blockStartNs(): u64 {
+  const due = blockDueNs();
+  return due == NEVER ? NEVER : laterNs(due, afterNs(engine().floorNs, clocksNs(N_AC_CLOCKS)));
+}
+
 /** When the data engine goes on; NEVER if only the driver or a timeout can move it. */
 function nextDataNs(): u64 {
   const e = engine();
@@ -381,9 +401,9 @@ function nextDataNs(): u64 {
     case DATA_READ_WIRE: {
       // A counted read goes on even when nobody listens: the card follows the clock.
       if (e.dataPhase == DATA_IDLE && !sendsCounted()) return NEVER;
-      const due = blockDueNs();
-      if (due == NEVER) return NEVER;
-      const startNs = laterNs(due, afterNs(e.floorNs, clocksNs(N_AC_CLOCKS)));
+      if (e.isDma == DMA_NONE_SUCH && e.dataPhase == DATA_READ_WIRE) return NEVER;
+      const startNs = blockStartNs();
+      if (startNs == NEVER) return NEVER;
       return afterNs(startNs, clocksNs(blockClocks(e.blockBytes == 0 ? SECTOR_BYTES : e.blockBytes)));
     }
     case DATA_WRITE_WIRE:
@@ -400,6 +420,8 @@ function nextDataNs(): u64 {
 function nextTimeoutNs(): u64 {
   const e = engine();
   const phase = e.dataPhase;
+  // A block that begins in time may take as long as it takes.
+  if (phase == DATA_READ_WIRE && e.isDma != DMA_NONE_SUCH && blockStartNs() <= e.patienceNs) return NEVER;
   const waits =
     phase == DATA_READ_WIRE || phase == DATA_WRITE_WIRE || phase == DATA_WRITE_BUSY || phase == DATA_BUSY;
   return waits ? e.patienceNs : NEVER;
@@ -424,6 +446,11 @@ function stepData(timeNs: u64): void {
 }
 
 function stepCommand(timeNs: u64): void {
+  // The clock stopped under it: it hangs until a reset.
+  if (clockKhz() == 0) {
+    engine().commandNs = NEVER;
+    return;
+  }
   const phase = engine().commandPhase;
   if (phase == COMMAND_SENDING) sendCommand(timeNs);
   else if (phase == COMMAND_ANSWER) takeResponse(timeNs);

@@ -27,6 +27,7 @@ export class Engine {
   patienceNs: u64; // data timeout
   commandPhase: u32;
   command: u32; // SDHCI_COMMAND as it was issued
+  argument: u32; // and SDHCI_ARGUMENT
   responseKind: u32;
   dataPhase: u32;
   isRead: u32;

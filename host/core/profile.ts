@@ -7,7 +7,7 @@ import * as layout from "../../assembly/layout.js";
 export interface Timing {
   /** One register access of the driver. */
   accessCostNs: number;
-  /** From a read command to its first block, beyond the bus's own minimum. */
+  /** N_AC: from a read command to its first block; never less than the bus's own 2 clocks. */
   readNs: number;
   /** One sector into the flash. */
   programNs: number;
