@@ -44,7 +44,10 @@ function startOver(): void {
   freeOwner();
 }
 
-/** The power goes now. `outcome`: CUT_* for the sector in programming; bit i of `cacheMask` keeps the i-th oldest cached sector. */
+/**
+ * The power goes now. `outcome`: CUT_* for the sector in programming; bit i of `cacheMask` keeps the
+ * i-th oldest cached sector.
+ */
 export function machineCut(outcome: u32, cacheMask: u32): void {
   advanceCard(nowNs());
   powerOff(outcome, cacheMask, nowNs());

@@ -29,7 +29,10 @@ export function release(token: u32): bool {
   return atomic.cmpxchg<u32>(OWNER_WORD, token, (token + EPOCH) & ~0xff) == token;
 }
 
-/** Takes the host for a panic, whoever holds it. Returns the word before: an id of OWNER_PANIC = another panic was first. */
+/**
+ * Takes the host for a panic, whoever holds it. Returns the word before: an id of OWNER_PANIC =
+ * another panic was first.
+ */
 export function steal(): u32 {
   mark(MARK_OWNER);
   return atomic.or<u32>(OWNER_WORD, OWNER_PANIC);

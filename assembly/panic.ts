@@ -1,5 +1,6 @@
 // panic_write from top to bottom. No allocation, no lock, no wait without an end, no import: it takes the host,
-// brings the card back, writes one record so that a cut at any point leaves the older ones whole, and tells the truth.
+// brings the card back, writes one record so that a cut at any point leaves the older ones whole, and
+// tells the truth.
 
 import { bytesEqual } from "./bytes";
 import { NEVER } from "./clock";
@@ -279,7 +280,8 @@ function countRecord(): void {
 }
 
 /**
- * Writes `textBytes` (0 … TEXT_BYTES_MAX) bytes at TEXT as one kmsg record. `force`: also take the host from a panic that
+ * Writes `textBytes` (0 … TEXT_BYTES_MAX) bytes at TEXT as one kmsg record. `force`: also take the
+ * host from a panic that
  * died in the middle. Returns 0 when the record has been read back from the medium, else nothing is promised of it:
  * -EBUSY another panic holds the host, -EINVAL, -ENOSPC no zone, -ENOMEDIUM, -ENODEV another card,
  * -ETIMEDOUT the deadline, -EIO or -EILSEQ what the last attempt met. RESULT has the details.

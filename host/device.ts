@@ -109,7 +109,10 @@ const IN_FLIGHT: Record<InFlight, number> = {
   deselected: 8,
 };
 
-/** What becomes of the volatile write cache at a power cut: all lost, all kept, or bit i keeps the i-th oldest sector. */
+/**
+ * What becomes of the volatile write cache at a power cut: all lost, all kept, or bit i keeps the i-th
+ * oldest sector.
+ */
 export type CacheOutcome = "lost" | "kept" | number;
 
 export interface DeviceState {
@@ -356,8 +359,10 @@ export class Device {
   }
 
   /**
-   * Starts a request and leaves it in the middle, host held, as a CPU that stopped leaves it. Writes put back the bytes that
-   * are there. `offset` and `lengthBytes`: multiples of 512, 1024 … 32768 bytes. EOPNOTSUPP: an SD card has no sleep.
+   * Starts a request and leaves it in the middle, host held, as a CPU that stopped leaves it. Writes put
+   * back the bytes that
+   * are there. `offset` and `lengthBytes`: multiples of 512, 1024 … 32768 bytes. EOPNOTSUPP: an SD card
+   * has no sleep.
    */
   leaveInFlight(kind: InFlight, offset = 0, lengthBytes = 8 * SECTOR_BYTES): void {
     this.#checkRange(kind, offset, lengthBytes);
@@ -385,7 +390,8 @@ export class Device {
   }
 
   /**
-   * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card or the
+   * The panic path: takes the host from whoever holds it and writes one record. It never throws for what
+   * the card or the
    * bus did, the status tells. Text longer than a zone loses its oldest bytes.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */

@@ -1,4 +1,5 @@
-// The eMMC's volatile write cache: a FIFO of sectors, oldest first. A sector written again becomes the newest, so that
+// The eMMC's volatile write cache: a FIFO of sectors, oldest first. A sector written again becomes the
+// newest, so that
 // nothing lands before what was written before it (EXT_CSD_CACHE_FLUSH_POLICY 1).
 
 import { CHECK_CACHE_FULL, check } from "../check";

@@ -1,8 +1,10 @@
 // The card as the bus sees it: lines, clock, commands, blocks, busy, power. The controller imports this file and
 // nothing else of this folder.
 //
-// Modelled: eMMC 5.1 in sector mode and SDHC; all states but btst and irq; R1; CID, CSD, EXT_CSD, SCR, SSR; user area and
-// boot partitions; write cache, flush, reliable write, forced programming, HPI, sleep, erase, trim; legacy/default and
+// Modelled: eMMC 5.1 in sector mode and SDHC; all states but btst and irq; R1; CID, CSD, EXT_CSD, SCR,
+// SSR; user area and
+// boot partitions; write cache, flush, reliable write, forced programming, HPI, sleep, erase, trim;
+// legacy/default and
 // high speed, 1, 4, 8 lines; program, erase and switch times; power cuts; the fault plan.
 // Not modelled: 1.8 V and UHS, DDR, HS200, HS400, RPMB, GP partitions, write protection, lock, CMDQ, BKOPS, SPI.
 import { CARD_BASE, CARD_BLOCK, CONFIG_ABORT_OUTCOME, FAULT_RESPONSE_CRC, TRACE_POWER } from "../layout";
@@ -82,7 +84,10 @@ export function makeCard(): void {
   buildRegisters(CARD_BLOCK);
 }
 
-/** The supply goes. What was in programming ends as `outcome` (CUT_*); bit i of `cacheMask` keeps the i-th oldest cached sector. */
+/**
+ * The supply goes. What was in programming ends as `outcome` (CUT_*); bit i of `cacheMask` keeps the
+ * i-th oldest cached sector.
+ */
 export function powerOff(outcome: u32, cacheMask: u32, timeNs: u64): void {
   const c = card();
   if (c.power == 0) return;

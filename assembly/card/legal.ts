@@ -1,4 +1,5 @@
-// The state × command table (mmc.md §1.4, §1.5, §2.2): what a card takes in which state. docs/DESIGN.md prints it.
+// The state × command table (mmc.md §1.4, §1.5, §2.2): what a card takes in which state.
+// docs/DESIGN.md prints it.
 //
 // Modelled: the commands of enumeration, block I/O, erase, flush, sleep, HPI and takeover.
 // Not modelled, thus illegal in every state: eMMC 14, 19, 21, 26-31, 39, 40, 42, 44-49, 53, 54, 56; SD 11, 19, 20,

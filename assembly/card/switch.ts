@@ -74,7 +74,10 @@ export function applySwitch(index: u32, value: u32): void {
   storeExtCsd(index, value);
 }
 
-/** The 64-byte status of an SD CMD6 into CARD_BLOCK; mode 1 also switches. Group 1 has functions 0 and 1 (high speed). */
+/**
+ * The 64-byte status of an SD CMD6 into CARD_BLOCK; mode 1 also switches. Group 1 has functions 0 and
+ * 1 (high speed).
+ */
 export function switchFunction(argument: u32): void {
   const wanted = argument & 15;
   const mode = argument >>> 31;

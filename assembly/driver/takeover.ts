@@ -153,7 +153,8 @@ function climb(rung: u32): i32 {
 }
 
 /**
- * Leads the card to tran, in the user area, with clean status. Returns 0 or: -ENOMEDIUM the slot is empty, -ENODEV another
+ * Leads the card to tran, in the user area, with clean status. Returns 0 or: -ENOMEDIUM the slot is
+ * empty, -ENODEV another
  * card than before, -ETIMEDOUT the deadline came first or no rung helped. `firstState` and `highestRung` (u32 each)
  * are told through the two pointers.
  */
@@ -182,7 +183,8 @@ export function takeOverCard(firstState: usize, highestRung: usize): i32 {
 }
 
 /**
- * From scratch: CMD0 and identification, behind a power cycle if asked. For a card that answers and yet loses data: it has
+ * From scratch: CMD0 and identification, behind a power cycle if asked. For a card that answers and
+ * yet loses data: it has
  * another bus width or speed than the driver believes, which no command tells (mmc.md §2.6).
  */
 export function restartCard(powerToo: bool): i32 {

@@ -173,7 +173,8 @@ function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u3
 }
 
 /**
- * Moves `count` (1 … BOUNCE_SECTORS) sectors between the card and `ptr`. `flags` (writes): WRITE_RELIABLE, WRITE_FORCED, or 0.
+ * Moves `count` (1 … BOUNCE_SECTORS) sectors between the card and `ptr`. `flags` (writes):
+ * WRITE_RELIABLE, WRITE_FORCED, or 0.
  * Returns 0 when the card is back in tran without an error bit, else: -EIO the card refused or lost a sector,
  * -EILSEQ CRC, -ETIMEDOUT, -ENOMEDIUM.
  */

@@ -3,7 +3,8 @@
 // Each access costs simulated time and first lets the hardware go on.
 //
 // Modelled: the registers that a polled driver uses, PIO and ADMA2-32, software resets.
-// Not modelled: interrupt lines, SDMA, auto-CMD12/23, block gap, force event, insert/remove interrupts, UHS, tuning, presets.
+// Not modelled: interrupt lines, SDMA, auto-CMD12/23, block gap, force event, insert/remove
+// interrupts, UHS, tuning, presets.
 
 import { powerCycleOff, powerOn } from "../card/card";
 import { advanceNs, nowNs } from "../clock";

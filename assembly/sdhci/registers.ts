@@ -91,7 +91,10 @@ export const TIMEOUT_CLOCK_KHZ: u32 = 50000;
 /** Specification 3.00. */
 export const HOST_VERSION: u32 = 0x0002;
 
-/** Bits of each byte that software can write and read back; the rest is read-only, reserved or has an effect of its own. */
+/**
+ * Bits of each byte that software can write and read back; the rest is read-only, reserved or has an
+ * effect of its own.
+ */
 export function writableBits(offset: u32): u32 {
   switch (offset) {
     case 0x00:

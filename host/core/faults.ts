@@ -1,4 +1,5 @@
-// The fault plan as objects: FAULTS in the machine's memory. What each kind imitates: docs/FAULTS.md. Nothing of Node.
+// The fault plan as objects: FAULTS in the machine's memory. What each kind imitates: docs/FAULTS.md.
+// Nothing of Node.
 import * as layout from "../../assembly/layout.js";
 import { MmcError } from "../errors.js";
 

@@ -1,4 +1,5 @@
-// Crash-point exploration: one run of a scenario's panic; at every mark the memory is copied into a second machine, the
+// Crash-point exploration: one run of a scenario's panic; at every mark the memory is copied into a
+// second machine, the
 // power of that one is cut with every outcome, and the oracle looks at what is left; then the first goes on. So the
 // count of points is known and complete, and none is run twice. Crash ids: `scenario/mark#outcome.cache`.
 import {

@@ -1,4 +1,5 @@
-// The scenarios that crash exploration cuts: a machine, what happened to it before, and the panic that is cut at every
+// The scenarios that crash exploration cuts: a machine, what happened to it before, and the panic that
+// is cut at every
 // mark. Names are part of crash ids: never renamed. Nothing of Node, no chance.
 import type { Device, DeviceOptions, InFlight } from "../device.js";
 
