@@ -77,7 +77,11 @@ for (const kind of ["no-response", "command-crc", "response-crc"] as const) {
       for (const command of COMMANDS) {
         for (let skip = 0; skip < 6; skip++) {
           const result = panicUnder(bus, options, [{ kind, command, skip, times: 1 }]);
-          assert.is(result.status, 0, `${bus}, CMD${command}, skip ${skip}: one ${kind} must not lose the record`);
+          assert.is(
+            result.status,
+            0,
+            `${bus}, CMD${command}, skip ${skip}: one ${kind} must not lose the record`,
+          );
         }
       }
     }
@@ -87,7 +91,9 @@ for (const kind of ["no-response", "command-crc", "response-crc"] as const) {
     for (const [bus, options] of BUSES) {
       for (const command of [...COMMANDS, undefined]) {
         for (const skip of [0, 1, 3]) {
-          const result = panicUnder(bus, options, [{ kind, skip, ...(command === undefined ? {} : { command }) }]);
+          const result = panicUnder(bus, options, [
+            { kind, skip, ...(command === undefined ? {} : { command }) },
+          ]);
           if (command === undefined) assert.ok(result.status < 0);
         }
       }
@@ -95,7 +101,14 @@ for (const kind of ["no-response", "command-crc", "response-crc"] as const) {
   });
 }
 
-for (const kind of ["read-crc", "read-ecc", "read-silent", "write-crc", "program", "phantom-write"] as const) {
+for (const kind of [
+  "read-crc",
+  "read-ecc",
+  "read-silent",
+  "write-crc",
+  "program",
+  "phantom-write",
+] as const) {
   test(`${kind} on a block of the area, once`, () => {
     for (const [bus, options] of BUSES) {
       for (let skip = 0; skip < 16; skip++) {
@@ -151,7 +164,9 @@ test("the card refuses its modes", () => {
 });
 
 test("every deadline is kept", () => {
-  const deadlines = [1, 50, 100, 101, 150, 200, 300, 500, 800, 1200, 2000, 3000, 5000, 8000, 12_000, 20_000, 50_000];
+  const deadlines = [
+    1, 50, 100, 101, 150, 200, 300, 500, 800, 1200, 2000, 3000, 5000, 8000, 12_000, 20_000, 50_000,
+  ];
   const faults: FaultPlan[][] = [
     [],
     [{ kind: "no-response" }],
@@ -182,5 +197,7 @@ test("two faults at once", () => {
   }
 });
 
-test.after(() => console.log(`# ${cases} panics under faults, ${successes} of them wrote their record all the same`));
+test.after(() =>
+  console.log(`# ${cases} panics under faults, ${successes} of them wrote their record all the same`),
+);
 test.run();
