@@ -142,6 +142,8 @@ export interface ExternalMedium {
 }
 
 const CARD_GRANULE_BYTES = 512 * 1024;
+/** What an erased range is written with. */
+const ZEROS = new Uint8Array(1 << 20);
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 /** 2^32 sectors less one: what a card's 32-bit sector numbers reach. */
 const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
@@ -227,8 +229,13 @@ function mediumImports(
       // Boot partitions of an external medium have no place to be.
       if (partition !== 0) return -1;
       try {
-        const bytes = new Uint8Array(memory.buffer, ptr >>> 0, sectors * SECTOR_BYTES);
-        call((lba >>> 0) * SECTOR_BYTES, bytes);
+        const offset = (lba >>> 0) * SECTOR_BYTES;
+        const lengthBytes = (sectors >>> 0) * SECTOR_BYTES;
+        if (ptr !== 0) call(offset, new Uint8Array(memory.buffer, ptr >>> 0, lengthBytes));
+        // No pointer: zeros, in pieces, because an erase may be as large as the card.
+        for (let at = 0; ptr === 0 && at < lengthBytes; at += ZEROS.length) {
+          call(offset + at, ZEROS.subarray(0, Math.min(ZEROS.length, lengthBytes - at)));
+        }
         return 0;
       } catch (error) {
         failures.push(error);

@@ -106,6 +106,10 @@ test("an external medium: the same bytes, only through its two calls, and its ow
   device.write(1001, pattern(5, 3000));
   device.flush();
   assert.ok(sameBytes(bytes.slice(1001, 4001), pattern(5, 3000)));
+  device.erase(3000, 100_000);
+  assert.ok(bytes.subarray(3000, 103_000).every((byte) => byte === 0));
+  assert.ok(sameBytes(bytes.slice(2000, 3000), pattern(5, 3000).subarray(999, 1999)));
+  assert.ok(bytes[103_000] === pattern(3, SIZE_BYTES)[103_000]);
   assert.is(device.panicWrite({ text: PANIC_LOG }).status, 0);
   assert.ok(calls > 100);
   refuses("EINVAL", () => device.medium());

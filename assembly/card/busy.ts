@@ -147,7 +147,7 @@ function finish(timeNs: u64): void {
     if (cacheMustEvict(c.opPartition, c.opLba) && !cacheWriteOldest()) raise(R1_ERROR);
     if (c.opPhantom == 0) cachePut(c.opPartition, c.opLba, PROGRAM_BLOCK);
   } else if (op == OP_ERASE) {
-    if (!mediumErase(c.opPartition, c.opLba, c.opLast - c.opLba + 1, CARD_BLOCK)) raise(R1_ERROR);
+    if (!mediumErase(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);
     cacheForgetRange(c.opPartition, c.opLba, c.opLast);
   } else if (op == OP_FLUSH) {
     if (c.cacheCount > 0 && !cacheWriteOldest()) raise(R1_ERROR);
@@ -191,7 +191,7 @@ export function cutBusy(outcome: u32): void {
     const half = outcome == CUT_NEW ? count : outcome == CUT_OLD ? 0 : (count + 1) / 2;
     const first = outcome == CUT_TORN_HIGH ? c.opLba + count - half : c.opLba;
     if (half > 0) {
-      mediumErase(c.opPartition, first, half, CARD_BLOCK);
+      mediumErase(c.opPartition, first, half);
       cacheForgetRange(c.opPartition, first, first + half - 1);
     }
   } else if (op == OP_PROGRAM && c.opPhantom == 0) {

@@ -6,6 +6,9 @@
 import { CHECK_BLOCK_RANGE, check } from "../check";
 import { CONFIG_BOOT_SECTORS, CONFIG_SECTORS, MEDIUM_BASE, MEDIUM_STORES, SECTOR_BYTES } from "../layout";
 
+/** In place of a pointer to the sectors: they are all zero. */
+const ZEROS: usize = 0;
+
 declare function read(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
 declare function write(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
 
@@ -37,16 +40,9 @@ export function mediumWrite(partition: u32, lba: u32, ptr: usize): bool {
 }
 
 /** `sectors` sectors become zero, the content of erased sectors (EXT_CSD_ERASED_MEM_CONT 0); false if one cannot. */
-export function mediumErase(partition: u32, lba: u32, sectors: u32, zeroBlock: usize): bool {
+export function mediumErase(partition: u32, lba: u32, sectors: u32): bool {
   store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + 1);
-  if (isDefined(EXTERNAL_MEDIUM)) {
-    memory.fill(zeroBlock, 0, SECTOR_BYTES);
-    let erased = true;
-    for (let i: u32 = 0; i < sectors && i < 0xffffffff; i++) {
-      if (write(partition, lba + i, 1, zeroBlock) != 0) erased = false;
-    }
-    return erased;
-  }
+  if (isDefined(EXTERNAL_MEDIUM)) return write(partition, lba, sectors, ZEROS) == 0;
   memory.fill(addressOf(partition, lba), 0, sectors * SECTOR_BYTES);
   return true;
 }

@@ -1,5 +1,5 @@
 // ADMA2 with 32-bit addresses: 8-byte descriptors (attributes 16, length 16, address 32). The bus is the linear
-// memory itself from the CONFIG block upwards; an address outside is a bus error, not a trap.
+// memory itself, its first 4 KiB of machine words left out; an address outside is a bus error, not a trap.
 
 import { PAGE_BYTES, SDHCI_REGISTERS } from "../layout";
 import { SDHCI_ADMA_ADDRESS, SDHCI_ADMA_ERROR, SDHCI_INT_ADMA_ERROR } from "./registers";
