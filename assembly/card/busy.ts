@@ -31,14 +31,15 @@ import {
   cacheWriteAll,
   cacheWriteOldest,
 } from "./cache";
-import { faultOnBlock } from "./faults";
-import { mediumErase, mediumRead, mediumWrite } from "./medium";
 import {
   ERASE_GROUP_SECTORS,
   EXT_CSD_CACHE_CTRL,
   EXT_CSD_CORRECTLY_PRG_SECTORS_NUM,
   extCsd,
-} from "./registers";
+} from "./emmc-registers";
+import { applySwitch } from "./emmc-switch";
+import { faultOnBlock } from "./faults";
+import { mediumErase, mediumRead, mediumWrite } from "./medium";
 import {
   card,
   isEmmc,
@@ -59,7 +60,6 @@ import {
   STATE_STBY,
   STATE_TRAN,
 } from "./state";
-import { applySwitch } from "./switch";
 
 export function isBusy(): bool {
   return card().op != OP_NONE;

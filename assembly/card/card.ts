@@ -14,7 +14,6 @@ import { faultOnCommand } from "./faults";
 import { buildRegisters, resetVolatileRegisters } from "./registers";
 import { Card, card, isEmmc, STATE_DIS, STATE_IDENT, STATE_IDLE } from "./state";
 
-export { advanceCard } from "./busy";
 export {
   RESPONSE_NONE,
   RESPONSE_R1,
@@ -22,8 +21,9 @@ export {
   RESPONSE_R3,
   RESPONSE_R6,
   RESPONSE_R7,
-  receiveCommand,
-} from "./commands";
+} from "./answer";
+export { advanceCard } from "./busy";
+export { receiveCommand } from "./commands";
 export {
   BLOCK_BAD_CRC,
   BLOCK_GOOD,

@@ -1,191 +1,33 @@
-// CID, CSD, EXT_CSD (eMMC), SCR and SSR (SD): built from CONFIG at power-up (mmc.md §1.7-1.9). 128-bit registers are
-// four little-endian words, word 0 = bits 31:0. EXT_CSD_BASE holds the 512 bytes of an eMMC's EXT_CSD, or the
-// 64 bytes of an SD card's SSR with the 8 bytes of its SCR behind them.
+// The registers a card is born with, of whichever kind it is: built from CONFIG before power-up.
 
-import { storeBigEndian32 } from "../bytes";
-import { crc7 } from "../crc";
-import {
-  CONFIG_BOOT_SECTORS,
-  CONFIG_CACHE_SECTORS,
-  CONFIG_FEATURES,
-  CONFIG_SECTORS,
-  CONFIG_SERIAL,
-  EXT_CSD_BASE,
-  FEATURE_CMD23,
-  FEATURE_HPI,
-  FEATURE_RELIABLE_WRITE,
-} from "../layout";
+import { EXT_CSD_BASE } from "../layout";
+import { buildEmmcCid, buildEmmcCsd, buildExtCsd, resetVolatileExtCsd } from "./emmc-registers";
+import { seal128 } from "./register-bits";
+import { buildSdCid, buildSdCsd, buildSdRegisters } from "./sd-registers";
 import { Card, card, isEmmc } from "./state";
 
-export const EXT_CSD_CMDQ_MODE_EN: u32 = 15;
-export const EXT_CSD_FLUSH_CACHE: u32 = 32;
-export const EXT_CSD_CACHE_CTRL: u32 = 33;
-export const EXT_CSD_POWER_OFF_NOTIFICATION: u32 = 34;
-export const EXT_CSD_HPI_MGMT: u32 = 161;
-export const EXT_CSD_WR_REL_PARAM: u32 = 166;
-export const EXT_CSD_ERASE_GROUP_DEF: u32 = 175;
-export const EXT_CSD_PARTITION_CONFIG: u32 = 179;
-export const EXT_CSD_BUS_WIDTH: u32 = 183;
-export const EXT_CSD_HS_TIMING: u32 = 185;
-export const EXT_CSD_POWER_CLASS: u32 = 187;
-export const EXT_CSD_REV: u32 = 192;
-export const EXT_CSD_SEC_COUNT: u32 = 212;
-export const EXT_CSD_CORRECTLY_PRG_SECTORS_NUM: u32 = 242;
-export const EXT_CSD_CACHE_SIZE: u32 = 249;
-export const EXT_CSD_HPI_FEATURES: u32 = 503;
-
-/** Offset of the SCR behind the SSR. */
-export const SCR_OFFSET: u32 = 64;
-/** Sectors of an erase group with EXT_CSD_ERASE_GROUP_DEF = 1: EXT_CSD_HC_ERASE_GRP_SIZE 1 = 512 KiB. */
-export const ERASE_GROUP_SECTORS: u32 = 1024;
-
-function setBits(ptr: usize, lowest: u32, width: u32, value: u32): void {
-  for (let i: u32 = 0; i < width && i < 32; i++) {
-    const bit = lowest + i;
-    const word = ptr + ((bit >>> 5) << 2);
-    const mask: u32 = 1 << (bit & 31);
-    store<u32>(word, ((value >>> i) & 1) != 0 ? load<u32>(word) | mask : load<u32>(word) & ~mask);
-  }
-}
-
-/** Bits 7:1 = CRC7 of bits 127:8, bit 0 = 1. The scratch holds the register as the wire has it. */
-function seal128(ptr: usize, scratch: usize): void {
-  for (let i: u32 = 0; i < 4; i++) storeBigEndian32(scratch + ((3 - i) << 2), load<u32>(ptr + (i << 2)));
-  setBits(ptr, 1, 7, crc7(scratch, 15));
-  setBits(ptr, 0, 1, 1);
-}
-
-function buildCid(ptr: usize): void {
-  memory.fill(ptr, 0, 16);
-  setBits(ptr, 120, 8, 0x6d); // MID: unassigned, 'm'
-  if (isEmmc()) {
-    setBits(ptr, 112, 2, 1); // CBX: BGA
-    setBits(ptr, 104, 8, 0x70); // OID
-    setBits(ptr, 72, 32, 0x4d4d4353); // PNM "MMCS…
-    setBits(ptr, 56, 16, 0x494d); // …IM"
-    setBits(ptr, 48, 8, 0x10); // PRV 1.0
-    setBits(ptr, 16, 32, load<u32>(CONFIG_SERIAL)); // PSN
-    setBits(ptr, 8, 8, 0xbd); // MDT: November of 1997 + 13, + 16 at EXT_CSD_REV ≥ 5 = 2026
-  } else {
-    setBits(ptr, 104, 16, 0x6d70); // OID
-    setBits(ptr, 72, 32, 0x4d435349); // PNM "MCSI…
-    setBits(ptr, 64, 8, 0x4d); // …M"
-    setBits(ptr, 56, 8, 0x10); // HRV/FRV 1.0
-    setBits(ptr, 24, 32, load<u32>(CONFIG_SERIAL)); // PSN
-    setBits(ptr, 8, 12, (26 << 4) | 11); // MDT: November 2026
-  }
-}
-
-function buildCsd(ptr: usize): void {
-  memory.fill(ptr, 0, 16);
-  setBits(ptr, 126, 2, isEmmc() ? 3 : 1); // CSD_STRUCTURE: in EXT_CSD; version 2.0
-  setBits(ptr, 96, 8, 0x32); // TRAN_SPEED: 26 / 25 MHz
-  setBits(ptr, 80, 4, 9); // READ_BL_LEN
-  setBits(ptr, 26, 3, 2); // R2W_FACTOR ×4
-  setBits(ptr, 22, 4, 9); // WRITE_BL_LEN
-  if (isEmmc()) {
-    setBits(ptr, 122, 4, 4); // SPEC_VERS 4.x
-    setBits(ptr, 112, 8, 0x4f); // TAAC 40 ms
-    setBits(ptr, 104, 8, 1); // NSAC
-    setBits(ptr, 84, 12, 0x0f5); // CCC: classes 0, 2, 4, 5, 6, 7
-    setBits(ptr, 62, 12, 0xfff); // C_SIZE: see SEC_COUNT
-    setBits(ptr, 47, 3, 7);
-    setBits(ptr, 42, 5, 31); // ERASE_GRP_SIZE
-    setBits(ptr, 37, 5, 31); // ERASE_GRP_MULT
-    setBits(ptr, 32, 5, 15); // WP_GRP_SIZE
-  } else {
-    setBits(ptr, 112, 8, 0x0e); // TAAC 1 ms, fixed
-    setBits(ptr, 84, 12, 0x5b5); // CCC: 0, 2, 4, 5, 7, 8, 10
-    setBits(ptr, 48, 22, load<u32>(CONFIG_SECTORS) / 1024 - 1); // C_SIZE: 512 KiB units
-    setBits(ptr, 46, 1, 1); // ERASE_BLK_EN
-    setBits(ptr, 39, 7, 0x7f); // SECTOR_SIZE
-  }
-}
-
-function setExtCsd(index: u32, value: u32): void {
-  store<u8>(EXT_CSD_BASE + index, <u8>value);
-}
-
-export function extCsd(index: u32): u32 {
-  return load<u8>(EXT_CSD_BASE + index);
-}
-
-function buildExtCsd(): void {
-  const features = load<u32>(CONFIG_FEATURES);
-  memory.fill(EXT_CSD_BASE, 0, 512);
-  setExtCsd(160, 0); // PARTITIONING_SUPPORT: none
-  setExtCsd(EXT_CSD_WR_REL_PARAM, (features & FEATURE_RELIABLE_WRITE) != 0 ? 0x04 : 0);
-  setExtCsd(167, 0x1f); // WR_REL_SET
-  setExtCsd(EXT_CSD_REV, 8); // 5.1
-  setExtCsd(194, 2); // CSD_STRUCTURE
-  setExtCsd(196, 0x03); // DEVICE_TYPE: 26 and 52 MHz
-  setExtCsd(197, 1); // DRIVER_STRENGTH
-  setExtCsd(198, 5); // OUT_OF_INTERRUPT_TIME 50 ms
-  setExtCsd(199, 10); // PARTITION_SWITCH_TIME 100 ms
-  store<u32>(EXT_CSD_BASE + EXT_CSD_SEC_COUNT, load<u32>(CONFIG_SECTORS));
-  setExtCsd(217, 0x11); // S_A_TIMEOUT 13.1 ms
-  setExtCsd(221, 0x10); // HC_WP_GRP_SIZE
-  setExtCsd(222, 1); // REL_WR_SEC_C
-  setExtCsd(223, 1); // ERASE_TIMEOUT_MULT 300 ms
-  setExtCsd(224, 1); // HC_ERASE_GRP_SIZE 512 KiB
-  setExtCsd(225, 7); // ACC_SIZE
-  setExtCsd(226, load<u32>(CONFIG_BOOT_SECTORS) / 256); // BOOT_SIZE_MULT
-  setExtCsd(228, 7); // BOOT_INFO
-  setExtCsd(231, 0x10); // SEC_FEATURE_SUPPORT: trim
-  setExtCsd(232, 1); // TRIM_MULT 300 ms
-  setExtCsd(240, 1); // CACHE_FLUSH_POLICY: FIFO
-  setExtCsd(241, 10); // INI_TIMEOUT_AP 1 s
-  setExtCsd(247, 60); // POWER_OFF_LONG_TIME
-  setExtCsd(248, 10); // GENERIC_CMD6_TIME 100 ms
-  // In KiB, and at least 1 if there is a cache: 0 means none.
-  const cacheKib = (load<u32>(CONFIG_CACHE_SECTORS) + 1) / 2;
-  store<u32>(EXT_CSD_BASE + EXT_CSD_CACHE_SIZE, cacheKib);
-  setExtCsd(267, 1); // PRE_EOL_INFO
-  setExtCsd(268, 1);
-  setExtCsd(269, 1);
-  setExtCsd(EXT_CSD_HPI_FEATURES, (features & FEATURE_HPI) != 0 ? 1 : 0); // by CMD13
-  setExtCsd(504, 1); // S_CMD_SET
-}
-
-function buildSdRegisters(): void {
-  memory.fill(EXT_CSD_BASE, 0, 512);
-  store<u8>(EXT_CSD_BASE + 8, 4); // SSR speed class 10
-  store<u8>(EXT_CSD_BASE + 10, 0x90); // AU_SIZE 4 MiB
-  store<u8>(EXT_CSD_BASE + 12, 1); // ERASE_SIZE 1 AU
-  store<u8>(EXT_CSD_BASE + 13, 1 << 2); // ERASE_TIMEOUT 1 s
-  const scr: usize = EXT_CSD_BASE + SCR_OFFSET;
-  store<u8>(scr, 0x02); // SD_SPEC 2.00 …
-  store<u8>(scr + 1, 0x35); // SDHC security, 1 and 4 lines
-  store<u8>(scr + 2, 0x80); // … with SD_SPEC3
-  store<u8>(scr + 3, (load<u32>(CONFIG_FEATURES) & FEATURE_CMD23) != 0 ? 0x02 : 0); // CMD_SUPPORT
-}
-
-/** Everything a card is born with. Volatile fields come back to 0 with it. */
+/** Volatile fields are 0 after this, as after a power-up. `scratch`: 16 bytes. */
 export function buildRegisters(scratch: usize): void {
   const c = card();
   const cid = changetype<usize>(c) + offsetof<Card>("cid0");
   const csd = changetype<usize>(c) + offsetof<Card>("csd0");
-  buildCid(cid);
-  buildCsd(csd);
+  memory.fill(cid, 0, 16);
+  memory.fill(csd, 0, 16);
+  memory.fill(EXT_CSD_BASE, 0, 512);
+  if (isEmmc()) {
+    buildEmmcCid(cid);
+    buildEmmcCsd(csd);
+    buildExtCsd();
+  } else {
+    buildSdCid(cid);
+    buildSdCsd(csd);
+    buildSdRegisters();
+  }
   seal128(cid, scratch);
   seal128(csd, scratch);
-  if (isEmmc()) buildExtCsd();
-  else buildSdRegisters();
 }
 
-/** CMD0, reset and power-up: what is volatile returns to 0 (mmc.md §1.8, reset scope). */
+/** CMD0, reset and power-up: what is volatile returns to 0. */
 export function resetVolatileRegisters(): void {
-  if (!isEmmc()) return;
-  setExtCsd(EXT_CSD_CMDQ_MODE_EN, 0);
-  setExtCsd(EXT_CSD_CACHE_CTRL, 0);
-  setExtCsd(EXT_CSD_POWER_OFF_NOTIFICATION, 0);
-  setExtCsd(EXT_CSD_HPI_MGMT, 0);
-  setExtCsd(EXT_CSD_ERASE_GROUP_DEF, 0);
-  setExtCsd(EXT_CSD_PARTITION_CONFIG, extCsd(EXT_CSD_PARTITION_CONFIG) & ~7);
-  setExtCsd(EXT_CSD_HS_TIMING, 0);
-  setExtCsd(EXT_CSD_POWER_CLASS, 0);
-}
-
-export function storeExtCsd(index: u32, value: u32): void {
-  setExtCsd(index, value);
+  if (isEmmc()) resetVolatileExtCsd();
 }

@@ -44,6 +44,9 @@ export const OP_AWAKE: u32 = 7;
 export const OP_FAIL: u32 = 8; // a sector that will not be programmed
 export const OP_ABORT: u32 = 9; // HPI on its way to tran
 
+/** A handler's answer for a command that it leaves to the other one: no RESPONSE_*. */
+export const NOT_MINE: u32 = 0xff;
+
 /** Where the blocks of a read come from. */
 export const SOURCE_MEDIUM: u32 = 0;
 export const SOURCE_REGISTER: u32 = 1; // CARD_BLOCK is already filled: EXT_CSD, SCR, SSR, switch status

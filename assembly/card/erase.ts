@@ -1,0 +1,59 @@
+// CMD35, 36, 38 (SD 32, 33, 38): the erase sequence and what is erased.
+
+import { answerR1, RESPONSE_R1 } from "./answer";
+import { beginErase } from "./busy";
+import { ERASE_GROUP_SECTORS } from "./emmc-registers";
+import { mediumSectors } from "./medium";
+import {
+  card,
+  isEmmc,
+  R1_ERASE_PARAM,
+  R1_ERASE_SEQ_ERROR,
+  R1_OUT_OF_RANGE,
+  STATE_PRG,
+  STATE_TRAN,
+} from "./state";
+
+/** CMD35/36 (SD 32/33): first and last sector of an erase, in this order. */
+export function eraseBound(isLast: bool, argument: u32): u32 {
+  const c = card();
+  let errors: u32 = 0;
+  if (argument >= mediumSectors(c.partition)) errors = R1_OUT_OF_RANGE;
+  else if (isLast && c.eraseStep != 1) errors = R1_ERASE_SEQ_ERROR;
+  if (errors != 0) {
+    c.eraseStep = 0;
+  } else if (isLast) {
+    c.eraseLast = argument;
+    c.eraseStep = 2;
+  } else {
+    c.eraseFirst = argument;
+    c.eraseStep = 1;
+  }
+  return answerR1(STATE_TRAN, errors);
+}
+
+/** CMD38. eMMC: 0 erases whole groups, 1 (trim) and 3 (discard) sectors; SD: sectors. */
+export function erase(argument: u32, timeNs: u64): u32 {
+  const c = card();
+  if (c.eraseStep != 2) {
+    c.eraseStep = 0;
+    return answerR1(STATE_TRAN, R1_ERASE_SEQ_ERROR);
+  }
+  c.eraseStep = 0;
+  let first = c.eraseFirst;
+  let last = c.eraseLast;
+  if (first > last || (isEmmc() ? argument != 0 && argument != 1 && argument != 3 : argument > 1)) {
+    return answerR1(STATE_TRAN, R1_ERASE_PARAM);
+  }
+  if (isEmmc() && argument == 0) {
+    // Without ERASE_GROUP_DEF the groups are those of the CSD: 32 × 32 sectors, the same size here.
+    first = first - (first % ERASE_GROUP_SECTORS);
+    last = last - (last % ERASE_GROUP_SECTORS) + ERASE_GROUP_SECTORS - 1;
+    const end = mediumSectors(c.partition) - 1;
+    if (last > end) last = end;
+  }
+  answerR1(STATE_TRAN, 0);
+  c.state = STATE_PRG;
+  beginErase(first, last, timeNs);
+  return RESPONSE_R1;
+}

@@ -1,0 +1,77 @@
+// The commands that only an SD card has, or has in its own way, and the application commands (SD 3.01 §4.7.4).
+
+import { storeBigEndian16, storeBigEndian32 } from "../bytes";
+import { CARD_BLOCK, EXT_CSD_BASE } from "../layout";
+import { answerR1, RESPONSE_NONE, RESPONSE_R1, RESPONSE_R6, RESPONSE_R7 } from "./answer";
+import { sendOperatingConditions } from "./operating-conditions";
+import { SCR_OFFSET } from "./sd-registers";
+import { switchFunction } from "./sd-switch";
+import { card, NOT_MINE, R1_OUT_OF_RANGE, STATE_STBY, STATE_TRAN } from "./state";
+import { sendRegister } from "./transfer";
+
+/** The RCA an SD card publishes. */
+const SD_RCA: u32 = 0x1234;
+
+/** CMD3. */
+function publishAddress(): u32 {
+  const c = card();
+  const state = c.state;
+  c.rca = SD_RCA;
+  c.state = STATE_STBY;
+  answerR1(state, 0);
+  const r1 = c.response0;
+  // R6 carries status bits 23, 22, 19 and 12:0.
+  c.response0 = (SD_RCA << 16) | ((r1 >>> 8) & 0xc000) | ((r1 >>> 6) & 0x2000) | (r1 & 0x1fff);
+  return RESPONSE_R6;
+}
+
+/** A command behind CMD55. It is legal here. */
+export function sdAppCommand(index: u32, argument: u32, timeNs: u64): u32 {
+  const c = card();
+  switch (index) {
+    case 41:
+      return sendOperatingConditions(argument, timeNs);
+    case 6:
+      answerR1(STATE_TRAN, (argument & ~2) != 0 ? R1_OUT_OF_RANGE : 0);
+      if ((argument & ~2) == 0) c.busWidth = argument == 2 ? 4 : 1;
+      return RESPONSE_R1;
+    case 13:
+      answerR1(STATE_TRAN, 0);
+      memory.copy(CARD_BLOCK, EXT_CSD_BASE, 64);
+      storeBigEndian16(CARD_BLOCK, c.busWidth == 4 ? 0x8000 : 0);
+      sendRegister(64, timeNs);
+      return RESPONSE_R1;
+    case 22:
+      answerR1(STATE_TRAN, 0);
+      storeBigEndian32(CARD_BLOCK, c.writtenBlocks);
+      sendRegister(4, timeNs);
+      return RESPONSE_R1;
+    case 51:
+      answerR1(STATE_TRAN, 0);
+      memory.copy(CARD_BLOCK, EXT_CSD_BASE + SCR_OFFSET, 8);
+      sendRegister(8, timeNs);
+      return RESPONSE_R1;
+    default: // 23 (pre-erase count, a hint) and 42 (card detect pull-up)
+      return answerR1(STATE_TRAN, 0);
+  }
+}
+
+/** Answers an SD card's own command; NOT_MINE for those that both kinds of card have. The command is legal here. */
+export function sdCommand(index: u32, argument: u32, timeNs: u64): u32 {
+  switch (index) {
+    case 3:
+      return publishAddress();
+    case 6:
+      answerR1(card().state, 0);
+      switchFunction(argument);
+      sendRegister(64, timeNs);
+      return RESPONSE_R1;
+    case 8:
+      // Only the 2.7-3.6 V window is ours; any other is met with silence.
+      if (((argument >>> 8) & 15) != 1) return RESPONSE_NONE;
+      card().response0 = argument & 0xfff;
+      return RESPONSE_R7;
+    default:
+      return NOT_MINE;
+  }
+}
