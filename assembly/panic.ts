@@ -3,12 +3,11 @@
 // tells the truth.
 
 import { bytesEqual } from "./bytes";
-import { NEVER } from "./clock";
 import { crc32cPrepare } from "./crc";
 import { NORMAL_ID } from "./driver/block";
 import { resetBothLines } from "./driver/command";
 import { portNowNs } from "./driver/port";
-import { isLate, shadow, usesCmd23 } from "./driver/shadow";
+import { clearDeadline, isLate, setDeadline, shadow, usesCmd23 } from "./driver/shadow";
 import { flushCache } from "./driver/switch";
 import { quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks, WRITE_FORCED, WRITE_RELIABLE } from "./driver/transfer";
@@ -306,7 +305,7 @@ export function panicWrite(
 
   const s = shadow();
   const lengthNs: u64 = <u64>load<u32>(CONFIG_DEADLINE_US) * 1000;
-  s.deadlineNs = portNowNs() + (lengthNs > RESERVE_NS ? lengthNs - RESERVE_NS : 0);
+  setDeadline(lengthNs > RESERVE_NS ? lengthNs - RESERVE_NS : 0);
   s.careful = 0;
   crc32cPrepare();
   describeRecord(reason, <i64>(((<u64>timeSecHigh) << 32) | timeSecLow), timeNsec, textBytes);
@@ -319,7 +318,7 @@ export function panicWrite(
     countRecord();
     step(STEP_DONE, load<u32>(RESULT_ZONE));
   }
-  s.deadlineNs = NEVER;
+  clearDeadline();
   s.careful = 0;
   publish(status);
   release(token);

@@ -1,14 +1,13 @@
 // Normal block I/O: claims the host, moves sectors, gives the host back. The panic path does not come through here.
 // Every function returns 0 or an errno; -EBUSY: somebody else, or a panic, holds the host.
 
-import { NEVER } from "../clock";
 import { EBUSY, EINVAL, EIO, OK } from "../errno";
 import { BOUNCE_BASE, BOUNCE_SECTORS } from "../layout";
 import { claim, holds, release } from "../owner";
 import { ANSWER_R1, lastResponse, MILLISECOND, STATUS_BLOCK_ERRORS, sendCommand } from "./command";
 import { identify } from "./enumerate";
 import { powerUp } from "./setup";
-import { KIND_EMMC, shadow } from "./shadow";
+import { clearDeadline, KIND_EMMC, shadow } from "./shadow";
 import { flushCache } from "./switch";
 import { awaitReady, transferBlocks } from "./transfer";
 
@@ -24,7 +23,7 @@ const TRIES_MAX: u32 = 3;
 export function openCard(): i32 {
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
-  shadow().deadlineNs = NEVER;
+  clearDeadline();
   shadow().careful = 0;
   let status = powerUp();
   if (status == OK) status = identify();

@@ -31,7 +31,7 @@ import {
   SDHCI_SOFTWARE_RESET,
 } from "../sdhci/registers";
 import { portDelay, portNowNs, portRead8, portRead32, portWrite8, portWrite32 } from "./port";
-import { isLate, shadow, untilNs } from "./shadow";
+import { isLate, isOver, shadow, untilNs } from "./shadow";
 
 export const ANSWER_NONE: u32 = 0;
 export const ANSWER_R1: u32 = SDHCI_CMD_RESP_SHORT | SDHCI_CMD_CRC | SDHCI_CMD_INDEX;
@@ -77,7 +77,7 @@ export function resetLines(bits: u32): i32 {
   const endNs = untilNs(RESET_NS);
   for (let i: u32 = 0; i < POLLS_MAX; i++) {
     if ((portRead8(SDHCI_SOFTWARE_RESET) & bits) == 0) return OK;
-    if (portNowNs() >= endNs) break;
+    if (isOver(endNs)) break;
     pause(10000, endNs);
   }
   return EBUSY;
@@ -113,7 +113,7 @@ export function awaitStatus(bits: u32, lengthNs: u64): i32 {
       portWrite32(SDHCI_INT_STATUS, status & bits);
       return OK;
     }
-    if (portNowNs() >= endNs) break;
+    if (isOver(endNs)) break;
     pauseNs = longerPause(pauseNs);
     pause(pauseNs, endNs);
   }
@@ -125,7 +125,7 @@ function awaitInhibit(mask: u32): i32 {
   let pauseNs: u32 = 0;
   for (let i: u32 = 0; i < POLLS_MAX; i++) {
     if ((portRead32(SDHCI_PRESENT_STATE) & mask) == 0) return OK;
-    if (portNowNs() >= endNs) break;
+    if (isOver(endNs)) break;
     pauseNs = longerPause(pauseNs);
     pause(pauseNs, endNs);
   }

@@ -18,9 +18,8 @@ import {
   sendAppCommand,
   sendCommand,
 } from "./command";
-import { portNowNs } from "./port";
 import { enableStatus, IDENTIFICATION_KHZ, setClock, setLines } from "./setup";
-import { isLate, KIND_EMMC, KIND_SD, KIND_UNKNOWN, shadow, untilNs } from "./shadow";
+import { isLate, isOver, KIND_EMMC, KIND_SD, KIND_UNKNOWN, shadow, untilNs } from "./shadow";
 import { selectUserArea, setBus, switchByte } from "./switch";
 import { awaitReady, readRegister } from "./transfer";
 
@@ -56,7 +55,7 @@ function powerUpCard(app: bool, argument: u32): i32 {
     const status = app ? sendAppCommand(41, argument, ANSWER_R3, 0) : sendCommand(1, argument, ANSWER_R3, 0);
     if (status != OK) return status;
     if ((lastResponse() & OCR_POWERED_UP) != 0) return OK;
-    if (portNowNs() >= endNs) break;
+    if (isOver(endNs)) break;
     pause(INIT_PAUSE_NS, endNs);
   }
   return ETIMEDOUT;

@@ -21,8 +21,8 @@ import {
   SDHCI_TIMEOUT_CONTROL,
 } from "../sdhci/registers";
 import { MILLISECOND, POLLS_MAX, pause } from "./command";
-import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
-import { KIND_SD, shadow, untilNs } from "./shadow";
+import { portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
+import { isOver, KIND_SD, shadow, untilNs } from "./shadow";
 
 /** Identification speed: at most 400 kHz. */
 export const IDENTIFICATION_KHZ: u32 = 400;
@@ -48,7 +48,7 @@ export function startClock(control: u32): i32 {
       shadow().clockControl = control;
       return OK;
     }
-    if (portNowNs() >= endNs) break;
+    if (isOver(endNs)) break;
     pause(10000, endNs);
   }
   return EBUSY;

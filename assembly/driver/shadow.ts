@@ -33,6 +33,7 @@ export class Shadow {
   lastCommand: u32;
   lastR1: u32;
   identified: u32; // a card was identified once: it must be this one
+  pollsLeft: u32; // of an operation with a deadline
 }
 
 export function shadow(): Shadow {
@@ -47,10 +48,35 @@ export function usesCmd23(): bool {
   return (load<u32>(CONFIG_DRIVER_FLAGS) & DRIVER_CMD23) != 0 && shadow().hasCmd23 != 0;
 }
 
+/**
+ * From now on everything ends within `lengthNs`, or after as many polls as such a time has room for and more: a clock
+ * may stand still, and the number of polls is all that is left then. Pauses grow to 32 µs (command.ts); one poll
+ * every 8 µs is four times that.
+ */
+export function setDeadline(lengthNs: u64): void {
+  const s = shadow();
+  s.deadlineNs = portNowNs() + lengthNs;
+  s.pollsLeft = 500000 + <u32>(lengthNs / 8000);
+}
+
+export function clearDeadline(): void {
+  shadow().deadlineNs = NEVER;
+}
+
 /** True when the operation's time is up. Every wait asks. */
 export function isLate(): bool {
   const s = shadow();
-  return s.deadlineNs != NEVER && portNowNs() >= s.deadlineNs;
+  return s.deadlineNs != NEVER && (s.pollsLeft == 0 || portNowNs() >= s.deadlineNs);
+}
+
+/** One more poll of a wait that ends at `endNs`: true if it was the last one. */
+export function isOver(endNs: u64): bool {
+  const s = shadow();
+  if (s.deadlineNs != NEVER) {
+    if (s.pollsLeft == 0) return true;
+    s.pollsLeft -= 1;
+  }
+  return portNowNs() >= endNs;
 }
 
 /** The end of a wait of `lengthNs` from now, or the operation's deadline if that comes first. */

@@ -24,7 +24,7 @@ import {
 import { identify } from "./enumerate";
 import { portNowNs, portRead8, portRead16, portWrite8, portWrite32 } from "./port";
 import { enableStatus, isPowered, powerCycle, powerUp, startClock } from "./setup";
-import { isLate, KIND_EMMC, shadow, untilNs } from "./shadow";
+import { isLate, isOver, KIND_EMMC, shadow, untilNs } from "./shadow";
 import { selectUserArea } from "./switch";
 import { dat0IsHigh, sendStatus, stopTransmission } from "./transfer";
 
@@ -85,7 +85,7 @@ function awaitBusyEnd(lengthNs: u64): bool {
   let pauseNs: u32 = 0;
   for (let i: u32 = 0; i < POLLS_MAX; i++) {
     if (dat0IsHigh()) return true;
-    if (portNowNs() >= endNs) return false;
+    if (isOver(endNs)) return false;
     pauseNs = longerPause(pauseNs);
     pause(pauseNs, endNs);
   }

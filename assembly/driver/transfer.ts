@@ -34,9 +34,9 @@ import {
   sendAppCommand,
   sendCommand,
 } from "./command";
-import { portNowNs, portRead32, portWrite32 } from "./port";
+import { portRead32, portWrite32 } from "./port";
 import { setHostControl } from "./setup";
-import { isLate, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
+import { isLate, isOver, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
 
 /** CMD23 argument bits. */
 export const WRITE_RELIABLE: u32 = 1 << 31;
@@ -74,7 +74,7 @@ export function awaitReady(lengthNs: u64): i32 {
         if (((r1 >>> 9) & 15) == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) return errors != 0 ? EIO : OK;
       }
     }
-    if (portNowNs() >= endNs) break;
+    if (isOver(endNs)) break;
     pauseNs = longerPause(pauseNs);
     pause(pauseNs, endNs);
   }

@@ -1,0 +1,162 @@
+// The `driver` target: the same driver and panic path, whose port is five calls of the host. Here they lead to the
+// controller of a second machine, which knows nothing of the first but its register accesses.
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { CLOCK_NOW, MEDIUM_BASE, TEXT_BASE } from "../assembly/layout.js";
+import { type CoreExports, instantiate, makeMemory } from "../host/core/instantiate.js";
+import {
+  type CardKind,
+  type MachineConfig,
+  TYPICAL_EMMC,
+  TYPICAL_SD,
+  writeConfig,
+} from "../host/core/profile.js";
+import { readResult } from "../host/core/result.js";
+import { decodeArea } from "../host/pstore/decode.js";
+import { coreModule, PANIC_LOG, sameBytes, textOf } from "./machine.js";
+
+const SECTORS = 2048;
+
+function configOf(card: CardKind): MachineConfig {
+  return {
+    card,
+    sectors: SECTORS,
+    bootSectors: 0,
+    cacheSectors: 0,
+    reliableWrite: card === "emmc",
+    cmd23: true,
+    hpi: card === "emmc",
+    serial: 1,
+    timing: card === "sd" ? TYPICAL_SD : TYPICAL_EMMC,
+    abortOutcome: "old",
+    cacheKeptAtReset: false,
+    // The controller's DMA would reach into its own memory, not into the driver's.
+    dma: false,
+    busWidth: 4,
+    highSpeed: true,
+    areaFirstLba: 0,
+    zoneSectors: 128,
+    zoneCount: 16,
+    abi: "lp64",
+    policy: "first-wins",
+    deadlineUs: 10_000_000,
+    trace: false,
+  };
+}
+
+interface Pair {
+  driver: CoreExports;
+  driverMemory: WebAssembly.Memory;
+  device: CoreExports;
+  deviceMemory: WebAssembly.Memory;
+  accesses(): number;
+}
+
+function pairOf(card: CardKind): Pair {
+  const deviceMemory = makeMemory(SECTORS * 512);
+  writeConfig(deviceMemory, configOf(card));
+  const device = instantiate(coreModule("release"), deviceMemory);
+  device.machineInit();
+  const clock = new DataView(deviceMemory.buffer);
+  const driverMemory = makeMemory(0);
+  let accesses = 0;
+  const driver = instantiate(coreModule("driver"), driverMemory, {
+    port: {
+      read(offset, bytes) {
+        accesses++;
+        if (bytes === 1) return device.mmioRead8(offset);
+        return bytes === 2 ? device.mmioRead16(offset) : device.mmioRead32(offset);
+      },
+      write(offset, bytes, value) {
+        accesses++;
+        if (bytes === 1) device.mmioWrite8(offset, value);
+        else if (bytes === 2) device.mmioWrite16(offset, value);
+        else device.mmioWrite32(offset, value);
+      },
+      delay: (lengthNs) => device.idleNs(lengthNs),
+      nowLow: () => clock.getUint32(CLOCK_NOW, true),
+      nowHigh: () => clock.getUint32(CLOCK_NOW + 4, true),
+    },
+  });
+  writeConfig(driverMemory, configOf(card));
+  driver.machineInit();
+  new Uint8Array(driverMemory.buffer).set(PANIC_LOG, TEXT_BASE);
+  return { driver, driverMemory, device, deviceMemory, accesses: () => accesses };
+}
+
+function recordsOf(pair: Pair) {
+  return decodeArea(new Uint8Array(pair.deviceMemory.buffer, MEDIUM_BASE, SECTORS * 512).slice()).records;
+}
+
+for (const card of ["emmc", "sd"] as const) {
+  test(`${card}: opened, written, panicked through five calls`, () => {
+    const pair = pairOf(card);
+    assert.is(pair.driver.openCard(), 0);
+    assert.is(pair.driver.recoverArea(), 0);
+    assert.is(pair.driver.leaveInFlight(2, 1000, 8), 0);
+    assert.is(pair.driver.panicWrite(1, 7, 0, 9, PANIC_LOG.length, 0), 0);
+    assert.ok(pair.accesses() > 10_000);
+    const [record] = recordsOf(pair);
+    assert.ok(record?.state === "ok" && record.sealed && sameBytes(textOf(record), PANIC_LOG));
+    assert.is(readResult(pair.driverMemory).cardState, "rcv");
+    // The card is on the other side alone.
+    assert.is(new Uint32Array(pair.driverMemory.buffer)[CLOCK_NOW >> 2], 0);
+  });
+
+  test(`${card}: a panic before anybody has ever looked at the card`, () => {
+    const pair = pairOf(card);
+    assert.is(pair.driver.panicWrite(1, 7, 0, 9, PANIC_LOG.length, 0), 0);
+    const [record] = recordsOf(pair);
+    assert.ok(record?.state === "ok" && sameBytes(textOf(record), PANIC_LOG));
+    assert.is(readResult(pair.driverMemory).rung, 5);
+  });
+}
+
+test("a controller that reads as all ones: an errno, in time", () => {
+  let nowNs = 0;
+  const memory = makeMemory(0);
+  const driver = instantiate(coreModule("driver"), memory, {
+    port: {
+      read: () => 0xffffffff,
+      write: () => undefined,
+      delay: (lengthNs) => {
+        nowNs += lengthNs >>> 0;
+      },
+      nowLow: () => {
+        nowNs += 100;
+        return (nowNs % 2 ** 32) | 0;
+      },
+      nowHigh: () => Math.floor(nowNs / 2 ** 32),
+    },
+  });
+  writeConfig(memory, configOf("emmc"));
+  driver.machineInit();
+  assert.ok(driver.panicWrite(1, 7, 0, 9, 100, 0) < 0);
+  assert.ok(nowNs <= 10e9, `${nowNs} ns`);
+});
+
+test("a clock that stands still: the call ends all the same", () => {
+  // An empty slot, a card that never answers, a controller that never comes free, a card that is busy for ever.
+  for (const state of [0, 0x01ff0000, 0x01ff0003, 0x01ef0000]) {
+    const memory = makeMemory(0);
+    let calls = 0;
+    const driver = instantiate(coreModule("driver"), memory, {
+      port: {
+        read: (offset) => {
+          calls++;
+          return offset === 0x24 ? state : 0;
+        },
+        write: () => undefined,
+        delay: () => undefined,
+        nowLow: () => 5,
+        nowHigh: () => 0,
+      },
+    });
+    writeConfig(memory, configOf("sd"));
+    driver.machineInit();
+    assert.ok(driver.panicWrite(1, 7, 0, 9, 100, 0) < 0);
+    assert.ok(calls > 0 && calls < 10_000_000, `${calls} calls`);
+  }
+});
+
+test.run();
