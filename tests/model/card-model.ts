@@ -306,6 +306,11 @@ export class CardModel {
     return block;
   }
 
+  /** Nobody listens, but the clock runs: a counted read comes to its end, or to the end of the card. */
+  drain(): void {
+    while (this.state === "data" && this.left !== null && this.take() !== null);
+  }
+
   /** A block arrives: taken, refused (CRC status 111), or nobody is there to take it. */
   give(block: Uint8Array): "taken" | "refused" | "ignored" {
     if (this.state !== "rcv" || this.broken) return "ignored";
