@@ -182,6 +182,15 @@ test("every deadline is kept", () => {
   }
 });
 
+test("a CMD12 that the card never got is sent again, not waited for", () => {
+  for (const [bus, options] of BUSES) {
+    for (let skip = 0; skip < 3; skip++) {
+      const result = panicUnder(bus, options, [{ kind: "command-crc", command: 12, skip, times: 1 }]);
+      assert.ok(result.endNs - result.startNs < 100_000_000n, `${bus}: ${result.endNs - result.startNs} ns`);
+    }
+  }
+});
+
 test("two faults at once", () => {
   const pairs: FaultPlan[] = [
     { kind: "no-response", skip: 2, times: 1 },

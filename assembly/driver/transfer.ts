@@ -46,6 +46,8 @@ export const WRITE_FORCED: u32 = 1 << 24;
 export const READ_NS: u64 = 400 * MILLISECOND;
 export const WRITE_NS: u64 = 3000 * MILLISECOND;
 const CARD_STATE_TRAN: u32 = 4;
+const CARD_STATE_DATA: u32 = 5;
+const CARD_STATE_RCV: u32 = 6;
 
 /** True if DAT0 is high: the card is not busy. */
 export function dat0IsHigh(): bool {
@@ -70,8 +72,11 @@ export function awaitReady(lengthNs: u64): i32 {
       if (status != OK && (status == ENOMEDIUM || ++silent > 3)) return status;
       const r1 = lastResponse();
       if (status == OK) {
+        const state = (r1 >>> 9) & 15;
         errors |= r1 & STATUS_BLOCK_ERRORS;
-        if (((r1 >>> 9) & 15) == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) return errors != 0 ? EIO : OK;
+        if (state == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) return errors != 0 ? EIO : OK;
+        // The card never got its CMD12.
+        if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) stopTransmission();
       }
     }
     if (isOver(endNs)) break;
@@ -165,10 +170,8 @@ function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u3
     // A CRC status of 101 and one of 111 look the same to the controller; the card knows which it was.
     return status == EILSEQ && ready == EIO ? EIO : status;
   }
-  if (count > 1 && !counted) {
-    const stopped = stopTransmission();
-    if (stopped != OK && !isWrite) return stopped;
-  }
+  // Whether the card got it is seen from its state.
+  if (count > 1 && !counted) stopTransmission();
   return isWrite || count > 1 ? awaitReady(WRITE_NS) : OK;
 }
 
