@@ -1,0 +1,122 @@
+// One boot of an unmodified kernel in QEMU with our image on its SD card: pstore_blk on top of sdhci-pci, the pstore
+// file system mounted, its files listed with their bytes, some removed. What the guest says comes back as data.
+import { spawn } from "node:child_process";
+import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
+import { archive } from "./initramfs.js";
+import { CACHE, type Kernel } from "./packages.js";
+
+const MODULES = [
+  "drivers/mmc/core/mmc_core",
+  "drivers/mmc/core/mmc_block",
+  "drivers/mmc/host/cqhci",
+  "drivers/mmc/host/sdhci",
+  "drivers/mmc/host/sdhci-pci",
+  "fs/pstore/pstore_zone",
+  "fs/pstore/pstore_blk",
+];
+/** A boot takes some 5 s under TCG on an idle machine. */
+const BOOT_TIMEOUT_MS = 180_000;
+
+export interface GuestFile {
+  name: string;
+  mtimeSec: number;
+  bytes: Uint8Array;
+}
+
+export interface Boot {
+  files: GuestFile[];
+  removed: string[];
+  console: string;
+}
+
+function script(device: string, remove: string[]): string {
+  const lines = [
+    "#!/bin/busybox sh",
+    "b=/bin/busybox",
+    "$b mount -t proc proc /proc",
+    "$b mount -t sysfs sys /sys",
+    "$b mount -t devtmpfs dev /dev",
+    "$b stty -F /dev/ttyS0 -opost 2>/dev/null",
+  ];
+  for (const module of MODULES.slice(0, 5)) lines.push(`$b insmod /mod/${module.split("/").pop()}.ko`);
+  lines.push(
+    `i=0; while [ ! -b ${device} ] && [ $i -lt 100 ]; do $b sleep 0.1; i=$((i+1)); done`,
+    "$b insmod /mod/pstore_zone.ko",
+    `$b insmod /mod/pstore_blk.ko blkdev=${device} best_effort=y kmsg_size=64 max_reason=2 || echo '@error pstore_blk'`,
+    "$b mount -t pstore pstore /sys/fs/pstore || echo '@error mount'",
+    "cd /sys/fs/pstore",
+    // A line a file, then its bytes in base64: the console is no place for a log's own lines.
+    'for f in $($b ls -1); do echo "@file $f $($b stat -c %Y $f)"; $b base64 $f; echo "@done"; done',
+  );
+  for (const name of remove) lines.push(`$b rm ${name} && echo "@removed ${name}"`);
+  lines.push("cd /", "$b umount /sys/fs/pstore", "$b sync", "echo '@end'", "$b poweroff -f");
+  return `${lines.join("\n")}\n`;
+}
+
+function parse(console: string): Boot {
+  const files: GuestFile[] = [];
+  const removed: string[] = [];
+  let open: { name: string; mtimeSec: number; base64: string } | null = null;
+  for (const line of console.replaceAll("\r", "").split("\n")) {
+    const file = /^@file (\S+) (\d+)$/.exec(line);
+    const gone = /^@removed (\S+)$/.exec(line);
+    if (file !== null) open = { name: file[1] ?? "", mtimeSec: Number(file[2]), base64: "" };
+    else if (line === "@done" && open !== null) {
+      const bytes = new Uint8Array(Buffer.from(open.base64, "base64"));
+      files.push({ name: open.name, mtimeSec: open.mtimeSec, bytes });
+      open = null;
+    } else if (gone !== null) removed.push(gone[1] ?? "");
+    else if (open !== null) open.base64 += line;
+  }
+  return { files, removed, console };
+}
+
+export interface BootOptions {
+  /** The node that pstore_blk gets; a partition for an image with a table. */
+  device?: string;
+  remove?: string[];
+}
+
+/** Boots `kernel` with `image` on its SD card. Throws if the guest does not come to its end. */
+export async function boot(kernel: Kernel, image: string, options: BootOptions = {}): Promise<Boot> {
+  const work = `${CACHE}/boot-${process.pid}`;
+  rmSync(work, { recursive: true, force: true });
+  mkdirSync(`${work}/root/bin`, { recursive: true });
+  for (const folder of ["proc", "sys", "dev", "mod"]) mkdirSync(`${work}/root/${folder}`);
+  copyFileSync(kernel.busybox, `${work}/root/bin/busybox`);
+  chmodSync(`${work}/root/bin/busybox`, 0o755);
+  for (const module of MODULES) {
+    copyFileSync(`${kernel.modules}/${module}.ko`, `${work}/root/mod/${module.split("/").pop()}.ko`);
+  }
+  writeFileSync(`${work}/root/init`, script(options.device ?? "/dev/mmcblk0", options.remove ?? []), {
+    mode: 0o755,
+  });
+  writeFileSync(`${work}/initrd.gz`, gzipSync(archive(`${work}/root`)));
+  const args = ["-accel", "tcg", "-m", "256", "-display", "none", "-monitor", "none", "-serial", "stdio"];
+  args.push("-no-reboot", "-kernel", kernel.image, "-initrd", `${work}/initrd.gz`);
+  args.push("-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on");
+  args.push("-device", "sdhci-pci", "-device", "sd-card,drive=card");
+  args.push("-drive", `id=card,if=none,format=raw,file=${image}`);
+  const child = spawn("qemu-system-x86_64", args, { stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  child.stdout.on("data", (data) => {
+    output += data;
+  });
+  child.stderr.on("data", (data) => {
+    output += data;
+  });
+  const code = await new Promise<number | null>((resolve, reject) => {
+    const timer = setTimeout(() => child.kill("SIGKILL"), BOOT_TIMEOUT_MS);
+    child.on("error", reject);
+    child.on("close", (status) => {
+      clearTimeout(timer);
+      resolve(status);
+    });
+  });
+  rmSync(work, { recursive: true });
+  if (code !== 0 || !output.includes("@end") || output.includes("@error")) {
+    throw new Error(`${kernel.version}: the guest did not come to its end (status ${code}):\n${output}`);
+  }
+  return parse(output);
+}
