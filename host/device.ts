@@ -31,7 +31,14 @@ import {
 } from "./core/profile.js";
 import { type PanicResult, readResult } from "./core/result.js";
 import { throwOnError } from "./core/status.js";
-import { clearTrace, readTrace, STATE_NAMES, type TraceEvent, TraceReader } from "./core/trace.js";
+import {
+  clearTrace,
+  readTrace,
+  retellLevels,
+  STATE_NAMES,
+  type TraceEvent,
+  TraceReader,
+} from "./core/trace.js";
 import { MmcError } from "./errors.js";
 
 /** The kmsg zones of the pstore area that panics write to. Bytes; offsets from the start of the card. */
@@ -502,9 +509,11 @@ export class Device {
     return readTrace(this.#memory);
   }
 
+  /** Forgets the events; clock, lines and the card's state are told anew, so that what follows stands alone. */
   clearTrace(): void {
     this.#tell();
     clearTrace(this.#memory);
+    retellLevels(this.#memory);
     this.#tracer.skip(this.#memory);
   }
 

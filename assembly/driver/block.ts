@@ -133,8 +133,8 @@ function readLongRegister(index: u32): i32 {
 }
 
 /**
- * A register of the card, as the wire has it, into REGISTER_BLOCK: CMD9 and CMD10 (16 bytes, the last one 0), and whatever
- * comes as one block: CMD8 (512), ACMD51 (8), ACMD13 (64).
+ * A register of the card, as the wire has it, into REGISTER_BLOCK: CMD9 and CMD10 (16 bytes, the last one 0),
+ * and whatever comes as one block: CMD8 (512), ACMD51 (8), ACMD13 (64).
  */
 export function readCardRegister(index: u32, bytes: u32, app: u32): i32 {
   if (bytes > <u32>SECTOR_BYTES) return EINVAL;

@@ -1,5 +1,5 @@
-// `mmcpstore inspect --card KIND [IMAGE]`: the registers of the simulated card that IMAGE would be attached to, read over
-// its bus and decoded field by field. IMAGE gives the size only; nothing of it is read.
+// `mmcpstore inspect --card KIND [IMAGE]`: the registers of the simulated card that IMAGE would be attached to,
+// read over its bus and decoded field by field. IMAGE gives the size only; nothing else of it is read.
 import type { CardKind } from "../core/profile.js";
 import { type CardRegisters, Device, type ExternalMedium } from "../device.js";
 import { openImage } from "../image/image.js";
@@ -18,7 +18,9 @@ export const CARDS = ["emmc", "sd"] as const;
 const DEFAULT_BYTES = 4 * 2 ** 30;
 const EXT_CSD_REV = 192;
 /** Longer ones are cut in the table; --json has all of them. */
-const RAW_SHOWN = 26;
+const RAW_SHOWN = 18;
+/** Of names and raw bits: a longer one pushes its line to the right, not all of them. */
+const WIDTHS_MAX = [36, 14];
 
 /** Of that size, full of zeros, and it takes whatever is written. */
 function blankMedium(sizeBytes: number): ExternalMedium {
@@ -61,7 +63,9 @@ function table({ register, fields, crc, problems }: DecodedRegister, bytes: Uint
 
 /** Columns without a head. */
 function formatRows(rows: string[][]): string {
-  const widths = [0, 1].map((column) => Math.max(...rows.map((one) => one[column]?.length ?? 0)));
+  const widths = WIDTHS_MAX.map((most, column) =>
+    Math.min(most, Math.max(...rows.map((one) => one[column]?.length ?? 0))),
+  );
   return rows
     .map(([name = "", raw = "", said = ""]) => {
       const line = `${name.padEnd(widths[0] ?? 0)}  ${raw.padEnd(widths[1] ?? 0)}  ${said}`;

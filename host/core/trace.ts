@@ -288,9 +288,15 @@ export function readTrace(memory: WebAssembly.Memory): { events: TraceEvent[]; l
   return new TraceReader().read(memory);
 }
 
-/** Forgets all events; clock, lines and state are told anew at the next register access. */
+/** Forgets all events. */
 export function clearTrace(memory: WebAssembly.Memory): void {
-  new Uint8Array(memory.buffer, layout.TRACE_BASE, layout.TRACE_HEAD_BYTES).fill(0);
+  new DataView(memory.buffer).setUint32(layout.TRACE_BASE, 0, true);
+}
+
+/** Clock, lines and the card's state are told anew at the next register that is written. */
+export function retellLevels(memory: WebAssembly.Memory): void {
+  const at = layout.TRACE_BASE + layout.TRACE_LEVELS;
+  new Uint8Array(memory.buffer, at, layout.TRACE_HEAD_BYTES - layout.TRACE_LEVELS).fill(0);
 }
 
 /** Simulated time for people: `12.345 µs`, `3.210 ms`. */

@@ -1,4 +1,5 @@
-// Commands and responses as they are on the CMD line (mmc.md §1.3): start bit, direction, index, content, CRC7, end bit.
+// Commands and responses as they are on the CMD line (mmc.md §1.3): start bit, direction, index, content, CRC7,
+// end bit.
 import type { TraceEvent } from "../core/trace.js";
 import { crc7 } from "../registers/crc7.js";
 

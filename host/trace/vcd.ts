@@ -5,8 +5,8 @@
 // and with their CRC7, while a command or its response is out, which a protocol decoder can read.
 //
 // Not modelled: DAT bits, and CLK while nothing is on CMD. A response that the controller found damaged is drawn with
-// one bit of its CRC7 turned over, a command that the card found damaged is drawn as it was meant: the trace does not say
-// which bits were hit. The start of a block follows from its length, the lines and the clock.
+// one bit of its CRC7 turned over, a command that the card found damaged is drawn as it was meant: the trace does
+// not say which bits were hit. The start of a block follows from its length, the lines and the clock.
 import type { CardKind } from "../core/profile.js";
 import { STATE_NAMES, type TraceEvent } from "../core/trace.js";
 import { commandFrame, responseFrame } from "./frames.js";
