@@ -1,7 +1,15 @@
 // The exports, nothing computed.
 
 export { cardState } from "./card/card";
-export { blockCommand, blockErase, blockFlush, blockRead, blockWrite, openCard } from "./driver/block";
+export {
+  blockCommand,
+  blockErase,
+  blockFlush,
+  blockRead,
+  blockWrite,
+  openCard,
+  readCardRegister,
+} from "./driver/block";
 export { lastCommand, lastResponse } from "./driver/command";
 export { leaveInFlight } from "./driver/inflight";
 export { machineCut, machineInit, machineInsert } from "./machine";

@@ -163,22 +163,29 @@ export const VERIFY_BASE = 0x20000;
 export const ZONE_STATES = 0x30000; // one byte a zone
 export const ZONES_MAX = 0x8000; // 128 MiB of 4 KiB zones: what Linux can have
 
-// TRACE: a ring of TRACE_ENTRIES entries of 32 bytes behind a 32-byte head (u32 count of all entries ever).
+// TRACE: a ring of TRACE_ENTRIES entries of 32 bytes (u64 time in ns, u32 kind, u32 a … e) behind a 32-byte head: u32
+// count of all entries ever, and from TRACE_LEVELS on 1 + the level last told of each kind from TRACE_CLOCK on.
 export const TRACE_BASE = 0x38000;
 export const TRACE_HEAD_BYTES = 32;
 export const TRACE_ENTRY_BYTES = 32;
 export const TRACE_ENTRIES = 1023;
-export const TRACE_COMMAND = 1; // a: index, b: argument
-export const TRACE_RESPONSE = 2; // a: index, b: R1 or first word, c: kind
+export const TRACE_LEVELS = 8; // offset in the head
+export const TRACE_COMMAND = 1; // a: index, b: argument, c: ns until its first bit, d: clock in kHz
+export const TRACE_RESPONSE = 2; // a: index | RESPONSE_* << 8, b … e: words, bits 31:0 of the register first
 export const TRACE_NO_RESPONSE = 3; // a: index
-export const TRACE_BLOCK_READ = 4; // a: bytes, b: lba
+export const TRACE_BLOCK_READ = 4; // a: bytes, b: lba, 0xffffffff = a register, c: 1 = its CRC16 is wrong
 export const TRACE_BLOCK_WRITE = 5; // a: bytes, b: lba, c: CRC status
-export const TRACE_BUSY_END = 6; // a: what it did
+export const TRACE_BUSY_END = 6; // a: OP_*, b: lba, c: 1 = cut short by CMD0 or by the supply
 export const TRACE_TRANSFER_COMPLETE = 7;
 export const TRACE_ERROR = 8; // a: SDHCI error bits
 export const TRACE_RESET = 9; // a: SDHCI_SOFTWARE_RESET bits
 export const TRACE_POWER = 10; // a: 0 off, 1 on
 export const TRACE_STEP = 11; // a: STEP_*, b: detail
+export const TRACE_BUSY_START = 12; // a: OP_*, b: lba
+// Levels, told when they change: a: the new one.
+export const TRACE_CLOCK = 13; // kHz, 0 = off
+export const TRACE_WIDTH = 14; // the controller's data lines
+export const TRACE_STATE = 15; // of the card, as R1 codes it; 11 = inactive
 
 export const TEXT_BASE = 0x40000;
 export const TEXT_BYTES_MAX = 0x100000;

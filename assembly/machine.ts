@@ -15,6 +15,7 @@ import {
   OWNER_WORD,
   PSTORE_BASE,
   TRACE_BASE,
+  TRACE_HEAD_BYTES,
   ZONE_STATES,
   ZONES_MAX,
 } from "./layout";
@@ -26,7 +27,7 @@ import { makeController } from "./sdhci/mmio";
 export function machineInit(): void {
   memory.fill(OWNER_WORD, 0, CONFIG_BASE - OWNER_WORD);
   memory.fill(FAULTS_BASE, 0, FAULTS_MAX * FAULT_BYTES);
-  store<u32>(TRACE_BASE, 0);
+  memory.fill(TRACE_BASE, 0, TRACE_HEAD_BYTES);
   store<u64>(CLOCK_NOW, 0);
   store<u64>(MEDIUM_STORES, 0);
   makeCard();

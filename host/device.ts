@@ -10,6 +10,7 @@ import {
   MEDIUM_BASE,
   MEDIUM_STORES,
   OWNER_WORD,
+  REGISTER_BLOCK,
   SECTOR_BYTES,
   TEXT_BASE,
   TEXT_BYTES_MAX,
@@ -30,7 +31,14 @@ import {
 } from "./core/profile.js";
 import { type PanicResult, readResult } from "./core/result.js";
 import { throwOnError } from "./core/status.js";
-import { clearTrace, readTrace, STATE_NAMES, type TraceEvent } from "./core/trace.js";
+import {
+  clearTrace,
+  readTrace,
+  retellLevels,
+  STATE_NAMES,
+  type TraceEvent,
+  TraceReader,
+} from "./core/trace.js";
 import { MmcError } from "./errors.js";
 
 /** The kmsg zones of the pstore area that panics write to. Bytes; offsets from the start of the card. */
@@ -73,7 +81,25 @@ export interface DeviceOptions {
   cacheKeptAtReset?: boolean | undefined;
   /** Longest panic write in simulated µs, 1 … 4,294,967,295; default 10 s. */
   deadlineUs?: number | undefined;
+  /** Keeps the last 1023 events of the bus for trace(). */
   trace?: boolean | undefined;
+  /**
+   * Gets every event, soon after it happened: after each call of the core, and with an external medium also within one.
+   * `lost`: how many the ring could not hold since the last time. Switches `trace` on. Must not call the device.
+   */
+  onTrace?: ((events: TraceEvent[], lost: number) => void) | undefined;
+}
+
+/** The card's registers as they come over the wire; the last byte of CID and CSD (CRC7) stays in the controller. */
+export interface CardRegisters {
+  card: CardKind;
+  cid: Uint8Array;
+  csd: Uint8Array;
+  /** eMMC; null on SD. */
+  extCsd: Uint8Array | null;
+  /** SD; null on eMMC. */
+  scr: Uint8Array | null;
+  ssr: Uint8Array | null;
 }
 
 export type Reason = "Panic" | "Oops" | "Emergency" | "Shutdown";
@@ -198,7 +224,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     abi: area?.abi ?? "lp64",
     policy: options.policy ?? "first-wins",
     deadlineUs,
-    trace: options.trace ?? false,
+    trace: options.trace ?? options.onTrace !== undefined,
   };
 }
 
@@ -223,11 +249,13 @@ function mediumImports(
   medium: ExternalMedium,
   memory: WebAssembly.Memory,
   failures: unknown[],
+  onCall: () => void,
 ): CoreImports["medium"] {
   const guarded = (call: (offset: number, bytes: Uint8Array) => void) => {
     return (partition: number, lba: number, sectors: number, ptr: number) => {
       // Boot partitions of an external medium have no place to be.
       if (partition !== 0) return -1;
+      onCall();
       try {
         const offset = (lba >>> 0) * SECTOR_BYTES;
         const lengthBytes = (sectors >>> 0) * SECTOR_BYTES;
@@ -261,6 +289,9 @@ export class Device {
   readonly #inMemory: boolean;
   readonly #hasArea: boolean;
   readonly #mediumFailures: unknown[] = [];
+  readonly #card: CardKind;
+  readonly #onTrace: DeviceOptions["onTrace"];
+  readonly #tracer = new TraceReader();
   #powered = false;
 
   private constructor(
@@ -279,16 +310,20 @@ export class Device {
     }
     this.#sizeBytes = roundUp(wanted, CARD_GRANULE_BYTES);
     const config = configOf(options, this.#sizeBytes);
+    this.#card = config.card;
+    this.#onTrace = options.onTrace;
     this.#inMemory = external === null;
     this.#hasArea = options.area !== undefined;
     const bootBytes = this.#inMemory ? 2 * config.bootSectors * SECTOR_BYTES : 0;
     this.#memory = makeMemory(this.#inMemory ? this.#sizeBytes + bootBytes : 0);
+    let core: CoreExports;
     if (external) {
-      const medium = mediumImports(external, this.#memory, this.#mediumFailures);
-      this.#core = instantiate(module, this.#memory, { ...imports, ...(medium ? { medium } : {}) });
+      const medium = mediumImports(external, this.#memory, this.#mediumFailures, () => this.#tell());
+      core = instantiate(module, this.#memory, { ...imports, ...(medium ? { medium } : {}) });
     } else {
-      this.#core = instantiate(module, this.#memory, imports);
+      core = instantiate(module, this.#memory, imports);
     }
+    this.#core = options.onTrace ? this.#telling(core) : core;
     writeConfig(this.#memory, config);
     this.#core.machineInit();
     if (options.content && this.#inMemory) {
@@ -474,8 +509,42 @@ export class Device {
     return readTrace(this.#memory);
   }
 
+  /** Forgets the events; clock, lines and the card's state are told anew, so that what follows stands alone. */
   clearTrace(): void {
+    this.#tell();
     clearTrace(this.#memory);
+    retellLevels(this.#memory);
+    this.#tracer.skip(this.#memory);
+  }
+
+  /**
+   * The events since the last time, or since the start or clearTrace(); trace() keeps showing them. Not for a device
+   * with `onTrace`, which gets them itself.
+   */
+  drainTrace(): { events: TraceEvent[]; lost: number } {
+    return this.#tracer.read(this.#memory);
+  }
+
+  /**
+   * CID, CSD and what the kind of card has besides, asked for over the bus; the card is in tran before and after.
+   * @throws MmcError as read() does
+   */
+  registers(): CardRegisters {
+    this.#checkRange("registers", 0, 0);
+    const read = (name: string, index: number, lengthBytes: number, app = false) => {
+      const status = this.#core.readCardRegister(index, lengthBytes, app ? 1 : 0);
+      this.#check(status, `read ${name}`);
+      return new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes).slice();
+    };
+    const isSd = this.#card === "sd";
+    return {
+      card: this.#card,
+      cid: read("CID", 10, 16),
+      csd: read("CSD", 9, 16),
+      extCsd: isSd ? null : read("EXT_CSD", 8, 512),
+      scr: isSd ? read("SCR", 51, 8, true) : null,
+      ssr: isSd ? read("SSR", 13, 64, true) : null,
+    };
   }
 
   /** The stored bytes as they are now: no cache, no bus. EINVAL for an external medium. A view, not a copy. */
@@ -494,7 +563,31 @@ export class Device {
     if (state.length !== this.#memory.buffer.byteLength) {
       throw new MmcError("EINVAL", `loadState: ${state.length} bytes are not a state of this device`);
     }
+    this.#tell();
     new Uint8Array(this.#memory.buffer).set(state);
+    this.#tracer.skip(this.#memory);
+  }
+
+  /** What is new goes to `onTrace`. */
+  #tell(): void {
+    if (this.#onTrace === undefined) return;
+    const { events, lost } = this.#tracer.read(this.#memory);
+    if (events.length > 0 || lost > 0) this.#onTrace(events, lost);
+  }
+
+  /** The exports, each of which tells of its events when it is done, be it by a trap. */
+  #telling(core: CoreExports): CoreExports {
+    const telling: Record<string, unknown> = {};
+    for (const [name, value] of Object.entries(core) as [string, (...args: number[]) => unknown][]) {
+      telling[name] = (...args: number[]) => {
+        try {
+          return value(...args);
+        } finally {
+          this.#tell();
+        }
+      };
+    }
+    return telling as CoreExports;
   }
 
   #check(status: number, what: string): void {

@@ -11,9 +11,19 @@ export {
   TYPICAL_SD,
 } from "./core/profile.js";
 export type { PanicResult } from "./core/result.js";
-export { formatNs, formatTrace, type TraceEvent } from "./core/trace.js";
+export {
+  type BusyOperation,
+  type CardState,
+  type CardStatus,
+  decodeCardStatus,
+  formatNs,
+  type ResponseType,
+  type TraceEvent,
+  type TraceKind,
+} from "./core/trace.js";
 export {
   type CacheOutcome,
+  type CardRegisters,
   Device,
   type DeviceOptions,
   type DeviceState,
@@ -36,3 +46,11 @@ export {
   type ZoneInfo,
 } from "./pstore/decode.js";
 export { parseRecordName, recordName } from "./pstore/names.js";
+export { decodeCid } from "./registers/cid.js";
+export { type DecodedCsd, decodeCsd } from "./registers/csd.js";
+export { decodeExtCsd, extCsdName } from "./registers/ext-csd.js";
+export type { CrcState, DecodedRegister, RegisterField } from "./registers/field.js";
+export { decodeScr } from "./registers/scr.js";
+export { decodeSsr } from "./registers/ssr.js";
+export { describeEvent, formatTrace } from "./trace/text.js";
+export { formatVcd, type VcdOptions } from "./trace/vcd.js";

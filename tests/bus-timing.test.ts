@@ -110,7 +110,7 @@ function last(events: TraceEvent[], kind: TraceKind): number {
 }
 
 function first(events: TraceEvent[], kind: TraceKind, a: number): number {
-  const found = events.find((event) => event.kind === kind && event.a === a);
+  const found = events.find((event) => event.kind === kind && "index" in event && event.index === a);
   if (!found) throw new Error(`no ${kind} ${a} in the trace`);
   return Number(found.timeNs);
 }

@@ -21,8 +21,10 @@ import {
   PROGRAM_BLOCK,
   STUCK_UNTIL_HPI,
   TRACE_BUSY_END,
+  TRACE_BUSY_START,
+  TRACE_STATE,
 } from "../layout";
-import { traceAt } from "../trace";
+import { traceAt, traceLevel } from "../trace";
 import {
   cacheForget,
   cacheForgetRange,
@@ -70,6 +72,13 @@ function begin(op: u32, startNs: u64, lengthNs: u64): void {
   c.op = op;
   c.opStuck = 0;
   c.opUntilNs = startNs + lengthNs;
+  // A sector's busy is told behind its block.
+  if (op != OP_PROGRAM && op != OP_CACHE && op != OP_FAIL) traceBusy(startNs);
+}
+
+/** DAT0 has gone low, or is low for another reason than before. */
+export function traceBusy(timeNs: u64): void {
+  traceAt(timeNs, TRACE_BUSY_START, card().op, card().opLba, 0);
 }
 
 export function beginSwitch(index: u32, value: u32, startNs: u64, lengthNs: u64): void {
@@ -89,11 +98,11 @@ export function beginSleep(op: u32, startNs: u64, lengthNs: u64): void {
 /** Erases `first … last` of the selected partition: a time for each erase group that is touched. */
 export function beginErase(first: u32, last: u32, startNs: u64): void {
   const groups: u64 = last / ERASE_GROUP_SECTORS - first / ERASE_GROUP_SECTORS + 1;
-  begin(OP_ERASE, startNs, groups * load<u32>(CONFIG_ERASE_NS));
   const c = card();
   c.opLba = first;
   c.opLast = last;
   c.opPartition = c.partition;
+  begin(OP_ERASE, startNs, groups * load<u32>(CONFIG_ERASE_NS));
 }
 
 /** True if plain writes go to the write cache. */
@@ -139,7 +148,6 @@ function settle(): void {
 function finish(timeNs: u64): void {
   const c = card();
   const op = c.op;
-  traceAt(timeNs, TRACE_BUSY_END, op, c.opLba, 0);
   if (op == OP_PROGRAM) {
     if (c.opPhantom == 0 && !mediumWrite(c.opPartition, c.opLba, PROGRAM_BLOCK)) raise(R1_ERROR);
     cacheForget(c.opPartition, c.opLba);
@@ -158,7 +166,9 @@ function finish(timeNs: u64): void {
   } else if (op == OP_SWITCH) {
     applySwitch(c.opSwitchIndex, c.opSwitchValue);
   }
+  traceAt(timeNs, TRACE_BUSY_END, op, c.opLba, 0);
   settle();
+  traceLevel(timeNs, TRACE_STATE, c.state);
 }
 
 /** Lets the chip work until `timeNs`. */
@@ -210,7 +220,8 @@ export function cutBusy(outcome: u32): void {
 }
 
 /** Everything the chip was doing is over and gone: power-up and CMD0. */
-export function dropBusy(outcome: u32, cacheMask: u32): void {
+export function dropBusy(outcome: u32, cacheMask: u32, timeNs: u64): void {
+  if (isBusy()) traceAt(timeNs, TRACE_BUSY_END, card().op, card().opLba, 1);
   cutBusy(outcome);
   cacheWriteAll(cacheMask);
   card().op = OP_NONE;

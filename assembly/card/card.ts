@@ -91,7 +91,7 @@ export function makeCard(): void {
 export function powerOff(outcome: u32, cacheMask: u32, timeNs: u64): void {
   const c = card();
   if (c.power == 0) return;
-  dropBusy(outcome, cacheMask);
+  dropBusy(outcome, cacheMask, timeNs);
   c.power = 0;
   traceAt(timeNs, TRACE_POWER, 0, 0, 0);
 }

@@ -41,9 +41,9 @@ import {
 import { startTransfer } from "./transfer";
 
 /** CMD0: whatever it was, it is over; SD keeps its voltage, which is not modelled (3.3 V only). */
-function goIdle(): void {
+function goIdle(timeNs: u64): void {
   const c = card();
-  dropBusy(load<u32>(CONFIG_ABORT_OUTCOME), load<u32>(CONFIG_CACHE_AT_RESET) != 0 ? 0xffffffff : 0);
+  dropBusy(load<u32>(CONFIG_ABORT_OUTCOME), load<u32>(CONFIG_CACHE_AT_RESET) != 0 ? 0xffffffff : 0, timeNs);
   c.state = STATE_IDLE;
   c.rca = isEmmc() ? 1 : 0;
   c.status = 0;
@@ -115,7 +115,7 @@ function plainCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const state = c.state;
   switch (index) {
     case 0:
-      goIdle();
+      goIdle(timeNs);
       return RESPONSE_NONE;
     case 2:
       c.state = STATE_IDENT;

@@ -15,7 +15,7 @@ import {
   TRACE_BLOCK_WRITE,
 } from "../layout";
 import { traceAt } from "../trace";
-import { beginProgram, isBusy } from "./busy";
+import { beginProgram, isBusy, traceBusy } from "./busy";
 import { cacheBlock, cacheFind } from "./cache";
 import { faultOnBlock } from "./faults";
 import { mediumRead, mediumSectors } from "./medium";
@@ -37,6 +37,8 @@ import {
 export const BLOCK_NONE: u32 = 0;
 export const BLOCK_GOOD: u32 = 1;
 export const BLOCK_BAD_CRC: u32 = 2;
+/** In the trace: a block that is no sector. */
+const NO_LBA: u32 = 0xffffffff;
 export const CRC_STATUS_NONE: u32 = 0;
 export const CRC_STATUS_GOOD: u32 = 2;
 export const CRC_STATUS_BAD: u32 = 5;
@@ -134,7 +136,8 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
     memory.copy(ptr, CARD_BLOCK, c.transferBlockBytes);
     good = faultOnBlock(FAULT_READ_CRC, 0xffffffff) == 0;
   }
-  traceAt(timeNs, TRACE_BLOCK_READ, c.transferBlockBytes, lba, 0);
+  const told: u32 = c.transferSource == SOURCE_MEDIUM ? lba : NO_LBA;
+  traceAt(timeNs, TRACE_BLOCK_READ, c.transferBlockBytes, told, good ? 0 : 1);
   c.transferLba = lba + 1;
   c.blockDueNs = timeNs;
   if (c.transferLeft != OPEN_ENDED) {
@@ -162,6 +165,7 @@ export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64):
     }
   }
   traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, lba, token);
+  if (isBusy()) traceBusy(timeNs);
   if (token != CRC_STATUS_GOOD) {
     c.transferIgnored = 1;
     if (c.transferMultiple == 0) c.state = isBusy() ? STATE_PRG : STATE_TRAN;

@@ -1,20 +1,31 @@
 // Normal block I/O: claims the host, moves sectors, gives the host back. The panic path does not come through here.
 // Every function returns 0 or an errno; -EBUSY: somebody else, or a panic, holds the host.
 
+import { storeBigEndian32 } from "../bytes";
 import { EBUSY, EINVAL, EIO, OK } from "../errno";
-import { BOUNCE_BASE, BOUNCE_SECTORS } from "../layout";
+import { BOUNCE_BASE, BOUNCE_SECTORS, REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
 import { claim, holds, release } from "../owner";
-import { ANSWER_R1, lastResponse, MILLISECOND, STATUS_BLOCK_ERRORS, sendCommand } from "./command";
+import {
+  ANSWER_NONE,
+  ANSWER_R1,
+  ANSWER_R2,
+  lastResponse,
+  longResponse,
+  MILLISECOND,
+  STATUS_BLOCK_ERRORS,
+  sendCommand,
+} from "./command";
 import { identify } from "./enumerate";
 import { powerUp } from "./setup";
 import { clearDeadline, KIND_EMMC, shadow } from "./shadow";
 import { flushCache } from "./switch";
-import { awaitReady, transferBlocks } from "./transfer";
+import { awaitReady, readRegister, transferBlocks } from "./transfer";
 
 /** The id that normal requests claim the host with. */
 export const NORMAL_ID: u32 = 1;
 /** Linux's default cap for an erase, 60 s. */
 const ERASE_NS: u64 = 60000 * MILLISECOND;
+const SELECT_NS: u64 = 500 * MILLISECOND;
 
 /** Between two retries of a request, as Linux's block driver has them (mmc.md §1.6): at most this many tries. */
 const TRIES_MAX: u32 = 3;
@@ -99,6 +110,38 @@ export function blockCommand(index: u32, argument: u32, answer: u32): i32 {
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
   const status = sendCommand(index & 63, argument, answer & 0x1b, 0);
+  release(token);
+  return status;
+}
+
+/** CMD9 and CMD10 are for a card in stby: away with it, ask, and back to tran. */
+function readLongRegister(index: u32): i32 {
+  const address = shadow().rca << 16;
+  let status = sendCommand(7, 0, ANSWER_NONE, 0);
+  if (status == OK) status = sendCommand(index, address, ANSWER_R2, 0);
+  if (status == OK) {
+    // Bits 127:8 stand in 119:0; the lowest byte, CRC7 and end bit, the controller has kept.
+    for (let i: u32 = 0; i < 4; i++) {
+      const below: u32 = i == 3 ? 0 : longResponse(2 - i) >>> 24;
+      storeBigEndian32(REGISTER_BLOCK + (i << 2), (longResponse(3 - i) << 8) | below);
+    }
+  }
+  const selected = sendCommand(7, address, ANSWER_R1, 0);
+  if (status != OK || selected != OK) return status != OK ? status : selected;
+  return awaitReady(SELECT_NS);
+}
+
+/**
+ * A register of the card, as the wire has it, into REGISTER_BLOCK: CMD9 and CMD10 (16 bytes, the last one 0),
+ * and whatever comes as one block: CMD8 (512), ACMD51 (8), ACMD13 (64).
+ */
+export function readCardRegister(index: u32, bytes: u32, app: u32): i32 {
+  if (bytes > <u32>SECTOR_BYTES) return EINVAL;
+  const token = claim(NORMAL_ID);
+  if (token == 0) return EBUSY;
+  memory.fill(REGISTER_BLOCK, 0, SECTOR_BYTES);
+  const isLong = app == 0 && (index == 9 || index == 10);
+  const status = isLong ? readLongRegister(index) : readRegister(index, 0, bytes, app != 0);
   release(token);
   return status;
 }

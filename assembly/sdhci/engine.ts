@@ -11,6 +11,7 @@ import {
   busyUntilNs,
   CRC_STATUS_GOOD,
   CRC_STATUS_NONE,
+  cardState,
   dat0,
   hears,
   isPresent,
@@ -27,16 +28,20 @@ import {
 } from "../card/card";
 import { afterNs, laterNs, NEVER, nowNs } from "../clock";
 import {
+  CONFIG_TRACE,
   SDHCI_BUFFER,
   SDHCI_REGISTERS,
   SECTOR_BYTES,
+  TRACE_CLOCK,
   TRACE_COMMAND,
   TRACE_ERROR,
   TRACE_NO_RESPONSE,
   TRACE_RESPONSE,
+  TRACE_STATE,
   TRACE_TRANSFER_COMPLETE,
+  TRACE_WIDTH,
 } from "../layout";
-import { traceAt } from "../trace";
+import { traceAt, traceLevel, traceWords } from "../trace";
 import { admaMove, admaStart } from "./adma";
 import {
   BASE_CLOCK_KHZ,
@@ -194,7 +199,8 @@ export function issueCommand(): void {
   e.argument = register32(SDHCI_ARGUMENT);
   e.commandPhase = COMMAND_SENDING;
   e.commandNs = afterNs(laterNs(now, e.quietNs), clocksNs(COMMAND_CLOCKS));
-  traceAt(now, TRACE_COMMAND, command >>> 8, e.argument, 0);
+  const waitNs: u32 = e.quietNs > now && e.quietNs != NEVER ? <u32>(e.quietNs - now) : 0;
+  traceWords(now, TRACE_COMMAND, command >>> 8, e.argument, waitNs, clockKhz(), 0);
   if (hasData) armData();
 }
 
@@ -268,7 +274,11 @@ function takeResponse(timeNs: u64): void {
   } else {
     setRegister32(SDHCI_RESPONSE, responseWord(0));
   }
-  traceAt(timeNs, TRACE_RESPONSE, index, responseWord(0), e.responseKind);
+  const told = index | (e.responseKind << 8);
+  const isLong = e.responseKind == RESPONSE_R2;
+  const second: u32 = isLong ? responseWord(1) : 0;
+  const third: u32 = isLong ? responseWord(2) : 0;
+  traceWords(timeNs, TRACE_RESPONSE, told, responseWord(0), second, third, isLong ? responseWord(3) : 0);
   const errors = responseErrors(index);
   if (errors != 0) {
     traceAt(timeNs, TRACE_ERROR, errors, 0, 0);
@@ -469,8 +479,19 @@ export function run(): void {
     if (commandNs <= dataNs && commandNs <= lateNs) stepCommand(commandNs);
     else if (dataNs <= lateNs) stepData(dataNs);
     else halt(SDHCI_INT_DATA_TIMEOUT, lateNs);
+    const stepNs = commandNs <= dataNs ? commandNs : dataNs;
+    traceLevel(stepNs <= lateNs ? stepNs : lateNs, TRACE_STATE, cardState());
   }
   advanceCard(now);
+}
+
+/** After a register was written: what that may have changed without an event of its own. */
+export function traceLevels(): void {
+  if (load<u32>(CONFIG_TRACE) == 0) return;
+  const now = nowNs();
+  traceLevel(now, TRACE_CLOCK, clockKhz());
+  traceLevel(now, TRACE_WIDTH, lines());
+  traceLevel(now, TRACE_STATE, cardState());
 }
 
 // ---- what the registers show ----

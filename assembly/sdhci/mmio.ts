@@ -20,6 +20,7 @@ import {
   resetCommandLine,
   resetDataLines,
   run,
+  traceLevels,
 } from "./engine";
 import {
   CAPABILITIES,
@@ -163,12 +164,14 @@ export function mmioRead32(offset: u32): u32 {
 export function mmioWrite8(offset: u32, value: u32): void {
   spend();
   writeByte(offset & 0xff, value & 0xff);
+  traceLevels();
 }
 
 export function mmioWrite16(offset: u32, value: u32): void {
   spend();
   writeByte(offset & 0xff, value & 0xff);
   writeByte((offset + 1) & 0xff, (value >>> 8) & 0xff);
+  traceLevels();
 }
 
 export function mmioWrite32(offset: u32, value: u32): void {
@@ -182,6 +185,7 @@ export function mmioWrite32(offset: u32, value: u32): void {
   writeByte((at + 1) & 0xff, (value >>> 8) & 0xff);
   writeByte((at + 2) & 0xff, (value >>> 16) & 0xff);
   writeByte((at + 3) & 0xff, value >>> 24);
+  traceLevels();
 }
 
 /** Time passes without an access: the driver waits. */

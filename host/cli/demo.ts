@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
-import { formatNs } from "../core/trace.js";
+import { formatNs, type TraceEvent } from "../core/trace.js";
 import { Device } from "../device.js";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
@@ -13,6 +13,7 @@ import { decodeArea, type PstoreRecord } from "../pstore/decode.js";
 import { recordJson, recordTable } from "./ls.js";
 import { color, formatJson, formatSize, write } from "./output.js";
 import { formatStep, stepsOf } from "./panic-report.js";
+import { addVcdOptions, checkVcdOptions, writeVcd } from "./trace-output.js";
 import { makeWholeFile, writeAll } from "./whole-file.js";
 
 const MIB = 2 ** 20;
@@ -32,6 +33,8 @@ const LINE_SHOWN = 100;
 
 interface DemoOptions {
   out?: string;
+  vcd?: string;
+  vcdBits?: boolean;
   json?: boolean;
 }
 
@@ -98,7 +101,9 @@ async function demo(options: DemoOptions): Promise<void> {
   const say = (line: string) => {
     lines.push(line);
   };
+  checkVcdOptions(options);
   const log = readDemoLog();
+  const events: TraceEvent[] = [];
   const device = Device.open(loadCore("release"), {
     card: "emmc",
     sizeBytes: IMAGE_BYTES,
@@ -110,7 +115,9 @@ async function demo(options: DemoOptions): Promise<void> {
       abi: "lp64",
     },
     cacheSectors: CACHE_SECTORS,
-    trace: true,
+    onTrace: (more) => {
+      for (const event of more) events.push(event);
+    },
   });
   const at = () => color.dim(formatNs(device.state().timeNs).padStart(13));
   const head = (text: string) => say(`${color.bold(text)}\n`);
@@ -170,6 +177,7 @@ async function demo(options: DemoOptions): Promise<void> {
   if (options.out !== undefined) {
     makeWholeFile(options.out, (fd) => writeAll(fd, medium));
   }
+  if (options.vcd !== undefined) writeVcd(options.vcd, events, "emmc", options.vcdBits === true);
   const wallMs = Math.round(performance.now() - startedMs);
   if (options.json) {
     const simulatedNs = device.state().timeNs;
@@ -183,13 +191,14 @@ async function demo(options: DemoOptions): Promise<void> {
     const simulated = formatNs(device.state().timeNs);
     say(color.dim(`${simulated} simulated, ${wallMs} ms on this machine\n`));
     if (options.out !== undefined) say(`saved: try mmcpstore ls ${options.out}\n`);
+    if (options.vcd !== undefined) say(`saved: try gtkwave ${options.vcd}\n`);
     await write(lines.join(""));
   }
   if (broken.length > 0) throw new MmcError("EIO", `demo: does not hold: ${broken.join("; ")}`);
 }
 
 export function addDemo(program: Command): void {
-  program
+  const command = program
     .command("demo")
     .summary("show the main job on built-in input")
     .description(
@@ -198,7 +207,8 @@ export function addDemo(program: Command): void {
         "step with its simulated time.",
     )
     .option("--out <file>", "save the medium as an image that ls, cat and inspect can read")
-    .option("--json", "print the result as JSON")
+    .option("--json", "print the result as JSON");
+  addVcdOptions(command, "everything on the bus")
     .addHelpText(
       "after",
       `
@@ -206,7 +216,8 @@ Exit code 1 if anything that is shown does not hold.
 
 Examples:
   mmcpstore demo
-  mmcpstore demo --out demo.img && mmcpstore ls demo.img`,
+  mmcpstore demo --out demo.img && mmcpstore ls demo.img
+  mmcpstore demo --vcd demo.vcd && gtkwave demo.vcd`,
     )
     .action(demo);
 }

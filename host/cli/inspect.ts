@@ -1,9 +1,11 @@
-// `mmcpstore inspect IMAGE`: the zone map, drawn: a line a zone and a bar of the whole area. Reads only.
+// `mmcpstore inspect IMAGE`: the zone map, drawn: a line a zone and a bar of the whole area. With --card the registers
+// of the simulated card instead. Reads only.
 import type { Command } from "commander";
 import type { Decoded, ZoneInfo } from "../pstore/decode.js";
+import { CARDS, inspectCard } from "./inspect-card.js";
 import { withArea } from "./open-area.js";
-import { addImageOptions, type ImageOptions, imageHelp } from "./options.js";
-import { color, colorState, formatJson, formatSize, formatTable, write } from "./output.js";
+import { addImageOptions, type ImageOptions, imageHelp, parseChoice } from "./options.js";
+import { color, colorState, formatJson, formatSize, formatTable, UsageError, write } from "./output.js";
 import { formatTime } from "./time.js";
 
 /** A run of blank zones longer than this is drawn as one line. */
@@ -72,10 +74,35 @@ function drawBar({ geometry, zones }: Decoded): string {
   return `[${ranks.map((rank) => MARKS[rank]?.[1] ?? REST).join("")}]`;
 }
 
-async function inspect(
-  location: string,
-  options: ImageOptions & { json?: boolean; all?: boolean },
-): Promise<void> {
+type InspectOptions = ImageOptions & { json?: boolean; all?: boolean; card?: (typeof CARDS)[number] };
+
+/** What says where an area is and how it is drawn; a card has none. */
+const AREA_OPTIONS = {
+  partition: "--partition",
+  offset: "--offset",
+  size: "--size",
+  kmsgSize: "--kmsg-size",
+  pmsgSize: "--pmsg-size",
+  consoleSize: "--console-size",
+  ftraceSize: "--ftrace-size",
+  abi: "--abi",
+  all: "--all",
+} as const;
+
+async function inspect(location: string | undefined, options: InspectOptions): Promise<void> {
+  const { card } = options;
+  if (card === undefined) {
+    if (location === undefined) throw new UsageError("missing required argument 'image'");
+    return inspectArea(location, options);
+  }
+  for (const name of Object.keys(AREA_OPTIONS) as (keyof typeof AREA_OPTIONS)[]) {
+    if (options[name] === undefined) continue;
+    throw new UsageError(`--card ${card}: cannot be combined with ${AREA_OPTIONS[name]}`);
+  }
+  return inspectCard(card, location, options);
+}
+
+async function inspectArea(location: string, options: InspectOptions): Promise<void> {
   await withArea(location, options, async ({ image, area, decoded }) => {
     const { geometry, zones } = decoded;
     if (options.json) {
@@ -121,10 +148,16 @@ async function inspect(
 export function addInspect(program: Command): void {
   const command = program
     .command("inspect")
-    .summary("draw the zone map")
-    .description("Draw the zones of a pstore area: where they are, what they hold, and their seals.")
-    .argument("<image>", "raw, .gz or http(s):// image");
+    .summary("draw the zone map, or decode a card's registers")
+    .description(
+      "Draw the zones of a pstore area: where they are, what they hold, and their seals. With --card: " +
+        "the registers of the simulated card that panic would attach IMAGE to, field by field.",
+    )
+    .argument("[image]", "raw, .gz or http(s):// image; with --card only its size counts (none: 4 GiB)");
   addImageOptions(command)
+    .option("--card <card>", "decode CID, CSD and EXT_CSD (emmc) or SCR and SSR (sd)", (text) =>
+      parseChoice("--card", text, CARDS),
+    )
     .option("--all", "a line for every blank zone too")
     .option("--json", "an object instead of a drawing")
     .addHelpText(
@@ -135,7 +168,9 @@ An erased zone shows what its header still says.
 
 Examples:
   mmcpstore inspect disk.img
-  mmcpstore inspect disk.img.gz --json`,
+  mmcpstore inspect disk.img.gz --json
+  mmcpstore inspect --card emmc
+  mmcpstore inspect --card sd disk.img --json`,
     )
     .action(inspect);
 }

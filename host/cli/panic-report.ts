@@ -2,7 +2,7 @@
 // record became. Shared by `panic` and `demo`. Must never compute anything that the core has not said.
 import type { PanicResult } from "../core/result.js";
 import { codeOf } from "../core/status.js";
-import { formatNs, STEP_NAMES, type TraceEvent } from "../core/trace.js";
+import { formatNs, type TraceEvent } from "../core/trace.js";
 import { color } from "./output.js";
 
 /** Rungs of the takeover ladder, by the highest that was needed. */
@@ -29,11 +29,9 @@ export interface Step {
 /** The steps that the trace still holds. */
 export function stepsOf(events: TraceEvent[], result: PanicResult): Step[] {
   return events
-    .filter((event) => event.kind === "step" && event.timeNs >= result.startNs)
-    .map((event) => ({
-      name: STEP_NAMES[event.a] ?? `step ${event.a}`,
-      timeNs: event.timeNs - result.startNs,
-    }));
+    .filter((event) => event.kind === "step")
+    .filter((event) => event.timeNs >= result.startNs)
+    .map((event) => ({ name: event.name, timeNs: event.timeNs - result.startNs }));
 }
 
 /** `   12.345 µs  take the card`, with what is known about a step behind it. */

@@ -4,7 +4,7 @@
 // has.
 import type { Command } from "commander";
 import type { PanicResult } from "../core/result.js";
-import { formatNs, formatTrace } from "../core/trace.js";
+import { formatNs, type TraceEvent } from "../core/trace.js";
 import type { Reason } from "../device.js";
 import { MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
@@ -24,6 +24,7 @@ import {
 import { color, counted, formatJson, formatSize, write } from "./output.js";
 import { describeFailure, formatStep, stepsOf } from "./panic-report.js";
 import { formatTime, type RecordTime } from "./time.js";
+import { addVcdOptions, checkVcdOptions, traceLines, writeVcd } from "./trace-output.js";
 
 const REASONS = ["panic", "oops", "emergency", "shutdown"] as const;
 const CARDS = ["emmc", "sd", "sdsc"] as const;
@@ -50,6 +51,8 @@ interface PanicOptions extends ImageOptions {
   pio?: boolean;
   force?: boolean;
   trace?: boolean;
+  vcd?: string;
+  vcdBits?: boolean;
   json?: boolean;
 }
 
@@ -143,6 +146,7 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
   if (card === "sd" && inFlight === "sleep") {
     throw new MmcError("EOPNOTSUPP", "--in-flight sleep: an SD card has no sleep, an eMMC has");
   }
+  checkVcdOptions(options);
   const log: LogText = await readLog(options.log);
   const reason = `${options.reason[0]?.toUpperCase()}${options.reason.slice(1)}` as Reason;
   const time = options.time ?? now();
@@ -151,23 +155,30 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
     const { image, area, decoded } = opened;
     const { geometry } = decoded;
     const imageArea: ImageArea = { offset: area.offset, sizeBytes: area.sizeBytes, geometry };
+    let events: TraceEvent[] = [];
+    let lost = 0;
     const attached = openImageDevice(image, imageArea, {
       card,
       sizeBytes: cardBytes(image.sizeBytes, options),
       policy: options.policy,
       dma: options.pio !== true,
-      trace: true,
+      onTrace: (more, gone) => {
+        for (const event of more) events.push(event);
+        lost += gone;
+      },
     });
     const { device } = attached;
     arrange(attached, image.sizeBytes, imageArea, options);
     device.takeMediumFailure();
     device.clearTrace();
+    events = [];
+    lost = 0;
     const result = device.panicWrite({ text: log.text, reason, ...time });
     const droppedBytes = result.droppedBytes + log.olderBytes;
     const cause = device.takeMediumFailure();
-    const { events, lost } = device.trace();
     if (result.status !== 0) {
-      if (options.trace && !options.json) await write(formatTrace(events));
+      if (options.trace && !options.json) await write(traceLines(events, card));
+      if (options.vcd !== undefined) writeVcd(options.vcd, events, card, options.vcdBits === true);
       throw failureOf(image.name, result, cause);
     }
     image.syncSync();
@@ -182,6 +193,7 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
     if (record?.state !== "ok" || stored === undefined || Buffer.compare(stored, payload) !== 0) {
       throw new MmcError("EIO", `${image.name}: zone ${result.zone} does not hold what was written`);
     }
+    if (options.vcd !== undefined) writeVcd(options.vcd, events, card, options.vcdBits === true);
     const replaced = replacedRecord(decoded, result.zone);
     const steps = stepsOf(events, result);
     const commit = formatNs(result.commitNs - result.startNs);
@@ -202,10 +214,10 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
     await write(`${image.name} as ${cardName} of ${formatSize(device.sizeBytes)}, ${zones}`);
     await write(`, in flight: ${inFlight}\n`);
     if (options.trace) {
-      if (lost > 0) await write(color.dim(`the first ${lost} events of the trace are lost\n`));
-      await write(formatTrace(events));
+      if (lost > 0) await write(color.dim(`${lost} events of the trace are lost\n`));
+      await write(traceLines(events, card));
     } else {
-      if (lost > 0) await write(color.dim("the first steps are lost, the trace is full\n"));
+      if (lost > 0) await write(color.dim("steps may be missing, the trace was full\n"));
       for (const step of steps) await write(formatStep(step, result));
     }
     await write(
@@ -259,8 +271,9 @@ export function addPanic(program: Command): void {
     .option("--pio", "move data by register accesses instead of ADMA2")
     .option("--force", "write even if the given zone sizes destroy records that are there")
     .option("--no-compress", "accepted for scripts: records are written uncompressed in any case")
-    .option("--trace", "print every command, answer and block on the bus")
+    .option("--trace", "print every command, answer, block and busy time on the bus")
     .option("--json", "print the result as JSON");
+  addVcdOptions(command, "the same");
   addGeometryOptions(addAreaOptions(command))
     .addHelpText(
       "after",
@@ -271,6 +284,7 @@ and inside it one zone. Times shown are simulated.
 Examples:
   mmcpstore panic disk.img --log panic.txt
   mmcpstore panic disk.img --log panic.txt --in-flight write --trace
+  mmcpstore panic disk.img --log panic.txt --vcd panic.vcd && gtkwave panic.vcd
   dmesg | mmcpstore panic disk.img --log - --reason oops --card sd --in-flight stuck`,
     )
     .action(panic);

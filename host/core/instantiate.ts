@@ -23,6 +23,7 @@ export type CoreExports = {
   blockErase(firstLba: number, lastLba: number): number;
   blockFlush(): number;
   blockCommand(index: number, argument: number, answer: number): number;
+  readCardRegister(index: number, bytes: number, app: number): number;
   leaveInFlight(kind: number, lba: number, count: number): number;
   lastCommand(): number;
   lastResponse(): number;
