@@ -65,6 +65,8 @@ export interface Exploration {
   failures: string[];
   /** Crash ids after which a record that the card had acknowledged was gone: only where the scenario says it lies. */
   lies: string[];
+  /** Cuts after which a lying card left a record without its seal, which is served on trust. */
+  unsealed: number;
   /** Cuts that destroyed the number of the record that was being replaced, so that it is given again. */
   renumbered: number;
   /** Status of the panic itself, uncut. */
@@ -141,6 +143,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
     whole: 0,
     failures: [],
     lies: [],
+    unsealed: 0,
     renumbered: 0,
     status: 0,
   };
@@ -158,6 +161,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
       for (const verdict of last) {
         report[verdict.fresh]++;
         if (verdict.renumbered) report.renumbered++;
+        if (verdict.unsealed) report.unsealed++;
       }
       report.cuts += last.length;
       return;
@@ -175,6 +179,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
           ? {
               ...expectation,
               mayDiffer: writesUser ? IN_FLIGHT_BYTES : expectation.mayDiffer,
+              sealsMayBeLost: scenario.lies === true,
               renumberable:
                 !reliable && expectation.replaceable >= 0 ? expectation.replaceable + 1 : undefined,
             }
@@ -195,6 +200,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
         report.cuts++;
         report[verdict.fresh]++;
         if (verdict.renumbered) report.renumbered++;
+        if (verdict.unsealed) report.unsealed++;
         if (committed && verdict.fresh !== "whole" && scenario.lies) report.lies.push(id);
         const mayBeTorn = scenario.lies || (!reliable && MIXES.has(outcome));
         if (verdict.problem !== null) report.failures.push(`${id}: ${verdict.problem}`);
