@@ -212,10 +212,10 @@ const BLOCK_KINDS: FaultPlan[] = [
   { kind: "deselect-busy" },
 ];
 const LATE_KINDS: FaultPlan[] = [
-  // Longer than the controller's data timeout at 0x0E, 1.34 s, and than the driver's own.
-  { kind: "long-busy", delayUs: 1_500_000 },
+  // Longer than the controller's data timeout at 0x0E, 2.68 s, and than the driver's own.
+  { kind: "long-busy", delayUs: 2_800_000 },
   { kind: "long-busy", delayUs: 4_000_000 },
-  { kind: "slow-read", delayUs: 1_500_000 },
+  { kind: "slow-read", delayUs: 2_800_000 },
 ];
 const COMMAND_KINDS: FaultPlan[] = [
   { kind: "wrong-index" },
