@@ -48,7 +48,23 @@ export const CONFIG_ABI = 0x4dc; // ABI_*
 export const CONFIG_POLICY = 0x4e0; // POLICY_*
 export const CONFIG_DEADLINE_US = 0x4e4; // of a panic write, simulated microseconds
 export const CONFIG_TRACE = 0x4e8; // 0 off, 1 on
-export const CONFIG_END = 0x4ec;
+// Times of the chip beyond the simple ones, 0 where it has nothing of the kind (host/core/profile.ts).
+export const CONFIG_NEXT_READ_NS = 0x4ec; // each further block of a read
+export const CONFIG_FINAL_NS = 0x4f0; // on top of the last block of a write: what was buffered goes to the flash
+export const CONFIG_ERASE_CALL_NS = 0x4f4; // each CMD38, whatever it erases
+export const CONFIG_TRIM_NS = 0x4f8; // CMD38 1 of an eMMC, for each erase group that is touched
+export const CONFIG_DISCARD_NS = 0x4fc; // discard, likewise
+export const CONFIG_PARTITION_NS = 0x500; // CMD6 on PARTITION_CONFIG
+export const CONFIG_STALL_NS = 0x504; // how much longer a stalled program operation takes
+export const CONFIG_STALL_EVERY = 0x508; // every n-th program operation stalls; 0 = none
+export const CONFIG_BUSY_MAX_NS = 0x50c; // no stall makes a busy longer than this
+export const CONFIG_SETTLE_NS = 0x510; // how long a sector stays in flight after its busy has ended
+// What a power cut damages besides the sector in programming (docs/FAULTS.md).
+export const CONFIG_SEED = 0x514; // of stalls and noise
+export const CONFIG_NEIGHBOUR_SECTORS = 0x518; // on each side, 0 … NEIGHBOURS_MAX
+export const CONFIG_UNIT_SECTORS = 0x51c; // neighbours are lost within this allocation unit only; 0 = no bounds
+export const CONFIG_ROLLBACK_SECTORS = 0x520; // erase block that CUT_ROLLBACK takes back; 0 = none
+export const CONFIG_END = 0x524;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
@@ -67,6 +83,12 @@ export const CUT_OLD = 0;
 export const CUT_NEW = 1;
 export const CUT_TORN_LOW = 2; // first half new, second half old
 export const CUT_TORN_HIGH = 3; // second half new
+export const CUT_INTERLEAVED = 4; // every second 32-bit word new
+export const CUT_ZERO = 5; // all zero
+export const CUT_ONES = 6; // all 0xff
+export const CUT_NOISE = 7; // bytes that never were there, from CONFIG_SEED
+export const CUT_UNREADABLE = 8; // ECC cannot correct it until it is written again
+export const CUT_ROLLBACK = 9; // old, and so are the sectors of its erase block that were written shortly before
 // What becomes of sectors in the volatile cache.
 export const CACHE_LOST = 0;
 export const CACHE_KEPT = 1;
@@ -82,7 +104,7 @@ export const FAULT_SKIP = 8; // how many matches pass before it strikes
 export const FAULT_TIMES = 12; // how many times it strikes; FAULT_ANY = for ever
 export const FAULT_FIRST_LBA = 16; // block faults: first sector concerned
 export const FAULT_LAST_LBA = 20; // last sector concerned
-export const FAULT_LEVEL = 24; // FAULT_STUCK_BUSY: what frees the card, STUCK_*
+export const FAULT_LEVEL = 24; // by kind: what frees the card (STUCK_*), a time, a sector, bits of R1
 export const FAULT_SEEN = 28; // matches so far; the core counts here
 export const FAULT_ANY = -1;
 export const FAULT_NONE = 0;
@@ -98,6 +120,25 @@ export const FAULT_STUCK_BUSY = 9;
 export const FAULT_PHANTOM_WRITE = 10;
 export const FAULT_PULLED = 11;
 export const FAULT_SWITCH = 12;
+export const FAULT_BAD_AFTER_STOP = 13;
+export const FAULT_VANISH = 14;
+export const FAULT_LATE_BUSY = 15;
+export const FAULT_LONG_BUSY = 16;
+export const FAULT_LONG_R1B = 17;
+export const FAULT_WRONG_INDEX = 18;
+export const FAULT_SLOW_READ = 19;
+export const FAULT_LOCKED = 20;
+export const FAULT_CC_ERROR = 21;
+export const FAULT_MISDIRECTED_WRITE = 22;
+export const FAULT_LATENT_READ = 23;
+export const FAULT_BIT_ROT = 24;
+export const FAULT_DAT_STUCK = 25;
+export const FAULT_DESELECT_BUSY = 26;
+export const FAULT_WRITE_PROTECT = 27;
+export const FAULT_SWAPPED = 28;
+export const FAULT_BROWN_OUT = 29;
+export const FAULT_REFUSED = 30;
+export const FAULT_ILLEGAL = 31;
 export const STUCK_UNTIL_HPI = 0;
 export const STUCK_UNTIL_RESET = 1;
 export const STUCK_UNTIL_POWER_CYCLE = 2;
@@ -156,6 +197,15 @@ export const CACHE_SECTORS_MAX = 64;
 export const HEAD_BLOCK = 0xa400; // 512, scratch of the panic path: a zone's first sector
 export const TAIL_BLOCK = 0xa600; // 512, scratch: a zone's last sector
 export const REGISTER_BLOCK = 0xa800; // 512, what CMD8, ACMD51, CMD6 returned
+// What the card keeps beside its stored bytes: assembly/card/flash.ts.
+export const DAMAGE_BASE = 0xb000; // … 0xb03f, survives a power-up
+export const UNREADABLE_TABLE = 0xb100; // UNREADABLE_MAX × { u32 lba, u32 partition }
+export const UNREADABLE_MAX = 64;
+export const UNDO_HEADS = 0xb400; // UNDO_MAX × UNDO_HEAD_BYTES
+export const UNDO_HEAD_BYTES = 32;
+export const UNDO_MAX = 16;
+export const UNDO_DATA = 0xe000; // UNDO_MAX × 512: what the sectors held before
+export const NEIGHBOURS_MAX = 64;
 
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;

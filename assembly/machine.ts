@@ -1,6 +1,6 @@
 // The machine as a whole: made, switched on, cut. What its user does from outside, not what its driver does.
 
-import { advanceCard, makeCard, powerOff, setPulled } from "./card/card";
+import { advanceCard, makeCard, powerOff, setPulled, swapIdentity } from "./card/card";
 import { nowNs } from "./clock";
 import { crc32cPrepare } from "./crc";
 import { Shadow } from "./driver/shadow";
@@ -46,8 +46,8 @@ function startOver(): void {
 }
 
 /**
- * The power goes now. `outcome`: CUT_* for the sector in programming; bit i of `cacheMask` keeps the
- * i-th oldest cached sector.
+ * The power goes now. `outcome`: CUT_* for the sector in programming and for those that had not settled; bit i of
+ * `cacheMask` keeps the i-th oldest cached sector, and the i-th oldest unsettled one.
  */
 export function machineCut(outcome: u32, cacheMask: u32): void {
   advanceCard(nowNs());
@@ -55,8 +55,15 @@ export function machineCut(outcome: u32, cacheMask: u32): void {
   startOver();
 }
 
-/** 0 takes the card out of the slot, 1 puts it back (without power: it must be identified again). */
+/**
+ * 0 takes the card out of the slot, 1 puts it back (without power: it must be identified again), 2 puts another one in
+ * its place, with the same content and a serial number of its own.
+ */
 export function machineInsert(present: u32): void {
-  if (present == 0) powerOff(0, 0, nowNs());
+  if (present != 1) {
+    advanceCard(nowNs());
+    powerOff(0, 0, nowNs());
+  }
+  if (present == 2) swapIdentity();
   setPulled(present == 0);
 }

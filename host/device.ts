@@ -9,6 +9,7 @@ import {
   FAULTS_MAX,
   MEDIUM_BASE,
   MEDIUM_STORES,
+  NEIGHBOURS_MAX,
   OWNER_WORD,
   REGISTER_BLOCK,
   SECTOR_BYTES,
@@ -22,11 +23,12 @@ import {
   type CardKind,
   CUT_OUTCOMES,
   type CutOutcome,
+  type Damage,
   type MachineConfig,
   type Policy,
+  PROFILES,
+  type ProfileName,
   type Timing,
-  TYPICAL_EMMC,
-  TYPICAL_SD,
   writeConfig,
 } from "./core/profile.js";
 import { type PanicResult, readResult } from "./core/result.js";
@@ -74,7 +76,12 @@ export interface DeviceOptions {
   /** eMMC: size of each boot partition in bytes, a multiple of 128 KiB. */
   bootBytes?: number | undefined;
   serial?: number | undefined;
+  /** Which times the card takes; default `typical`. `slow-sd` and `old-emmc` are of one kind of card. */
+  profile?: ProfileName | undefined;
+  /** Single times in place of the profile's. */
   timing?: Partial<Timing> | undefined;
+  /** What a power cut damages besides the sector in programming. */
+  damage?: Damage | undefined;
   /** The sector in programming when CMD0, HPI or the driver's own power cycle hits. */
   abortOutcome?: CutOutcome | undefined;
   /** Whether CMD0 writes the cache back instead of dropping it. */
@@ -170,6 +177,8 @@ export interface ExternalMedium {
 const CARD_GRANULE_BYTES = 512 * 1024;
 /** What an erased range is written with. */
 const ZEROS = new Uint8Array(1 << 20);
+/** The core counts a pause in 32 bits. */
+const IDLE_STEP_NS = 0x7fffffff;
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 /** 2^32 sectors less one: what a card's 32-bit sector numbers reach. */
 const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
@@ -189,8 +198,18 @@ function roundUp(value: number, granule: number): number {
 function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
   const card = options.card ?? "emmc";
   const cmd23 = options.cmd23 ?? true;
-  const timing = { ...(card === "sd" ? TYPICAL_SD : TYPICAL_EMMC), ...options.timing };
-  for (const [name, value] of Object.entries(timing)) requireNumber(`timing.${name}`, value, 0, 0xffffffff);
+  const profile = options.profile ?? "typical";
+  const times = Object.hasOwn(PROFILES, profile) ? PROFILES[profile][card] : undefined;
+  if (times === undefined)
+    throw new MmcError("EINVAL", `profile: ${profile} is none of a card of kind ${card}`);
+  const timing = { ...times, ...options.timing };
+  for (const [name, value] of Object.entries(timing)) {
+    if (value !== undefined) requireNumber(`timing.${name}`, value, 0, 0xffffffff);
+  }
+  for (const [name, value] of Object.entries(options.damage ?? {})) {
+    const most = name === "neighbourSectors" ? NEIGHBOURS_MAX : 0xffffffff;
+    if (value !== undefined) requireNumber(`damage.${name}`, value, 0, most);
+  }
   const bootBytes = options.bootBytes ?? 0;
   requireNumber("bootBytes", bootBytes, 0, 255 * 131072);
   if (bootBytes % 131072 !== 0) {
@@ -213,6 +232,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     hpi: options.hpi ?? card === "emmc",
     serial: options.serial ?? 1,
     timing,
+    damage: options.damage,
     abortOutcome: options.abortOutcome ?? "torn-low",
     cacheKeptAtReset: options.cacheKeptAtReset ?? false,
     dma: options.dma ?? true,
@@ -483,9 +503,15 @@ export class Device {
     new Uint8Array(this.#memory.buffer, FAULTS_BASE, FAULTS_MAX * FAULT_BYTES).fill(0);
   }
 
-  /** Takes the card out of the slot, or puts it back. */
-  insertCard(present: boolean): void {
-    this.#core.machineInsert(present ? 1 : 0);
+  /** Takes the card out of the slot, puts it back, or puts another one with the same content in its place. */
+  insertCard(present: boolean | "another"): void {
+    this.#core.machineInsert(present === "another" ? 2 : present ? 1 : 0);
+  }
+
+  /** Simulated time passes and nobody uses the card. */
+  idle(lengthNs: number): void {
+    requireNumber("idle", lengthNs, 0, Number.MAX_SAFE_INTEGER);
+    for (let left = lengthNs; left > 0; left -= IDLE_STEP_NS) this.#core.idleNs(Math.min(left, IDLE_STEP_NS));
   }
 
   state(): DeviceState {

@@ -4,8 +4,11 @@ export type { FaultKind, FaultPlan } from "./core/faults.js";
 export {
   type CardKind,
   type CutOutcome,
+  type Damage,
   IDEAL,
   type Policy,
+  PROFILES,
+  type ProfileName,
   type Timing,
   TYPICAL_EMMC,
   TYPICAL_SD,

@@ -2,6 +2,7 @@
 // questions that every one of them asks afterwards.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { DAMAGE_BASE, UNREADABLE_TABLE } from "../assembly/layout.js";
 import type { CoreImports } from "../host/core/instantiate.js";
 import { Device, type DeviceOptions } from "../host/device.js";
 import { decodeArea, type PstoreRecord } from "../host/pstore/decode.js";
@@ -78,7 +79,7 @@ export function openMachine(
   }
   device.flush();
   const records = () =>
-    decodeArea(device.medium().slice(AREA_OFFSET, AREA_OFFSET + AREA_BYTES), {
+    decodeArea(readableArea(device), {
       kmsgSize,
       pmsgSize: 0,
       consoleSize: 0,
@@ -86,6 +87,19 @@ export function openMachine(
       abi,
     }).records;
   return { device, kmsgSize, records };
+}
+
+/** The area's bytes as a reader gets them: sectors that ECC cannot correct are zero. */
+function readableArea(device: Device): Uint8Array {
+  const medium = device.medium().slice();
+  const words = new DataView(device.memory.buffer);
+  // Damage.unreadable of assembly/card/flash.ts.
+  const count = words.getUint32(DAMAGE_BASE + 4, true);
+  for (let i = 0; i < count; i++) {
+    const lba = words.getUint32(UNREADABLE_TABLE + i * 8, true);
+    medium.fill(0, lba * 512, lba * 512 + 512);
+  }
+  return medium.slice(AREA_OFFSET, AREA_OFFSET + AREA_BYTES);
 }
 
 /** The text of a record without the line that Linux puts before it. */

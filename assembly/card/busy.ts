@@ -2,19 +2,29 @@
 // low until it is over. Its effect on the medium happens at its end, so a cut before finds the old bytes, and
 // cutBusy() says what a cut in the middle leaves.
 
-import { NEVER } from "../clock";
+import { afterNs, laterNs, NEVER } from "../clock";
 import {
+  CACHE_LBAS,
+  CACHE_PARTITIONS,
   CACHE_SECTORS_MAX,
-  CARD_BLOCK,
+  CONFIG_BUSY_MAX_NS,
   CONFIG_CACHED_NS,
-  CONFIG_ERASE_NS,
+  CONFIG_ERASE_CALL_NS,
+  CONFIG_FINAL_NS,
   CONFIG_HPI_NS,
   CONFIG_PROGRAM_NS,
+  CONFIG_SEED,
+  CONFIG_STALL_EVERY,
+  CONFIG_STALL_NS,
   CUT_NEW,
   CUT_OLD,
+  CUT_ROLLBACK,
   CUT_TORN_HIGH,
-  CUT_TORN_LOW,
   EXT_CSD_BASE,
+  FAULT_CC_ERROR,
+  FAULT_LATE_BUSY,
+  FAULT_LONG_BUSY,
+  FAULT_MISDIRECTED_WRITE,
   FAULT_PHANTOM_WRITE,
   FAULT_PROGRAM,
   FAULT_STUCK_BUSY,
@@ -26,6 +36,7 @@ import {
 } from "../layout";
 import { traceAt, traceLevel } from "../trace";
 import {
+  cacheBlock,
   cacheForget,
   cacheForgetRange,
   cacheMustEvict,
@@ -41,7 +52,8 @@ import {
 } from "./emmc-registers";
 import { applySwitch } from "./emmc-switch";
 import { faultOnBlock } from "./faults";
-import { mediumErase, mediumRead, mediumWrite } from "./medium";
+import { cutErased, cutSector, damage, flashErase, flashWrite } from "./flash";
+import { mediumSectors } from "./medium";
 import {
   card,
   isEmmc,
@@ -55,6 +67,7 @@ import {
   OP_PROGRAM,
   OP_SLEEP,
   OP_SWITCH,
+  R1_CC_ERROR,
   R1_ERROR,
   raise,
   STATE_DIS,
@@ -71,6 +84,8 @@ function begin(op: u32, startNs: u64, lengthNs: u64): void {
   const c = card();
   c.op = op;
   c.opStuck = 0;
+  c.opHiddenUntilNs = 0;
+  c.opRefused = 0;
   c.opUntilNs = startNs + lengthNs;
   // A sector's busy is told behind its block.
   if (op != OP_PROGRAM && op != OP_CACHE && op != OP_FAIL) traceBusy(startNs);
@@ -81,6 +96,29 @@ export function traceBusy(timeNs: u64): void {
   traceAt(timeNs, TRACE_BUSY_START, card().op, card().opLba, 0);
 }
 
+/** One more sector goes to the flash: its time, and now and then a stall (garbage collection, wear levelling). */
+function programNs(): u64 {
+  const d = damage();
+  const lengthNs: u64 = load<u32>(CONFIG_PROGRAM_NS);
+  const every = load<u32>(CONFIG_STALL_EVERY);
+  d.programCount += 1;
+  if (every == 0 || (d.programCount + load<u32>(CONFIG_SEED)) % every != 0) return lengthNs;
+  const mostNs: u64 = load<u32>(CONFIG_BUSY_MAX_NS);
+  const stalledNs = lengthNs + load<u32>(CONFIG_STALL_NS);
+  return stalledNs < mostNs ? stalledNs : laterNs(lengthNs, mostNs);
+}
+
+/** Busy without an effect of its own: what was announced as done is stored, or firmware thinks. */
+export function beginTail(startNs: u64, lengthNs: u64): void {
+  const c = card();
+  if (c.op != OP_NONE) {
+    c.opUntilNs = afterNs(c.opUntilNs, lengthNs);
+    return;
+  }
+  begin(OP_ABORT, startNs, lengthNs);
+  if (c.state == STATE_TRAN) c.state = STATE_PRG;
+}
+
 export function beginSwitch(index: u32, value: u32, startNs: u64, lengthNs: u64): void {
   begin(OP_SWITCH, startNs, lengthNs);
   card().opSwitchIndex = index;
@@ -88,21 +126,21 @@ export function beginSwitch(index: u32, value: u32, startNs: u64, lengthNs: u64)
 }
 
 export function beginFlush(startNs: u64): void {
-  begin(OP_FLUSH, startNs, load<u32>(CONFIG_PROGRAM_NS));
+  begin(OP_FLUSH, startNs, card().cacheCount > 0 ? programNs() : load<u32>(CONFIG_PROGRAM_NS));
 }
 
 export function beginSleep(op: u32, startNs: u64, lengthNs: u64): void {
   begin(op, startNs, lengthNs);
 }
 
-/** Erases `first … last` of the selected partition: a time for each erase group that is touched. */
-export function beginErase(first: u32, last: u32, startNs: u64): void {
+/** Erases `first … last` of the selected partition: `groupNs` for each erase group that is touched. */
+export function beginErase(first: u32, last: u32, startNs: u64, groupNs: u32): void {
   const groups: u64 = last / ERASE_GROUP_SECTORS - first / ERASE_GROUP_SECTORS + 1;
   const c = card();
   c.opLba = first;
   c.opLast = last;
   c.opPartition = c.partition;
-  begin(OP_ERASE, startNs, groups * load<u32>(CONFIG_ERASE_NS));
+  begin(OP_ERASE, startNs, load<u32>(CONFIG_ERASE_CALL_NS) + groups * groupNs);
 }
 
 /** True if plain writes go to the write cache. */
@@ -110,24 +148,35 @@ export function cacheIsOn(): bool {
   return isEmmc() && extCsd(EXT_CSD_CACHE_CTRL) == 1;
 }
 
-/** PROGRAM_BLOCK holds a sector that arrived whole. False: the flash refuses it (CRC status 111). */
-export function beginProgram(lba: u32, durable: bool, reliable: bool, startNs: u64): bool {
+/**
+ * PROGRAM_BLOCK holds a sector that arrived whole; `isFinal`: the transfer's last, if the card knows. False: the
+ * flash refuses it (CRC status 111).
+ */
+export function beginProgram(lba: u32, durable: bool, reliable: bool, isFinal: bool, startNs: u64): bool {
   const c = card();
   c.opLba = lba;
   c.opPartition = c.partition;
   c.opReliable = reliable ? 1 : 0;
   c.opPhantom = faultOnBlock(FAULT_PHANTOM_WRITE, lba) != 0 ? 1 : 0;
+  const misdirected = faultOnBlock(FAULT_MISDIRECTED_WRITE, lba);
+  if (misdirected != 0 && misdirected - 1 < mediumSectors(c.partition)) c.opLba = misdirected - 1;
   if (faultOnBlock(FAULT_PROGRAM, lba) != 0) {
     begin(OP_FAIL, startNs, load<u32>(CONFIG_PROGRAM_NS));
     raise(R1_ERROR);
     return false;
   }
+  const finalNs: u64 = isFinal ? load<u32>(CONFIG_FINAL_NS) : 0;
   if (cacheIsOn() && !durable) {
-    const evictNs: u64 = cacheMustEvict(c.partition, lba) ? load<u32>(CONFIG_PROGRAM_NS) : 0;
-    begin(OP_CACHE, startNs, evictNs + load<u32>(CONFIG_CACHED_NS));
+    const evictNs: u64 = cacheMustEvict(c.partition, c.opLba) ? programNs() : 0;
+    begin(OP_CACHE, startNs, evictNs + load<u32>(CONFIG_CACHED_NS) + finalNs);
   } else {
-    begin(OP_PROGRAM, startNs, load<u32>(CONFIG_PROGRAM_NS));
+    begin(OP_PROGRAM, startNs, programNs() + finalNs);
   }
+  if (faultOnBlock(FAULT_CC_ERROR, lba) != 0) c.opRefused = 1;
+  const longUs = faultOnBlock(FAULT_LONG_BUSY, lba);
+  if (longUs != 0) c.opUntilNs += <u64>(longUs - 1) * 1000;
+  const lateUs = faultOnBlock(FAULT_LATE_BUSY, lba);
+  if (lateUs != 0) c.opHiddenUntilNs = startNs + <u64>(lateUs - 1) * 1000;
   const stuck = faultOnBlock(FAULT_STUCK_BUSY, lba);
   if (stuck != 0) {
     c.opStuck = stuck;
@@ -141,6 +190,7 @@ function settle(): void {
   const c = card();
   c.op = OP_NONE;
   c.opStuck = 0;
+  c.opHiddenUntilNs = 0;
   if (c.state == STATE_PRG) c.state = STATE_TRAN;
   else if (c.state == STATE_DIS) c.state = STATE_STBY;
 }
@@ -148,19 +198,23 @@ function settle(): void {
 function finish(timeNs: u64): void {
   const c = card();
   const op = c.op;
-  if (op == OP_PROGRAM) {
-    if (c.opPhantom == 0 && !mediumWrite(c.opPartition, c.opLba, PROGRAM_BLOCK)) raise(R1_ERROR);
+  c.workNs = timeNs;
+  if (c.opRefused != 0) {
+    raise(R1_CC_ERROR);
+  } else if (op == OP_PROGRAM) {
+    const stored = c.opPhantom != 0 || flashWrite(c.opPartition, c.opLba, PROGRAM_BLOCK, c.opReliable != 0);
+    if (!stored) raise(R1_ERROR);
     cacheForget(c.opPartition, c.opLba);
   } else if (op == OP_CACHE) {
-    if (cacheMustEvict(c.opPartition, c.opLba) && !cacheWriteOldest()) raise(R1_ERROR);
+    if (cacheMustEvict(c.opPartition, c.opLba) && !cacheWriteOldest(false)) raise(R1_ERROR);
     if (c.opPhantom == 0) cachePut(c.opPartition, c.opLba, PROGRAM_BLOCK);
   } else if (op == OP_ERASE) {
-    if (!mediumErase(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);
+    if (!flashErase(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);
     cacheForgetRange(c.opPartition, c.opLba, c.opLast);
   } else if (op == OP_FLUSH) {
-    if (c.cacheCount > 0 && !cacheWriteOldest()) raise(R1_ERROR);
+    if (c.cacheCount > 0 && !cacheWriteOldest(false)) raise(R1_ERROR);
     if (c.cacheCount > 0) {
-      c.opUntilNs = timeNs + load<u32>(CONFIG_PROGRAM_NS);
+      c.opUntilNs = timeNs + programNs();
       return;
     }
   } else if (op == OP_SWITCH) {
@@ -198,32 +252,43 @@ export function cutBusy(outcome: u32): void {
   const op = c.op;
   if (op == OP_ERASE) {
     const count = c.opLast - c.opLba + 1;
-    const half = outcome == CUT_NEW ? count : outcome == CUT_OLD ? 0 : (count + 1) / 2;
+    const none = outcome == CUT_OLD || outcome == CUT_ROLLBACK;
+    const half = outcome == CUT_NEW ? count : none ? 0 : (count + 1) / 2;
     const first = outcome == CUT_TORN_HIGH ? c.opLba + count - half : c.opLba;
     if (half > 0) {
-      mediumErase(c.opPartition, first, half);
+      flashErase(c.opPartition, first, half);
       cacheForgetRange(c.opPartition, first, first + half - 1);
+      cutErased(c.opPartition, first + half - 1, outcome);
     }
-  } else if (op == OP_PROGRAM && c.opPhantom == 0) {
-    let kept = outcome;
-    // A reliable write is old or new, never both (mmc.md §2.4).
-    if (c.opReliable != 0 && kept != CUT_NEW) kept = CUT_OLD;
+  } else if (op == OP_PROGRAM && c.opPhantom == 0 && c.opRefused == 0) {
+    // A reliable write is old or new, never both, and takes nothing with it (mmc.md §2.4).
+    const kept: u32 = c.opReliable != 0 && outcome != CUT_NEW ? CUT_OLD : outcome;
     if (kept == CUT_OLD) return;
-    if (kept != CUT_NEW) {
-      mediumRead(c.opPartition, c.opLba, CARD_BLOCK);
-      const half: i32 = kept == CUT_TORN_LOW ? 256 : 0;
-      memory.copy(PROGRAM_BLOCK + half, CARD_BLOCK + half, 256);
-    }
-    mediumWrite(c.opPartition, c.opLba, PROGRAM_BLOCK);
-    cacheForget(c.opPartition, c.opLba);
+    cutSector(c.opPartition, c.opLba, PROGRAM_BLOCK, kept);
+    // The older copy in the cache is what a sector that kept its old bytes would still become.
+    if (kept != CUT_ROLLBACK) cacheForget(c.opPartition, c.opLba);
   }
+}
+
+/**
+ * A flush or an eviction was storing the cache's oldest sector: unless `cacheMask` keeps it, it ends like any sector in
+ * programming. Its old bytes are what losing the cache leaves anyway.
+ */
+function cutOldestCached(outcome: u32, cacheMask: u32): void {
+  const c = card();
+  const storing = c.op == OP_FLUSH || (c.op == OP_CACHE && cacheMustEvict(c.opPartition, c.opLba));
+  if (!storing || c.cacheCount == 0 || (cacheMask & 1) != 0 || outcome == CUT_OLD || outcome == CUT_NEW)
+    return;
+  cutSector(load<u32>(CACHE_PARTITIONS), load<u32>(CACHE_LBAS), cacheBlock(0), outcome);
 }
 
 /** Everything the chip was doing is over and gone: power-up and CMD0. */
 export function dropBusy(outcome: u32, cacheMask: u32, timeNs: u64): void {
   if (isBusy()) traceAt(timeNs, TRACE_BUSY_END, card().op, card().opLba, 1);
   cutBusy(outcome);
+  cutOldestCached(outcome, cacheMask);
   cacheWriteAll(cacheMask);
   card().op = OP_NONE;
   card().opStuck = 0;
+  card().opHiddenUntilNs = 0;
 }

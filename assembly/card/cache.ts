@@ -1,5 +1,4 @@
-// The eMMC's volatile write cache: a FIFO of sectors, oldest first. A sector written again becomes the
-// newest, so that
+// The eMMC's volatile write cache: a FIFO of sectors, oldest first. A sector written again becomes the newest, so that
 // nothing lands before what was written before it (EXT_CSD_CACHE_FLUSH_POLICY 1).
 
 import { CHECK_CACHE_FULL, check } from "../check";
@@ -11,7 +10,7 @@ import {
   CONFIG_CACHE_SECTORS,
   SECTOR_BYTES,
 } from "../layout";
-import { mediumWrite } from "./medium";
+import { flashWrite } from "./flash";
 import { card } from "./state";
 
 export function cacheIsFull(): bool {
@@ -75,9 +74,9 @@ export function cacheForgetRange(partition: u32, first: u32, last: u32): void {
   }
 }
 
-/** The oldest sector goes to the flash. False if the medium refused it. */
-export function cacheWriteOldest(): bool {
-  const stored = mediumWrite(load<u32>(CACHE_PARTITIONS), load<u32>(CACHE_LBAS), cacheBlock(0));
+/** The oldest sector goes to the flash, `isFinal` past taking back. False if the medium refused it. */
+export function cacheWriteOldest(isFinal: bool): bool {
+  const stored = flashWrite(load<u32>(CACHE_PARTITIONS), load<u32>(CACHE_LBAS), cacheBlock(0), isFinal);
   cacheDrop(0);
   return stored;
 }
@@ -86,7 +85,7 @@ export function cacheWriteOldest(): bool {
 export function cacheWriteAll(mask: u32): void {
   const count = card().cacheCount;
   for (let i: u32 = 0; i < count && i < <u32>CACHE_SECTORS_MAX; i++) {
-    if (((mask >>> (i & 31)) & 1) != 0) cacheWriteOldest();
+    if (((mask >>> (i & 31)) & 1) != 0) cacheWriteOldest(true);
     else cacheDrop(0);
   }
 }

@@ -6,13 +6,22 @@
 // boot partitions; write cache, flush, reliable write, forced programming, HPI, sleep, erase, trim;
 // legacy/default and
 // high speed, 1, 4, 8 lines; program, erase and switch times; power cuts; the fault plan.
+// Damage and time: flash.ts and busy.ts; what goes wrong: faults.ts and docs/FAULTS.md.
 // Not modelled: 1.8 V and UHS, DDR, HS200, HS400, RPMB, GP partitions, write protection, lock, CMDQ, BKOPS, SPI.
-import { CARD_BASE, CARD_BLOCK, CONFIG_ABORT_OUTCOME, FAULT_RESPONSE_CRC, TRACE_POWER } from "../layout";
-import { traceAt } from "../trace";
-import { advanceCard, dropBusy, isBusy } from "./busy";
+import { NEVER, nowNs } from "../clock";
+import {
+  CARD_BASE,
+  CARD_BLOCK,
+  CONFIG_ABORT_OUTCOME,
+  FAULT_RESPONSE_CRC,
+  FAULT_WRONG_INDEX,
+} from "../layout";
+import { advanceCard, isBusy } from "./busy";
 import { faultOnCommand } from "./faults";
-import { buildRegisters, resetVolatileRegisters } from "./registers";
-import { Card, card, isEmmc, STATE_DIS, STATE_IDENT, STATE_IDLE } from "./state";
+import { damage, makeFlash } from "./flash";
+import { powerOff } from "./power";
+import { buildRegisters } from "./registers";
+import { Card, card, isEmmc, STATE_DIS, STATE_IDENT } from "./state";
 
 export {
   RESPONSE_NONE,
@@ -24,6 +33,7 @@ export {
 } from "./answer";
 export { advanceCard } from "./busy";
 export { receiveCommand } from "./commands";
+export { powerOff, powerOn, swapIdentity } from "./power";
 export {
   BLOCK_BAD_CRC,
   BLOCK_GOOD,
@@ -54,6 +64,8 @@ export function hears(clockKhz: u32): bool {
 /** True if blocks survive: as many lines as the card drives, and a clock within its timing (26/52, SD 25/50 MHz). */
 export function linesAgree(lines: u32, clockKhz: u32): bool {
   const c = card();
+  // A line that is held down has bits of nobody.
+  if (c.datStuck != 0) return false;
   const base: u32 = isEmmc() ? 26000 : 25000;
   return lines == c.busWidth && clockKhz <= (c.highSpeed != 0 ? base * 2 : base);
 }
@@ -68,47 +80,35 @@ export function responseWord(index: u32): u32 {
   return load<u32>(CARD_BASE + (index << 2), offsetof<Card>("response0"));
 }
 
-/** DAT0: low while busy, unless the card is deselected. */
-export function dat0(): bool {
-  return !isBusy() || card().state == STATE_DIS;
+/** The response carries another index than the command's. */
+export function responseHasWrongIndex(index: u32): bool {
+  return faultOnCommand(FAULT_WRONG_INDEX, index);
 }
 
-/** When busy ends as things stand; 0 if it is not busy. */
+/** The slide of an SD card stands at "lock": nothing but the host's own manners obeys it. */
+export function isWriteProtected(): bool {
+  return damage().writeProtected != 0;
+}
+
+/** DAT0: low while busy, unless the card is deselected or shows its busy late; low for good if the line is stuck. */
+export function dat0(): bool {
+  const c = card();
+  if (c.datStuck != 0) return false;
+  return !isBusy() || c.state == STATE_DIS || nowNs() < c.opHiddenUntilNs;
+}
+
+/** When busy ends as things stand; 0 if it is not busy, or shows it too late for the controller to see. */
 export function busyUntilNs(): u64 {
-  return isBusy() ? card().opUntilNs : 0;
+  const c = card();
+  if (c.datStuck != 0) return NEVER;
+  return isBusy() && c.opHiddenUntilNs == 0 ? c.opUntilNs : 0;
 }
 
 /** A card fresh from the factory with what CONFIG says, without power. */
 export function makeCard(): void {
   memory.fill(CARD_BASE, 0, offsetof<Card>());
+  makeFlash();
   buildRegisters(CARD_BLOCK);
-}
-
-/**
- * The supply goes. What was in programming ends as `outcome` (CUT_*); bit i of `cacheMask` keeps the
- * i-th oldest cached sector.
- */
-export function powerOff(outcome: u32, cacheMask: u32, timeNs: u64): void {
-  const c = card();
-  if (c.power == 0) return;
-  dropBusy(outcome, cacheMask, timeNs);
-  c.power = 0;
-  traceAt(timeNs, TRACE_POWER, 0, 0, 0);
-}
-
-/** The supply comes: idle, 1 line, default speed, everything volatile forgotten. */
-export function powerOn(timeNs: u64): void {
-  const c = card();
-  if (c.power != 0) return;
-  const pulled = c.pulled;
-  memory.fill(CARD_BASE, 0, offsetof<Card>("cid0"));
-  c.pulled = pulled;
-  c.power = 1;
-  c.state = STATE_IDLE;
-  c.rca = isEmmc() ? 1 : 0;
-  c.busWidth = 1;
-  resetVolatileRegisters();
-  traceAt(timeNs, TRACE_POWER, 1, 0, 0);
 }
 
 /** The host switched the supply off in mid-flight: as a power cut, with the outcome that CONFIG names. */

@@ -4,18 +4,30 @@
 import {
   CONFIG_ABORT_OUTCOME,
   CONFIG_CACHE_AT_RESET,
+  CONFIG_FINAL_NS,
+  FAULT_BROWN_OUT,
   FAULT_COMMAND_CRC,
+  FAULT_DAT_STUCK,
+  FAULT_ILLEGAL,
+  FAULT_LOCKED,
+  FAULT_LONG_R1B,
   FAULT_NO_RESPONSE,
   FAULT_PULLED,
+  FAULT_REFUSED,
+  FAULT_SWAPPED,
+  FAULT_VANISH,
+  FAULT_WRITE_PROTECT,
   STUCK_UNTIL_POWER_CYCLE,
 } from "../layout";
 import { answerR1, answerR2, illegal, RESPONSE_NONE, RESPONSE_R1 } from "./answer";
-import { dropBusy, interrupt, isBusy } from "./busy";
+import { beginTail, dropBusy, interrupt, isBusy } from "./busy";
 import { emmcCommand } from "./emmc-commands";
 import { EXT_CSD_HPI_MGMT, extCsd } from "./emmc-registers";
 import { erase, eraseBound } from "./erase";
-import { faultOnCommand } from "./faults";
+import { faultOnCommand, faultOnCommandLevel } from "./faults";
+import { damage } from "./flash";
 import { isAppCommand, isLegal } from "./legal";
+import { loseSupply, swapIdentity } from "./power";
 import { resetVolatileRegisters } from "./registers";
 import { sdAppCommand, sdCommand } from "./sd-commands";
 import {
@@ -54,6 +66,8 @@ function goIdle(timeNs: u64): void {
   c.appCommand = 0;
   c.eraseStep = 0;
   c.initUntilNs = 0;
+  c.afterStop = 0;
+  if (c.datStuck != 1 + STUCK_UNTIL_POWER_CYCLE) c.datStuck = 0;
   resetVolatileRegisters();
 }
 
@@ -88,8 +102,15 @@ function stopTransmission(argument: u32, timeNs: u64): u32 {
     return RESPONSE_R1;
   }
   answerR1(state, 0);
-  if (state == STATE_DATA) c.state = STATE_TRAN;
-  else c.state = isBusy() ? STATE_PRG : STATE_TRAN;
+  c.afterStop = 1;
+  if (state == STATE_DATA) {
+    c.state = STATE_TRAN;
+    return RESPONSE_R1;
+  }
+  c.state = isBusy() ? STATE_PRG : STATE_TRAN;
+  // An open-ended write learns only here which block was its last.
+  const finalNs: u64 = load<u32>(CONFIG_FINAL_NS);
+  if (finalNs > 0 && c.transferIgnored == 0 && c.writtenBlocks > 0) beginTail(timeNs, finalNs);
   return RESPONSE_R1;
 }
 
@@ -170,14 +191,38 @@ function namesAnotherCard(index: u32, argument: u32): bool {
   return named && argument >>> 16 != c.rca;
 }
 
+/** Commands answered with an R1 in a selected or addressed card: those that can be refused in it. */
+function isRefusable(index: u32): bool {
+  return card().state >= STATE_STBY && index >= 5 && index != 9 && index != 10 && index != 15 && index != 41;
+}
+
+/** What the plan does to the card before it looks at the command. */
+function faultsBefore(index: u32, timeNs: u64): void {
+  const c = card();
+  if (faultOnCommand(FAULT_PULLED, index)) c.pulled = 1;
+  if (c.power != 0 && faultOnCommand(FAULT_BROWN_OUT, index)) loseSupply(timeNs);
+  if (c.power != 0 && faultOnCommand(FAULT_SWAPPED, index)) {
+    loseSupply(timeNs);
+    swapIdentity();
+  }
+  if (faultOnCommand(FAULT_VANISH, index)) {
+    c.gone = 1;
+    c.transferIgnored = 1;
+  }
+  if (faultOnCommand(FAULT_WRITE_PROTECT, index)) damage().writeProtected ^= 1;
+  const stuck = faultOnCommandLevel(FAULT_DAT_STUCK, index);
+  if (stuck != 0) c.datStuck = stuck;
+  c.locked = faultOnCommand(FAULT_LOCKED, index) ? 1 : 0;
+}
+
 /**
  * A command has arrived at `timeNs`. Returns RESPONSE_* with the content in response0 … 3.
  * A wrong CRC7, an unknown index or a command that is not legal now is answered by silence (mmc.md §1.4).
  */
 export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const c = card();
-  if (faultOnCommand(FAULT_PULLED, index)) c.pulled = 1;
-  if (c.power == 0 || c.pulled != 0 || c.state == STATE_INA) return RESPONSE_NONE;
+  faultsBefore(index, timeNs);
+  if (c.power == 0 || c.pulled != 0 || c.gone != 0 || c.state == STATE_INA) return RESPONSE_NONE;
   // A wedged chip hears nothing until its supply is gone.
   if (c.opStuck == 1 + STUCK_UNTIL_POWER_CYCLE && index == 0) return RESPONSE_NONE;
   const app = c.appCommand != 0 && !isEmmc() && isAppCommand(index);
@@ -194,7 +239,9 @@ export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
     raise(R1_ERASE_RESET);
   }
   let response = RESPONSE_NONE;
-  if (!isLegal(isEmmc(), app, index, c.state)) {
+  // A locked card knows class 0 and the way to unlock it.
+  const isMissing = faultOnCommand(FAULT_ILLEGAL, index) || (c.locked != 0 && index >= 17 && index <= 38);
+  if (isMissing || !isLegal(isEmmc(), app, index, c.state)) {
     c.appCommand = 0;
     c.countArmed = 0;
     // SDIO's commands are not for a memory card: no answer, and no complaint either. eMMC in idle likewise.
@@ -207,7 +254,11 @@ export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
   if (!app && namesAnotherCard(index, argument)) return response;
   // App commands answer with APP_CMD still set; a plain command behind CMD55 runs as itself.
   if (index != 55 && !app) c.appCommand = 0;
-  response = app ? sdAppCommand(index, argument, timeNs) : plainCommand(index, argument, timeNs);
+  const refusal = isRefusable(index) ? faultOnCommandLevel(FAULT_REFUSED, index) : 0;
+  if (refusal != 0) response = answerR1(c.state, refusal - 1);
+  else response = app ? sdAppCommand(index, argument, timeNs) : plainCommand(index, argument, timeNs);
+  const longUs = c.state >= STATE_TRAN ? faultOnCommandLevel(FAULT_LONG_R1B, index) : 0;
+  if (longUs != 0 && (isBusy() || c.state == STATE_TRAN)) beginTail(timeNs, <u64>(longUs - 1) * 1000);
   if (index != 55) c.appCommand = 0;
   if (index != 23) c.countArmed = 0;
   // The bits about the command before are told once or not at all.

@@ -1,9 +1,9 @@
 // The commands that only an eMMC has, or has in its own way (JESD84-B51 §6.10).
 
-import { CARD_BLOCK, CONFIG_SLEEP_NS, CONFIG_SWITCH_NS, EXT_CSD_BASE } from "../layout";
+import { CARD_BLOCK, CONFIG_PARTITION_NS, CONFIG_SLEEP_NS, CONFIG_SWITCH_NS, EXT_CSD_BASE } from "../layout";
 import { answerR1, illegal, RESPONSE_NONE, RESPONSE_R1 } from "./answer";
 import { beginFlush, beginSleep, beginSwitch } from "./busy";
-import { EXT_CSD_FLUSH_CACHE } from "./emmc-registers";
+import { EXT_CSD_FLUSH_CACHE, EXT_CSD_PARTITION_CONFIG } from "./emmc-registers";
 import { switchAllowed, switchTarget } from "./emmc-switch";
 import { sendOperatingConditions } from "./operating-conditions";
 import {
@@ -33,7 +33,9 @@ function switchByte(argument: u32, timeNs: u64): u32 {
   } else if (index == EXT_CSD_FLUSH_CACHE) {
     beginFlush(timeNs);
   } else {
-    beginSwitch(index, value, timeNs, load<u32>(CONFIG_SWITCH_NS));
+    const isPartition = index == EXT_CSD_PARTITION_CONFIG;
+    const lengthNs = load<u32>(isPartition ? CONFIG_PARTITION_NS : CONFIG_SWITCH_NS);
+    beginSwitch(index, value, timeNs, lengthNs);
   }
   return RESPONSE_R1;
 }

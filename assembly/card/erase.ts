@@ -1,5 +1,6 @@
 // CMD35, 36, 38 (SD 32, 33, 38): the erase sequence and what is erased.
 
+import { CONFIG_DISCARD_NS, CONFIG_ERASE_NS, CONFIG_TRIM_NS } from "../layout";
 import { answerR1, RESPONSE_R1 } from "./answer";
 import { beginErase } from "./busy";
 import { ERASE_GROUP_SECTORS } from "./emmc-registers";
@@ -32,6 +33,12 @@ export function eraseBound(isLast: bool, argument: u32): u32 {
   return answerR1(STATE_TRAN, errors);
 }
 
+/** What an erase group costs: eMMC trim (1) and discard (3), SD discard (1) have times of their own. */
+function groupNs(argument: u32): u32 {
+  if (argument == 0) return load<u32>(CONFIG_ERASE_NS);
+  return load<u32>(isEmmc() && argument == 1 ? CONFIG_TRIM_NS : CONFIG_DISCARD_NS);
+}
+
 /** CMD38. eMMC: 0 erases whole groups, 1 (trim) and 3 (discard) sectors; SD: sectors. */
 export function erase(argument: u32, timeNs: u64): u32 {
   const c = card();
@@ -54,6 +61,6 @@ export function erase(argument: u32, timeNs: u64): u32 {
   }
   answerR1(STATE_TRAN, 0);
   c.state = STATE_PRG;
-  beginErase(first, last, timeNs);
+  beginErase(first, last, timeNs, groupNs(argument));
   return RESPONSE_R1;
 }

@@ -24,17 +24,22 @@ function strikes(entry: usize): bool {
   return seen >= skip && (times == FAULT_ANY || seen - skip < times);
 }
 
-/** True if a fault of `kind` strikes the command `index` now. */
-export function faultOnCommand(kind: u32, index: u32): bool {
-  let struck = false;
+/** 0, or 1 + the level of a fault of `kind` that strikes the command `index` now. */
+export function faultOnCommandLevel(kind: u32, index: u32): u32 {
+  let level: u32 = 0;
   for (let i: u32 = 0; i < <u32>FAULTS_MAX; i++) {
     const entry: usize = FAULTS_BASE + i * FAULT_BYTES;
     if (load<u32>(entry, FAULT_KIND) != kind) continue;
     const command = load<u32>(entry, FAULT_COMMAND);
     if (command != FAULT_ANY && command != index) continue;
-    if (strikes(entry)) struck = true;
+    if (strikes(entry)) level = 1 + load<u32>(entry, FAULT_LEVEL);
   }
-  return struck;
+  return level;
+}
+
+/** True if a fault of `kind` strikes the command `index` now. */
+export function faultOnCommand(kind: u32, index: u32): bool {
+  return faultOnCommandLevel(kind, index) != 0;
 }
 
 /** 0, or 1 + the level of a fault of `kind` that strikes the block at `lba` now. */

@@ -22,6 +22,7 @@ export const R1_BLOCK_LEN_ERROR: u32 = 1 << 29;
 export const R1_ERASE_SEQ_ERROR: u32 = 1 << 28;
 export const R1_ERASE_PARAM: u32 = 1 << 27;
 export const R1_WP_VIOLATION: u32 = 1 << 26;
+export const R1_CARD_IS_LOCKED: u32 = 1 << 25;
 export const R1_COM_CRC_ERROR: u32 = 1 << 23;
 export const R1_ILLEGAL_COMMAND: u32 = 1 << 22;
 export const R1_CARD_ECC_FAILED: u32 = 1 << 21;
@@ -60,6 +61,7 @@ export class Card {
   opUntilNs: u64;
   blockDueNs: u64;
   initUntilNs: u64;
+  workNs: u64; // when the operation that ends now has ended
   power: u32;
   pulled: u32;
   state: u32;
@@ -92,6 +94,12 @@ export class Card {
   opPhantom: u32;
   opSwitchIndex: u32;
   opSwitchValue: u32;
+  opHiddenUntilNs: u64; // busy that shows late: DAT0 is high until then
+  opRefused: u32; // the sector will not be stored, and CC_ERROR says so when busy is over
+  gone: u32; // answers nothing until its supply is gone
+  locked: u32; // CARD_IS_LOCKED in this answer
+  datStuck: u32; // DAT0 low although the card is not busy: 1 + STUCK_*
+  afterStop: u32; // CMD12 has ended the transfer before
   cacheCount: u32;
   response0: u32; // bits 31:0 of the response's content; R2: 31:0 of the register
   response1: u32;

@@ -4,10 +4,16 @@
 import { NEVER } from "../clock";
 import {
   CARD_BLOCK,
+  CONFIG_NEXT_READ_NS,
   CONFIG_READ_NS,
+  FAULT_BAD_AFTER_STOP,
+  FAULT_BIT_ROT,
+  FAULT_DESELECT_BUSY,
+  FAULT_LATENT_READ,
   FAULT_READ_CRC,
   FAULT_READ_ECC,
   FAULT_READ_SILENT,
+  FAULT_SLOW_READ,
   FAULT_WRITE_CRC,
   PROGRAM_BLOCK,
   SECTOR_BYTES,
@@ -18,7 +24,8 @@ import { traceAt } from "../trace";
 import { beginProgram, isBusy, traceBusy } from "./busy";
 import { cacheBlock, cacheFind } from "./cache";
 import { faultOnBlock } from "./faults";
-import { mediumRead, mediumSectors } from "./medium";
+import { flashRead, spoilSector } from "./flash";
+import { mediumSectors } from "./medium";
 import {
   card,
   isEmmc,
@@ -29,6 +36,7 @@ import {
   SOURCE_MEDIUM,
   SOURCE_REGISTER,
   STATE_DATA,
+  STATE_DIS,
   STATE_PRG,
   STATE_RCV,
   STATE_TRAN,
@@ -79,8 +87,26 @@ export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u
   }
   c.state = isWrite ? STATE_RCV : STATE_DATA;
   c.blockDueNs = timeNs + load<u32>(CONFIG_READ_NS);
-  if (isWrite) c.writtenBlocks = 0;
+  if (isWrite) {
+    c.writtenBlocks = 0;
+    c.afterStop = 0;
+  } else {
+    delayBlock();
+  }
   return true;
+}
+
+/** The block that comes next is found late: N_AC beyond what the host waits for. */
+function delayBlock(): void {
+  const c = card();
+  const slowUs = faultOnBlock(FAULT_SLOW_READ, c.transferLba);
+  if (slowUs != 0) c.blockDueNs += <u64>(slowUs - 1) * 1000;
+}
+
+/** Bytes that are wrong although their CRC is right: they were so when the card computed it. */
+function rot(ptr: usize, lba: u32): void {
+  const at: usize = ptr + (lba & 511);
+  store<u8>(at, load<u8>(at) ^ 0x10);
 }
 
 /** When the next block of a read can start on the wire; NEVER if none comes. */
@@ -124,13 +150,17 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
       return BLOCK_NONE;
     }
     const cached = cacheFind(c.partition, lba);
+    if (cached < 0 && faultOnBlock(FAULT_LATENT_READ, lba) != 0) spoilSector(c.partition, lba);
     let readable = faultOnBlock(FAULT_READ_ECC, lba) == 0;
     if (cached >= 0) memory.copy(ptr, cacheBlock(cached), SECTOR_BYTES);
-    else if (readable) readable = mediumRead(c.partition, lba, ptr);
+    else if (readable) readable = flashRead(c.partition, lba, ptr);
     if (!readable) {
       breakRead(R1_CARD_ECC_FAILED);
       return BLOCK_NONE;
     }
+    if (faultOnBlock(FAULT_BIT_ROT, lba) != 0) rot(ptr, lba);
+    if (c.afterStop != 0 && faultOnBlock(FAULT_BAD_AFTER_STOP, lba) != 0) rot(ptr, lba);
+    c.afterStop = 0;
     good = faultOnBlock(FAULT_READ_CRC, lba) == 0;
   } else {
     memory.copy(ptr, CARD_BLOCK, c.transferBlockBytes);
@@ -143,6 +173,10 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
   if (c.transferLeft != OPEN_ENDED) {
     c.transferLeft -= 1;
     if (c.transferLeft == 0) c.state = STATE_TRAN;
+  }
+  if (c.transferSource == SOURCE_MEDIUM && c.state == STATE_DATA) {
+    c.blockDueNs += load<u32>(CONFIG_NEXT_READ_NS);
+    delayBlock();
   }
   return good ? BLOCK_GOOD : BLOCK_BAD_CRC;
 }
@@ -160,7 +194,8 @@ export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64):
     token = CRC_STATUS_BAD;
   } else {
     memory.copy(PROGRAM_BLOCK, ptr, SECTOR_BYTES);
-    if (!beginProgram(lba, c.transferDurable != 0, c.transferReliable != 0, timeNs)) {
+    const isFinal = c.transferLeft == 1;
+    if (!beginProgram(lba, c.transferDurable != 0, c.transferReliable != 0, isFinal, timeNs)) {
       token = CRC_STATUS_FLASH_ERROR;
     }
   }
@@ -177,5 +212,7 @@ export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64):
     c.transferLeft -= 1;
     if (c.transferLeft == 0) c.state = STATE_PRG;
   }
+  // A CMD7 that nobody sent to this card, or another card's address: it programs on, out of sight.
+  if (faultOnBlock(FAULT_DESELECT_BUSY, lba) != 0) c.state = STATE_DIS;
   return token;
 }

@@ -27,8 +27,8 @@ const OCR_VOLTAGES: u32 = 0x00ff8000;
 const OCR_SECTORS: u32 = 1 << 30;
 const OCR_POWERED_UP: u32 = 1 << 31;
 const EMMC_RCA: u32 = 1;
-/** CMD1 and ACMD41 may take 1 s (mmc.md §1.10); polled every 1 ms. */
-const INIT_NS: u64 = 1000 * MILLISECOND;
+/** CMD1 and ACMD41 may take 1 s from the first of them (mmc.md §1.10), and a bit more is waited; polled every 1 ms. */
+const INIT_NS: u64 = 1100 * MILLISECOND;
 const INIT_POLLS_MAX: u32 = 2000;
 const INIT_PAUSE_NS: u32 = 1000000;
 const READY_NS: u64 = 500 * MILLISECOND;

@@ -6,6 +6,7 @@ import {
   ANSWER_R1,
   lastResponse,
   MILLISECOND,
+  STATUS_BLOCK_ERRORS,
   STATUS_SWITCH_ERROR,
   sendAppCommand,
   sendCommand,
@@ -27,6 +28,8 @@ const FLUSH_NS: u64 = 30000 * MILLISECOND;
 export function switchByteWithin(index: u32, value: u32, lengthNs: u64): i32 {
   const status = sendCommand(6, (WRITE_BYTE << 24) | (index << 16) | (value << 8) | 1, ANSWER_R1, 0);
   if (status != OK) return status;
+  // Refused in its own R1: the card does nothing, and CMD13 would tell of nothing.
+  if ((lastResponse() & STATUS_BLOCK_ERRORS) != 0) return EIO;
   const ready = awaitReady(lengthNs);
   if (ready != OK) return ready;
   return (lastResponse() & STATUS_SWITCH_ERROR) != 0 ? EIO : OK;

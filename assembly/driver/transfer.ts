@@ -45,6 +45,8 @@ export const WRITE_FORCED: u32 = 1 << 24;
 /** Linux's data timeouts (mmc.md §1.10): eMMC with TAAC 40 ms 400 ms and 1.6 s; SD 100 ms and 3 s. */
 export const READ_NS: u64 = 400 * MILLISECOND;
 export const WRITE_NS: u64 = 3000 * MILLISECOND;
+/** With DMA one wait covers all blocks. Each may take the longest busy of §1.10; the controller times each one out. */
+const DMA_BLOCK_NS: u64 = 500 * MILLISECOND;
 const CARD_STATE_TRAN: u32 = 4;
 const CARD_STATE_DATA: u32 = 5;
 const CARD_STATE_RCV: u32 = 6;
@@ -117,8 +119,7 @@ function moveBlocks(isWrite: bool, count: u32, ptr: usize, blockBytes: u32, dma:
       movePort(isWrite, ptr + i * blockBytes, blockBytes);
     }
   }
-  // With DMA one wait covers all blocks.
-  return awaitStatus(SDHCI_INT_DATA_END, dma ? lengthNs + <u64>count * 10 * MILLISECOND : lengthNs);
+  return awaitStatus(SDHCI_INT_DATA_END, dma ? lengthNs + <u64>count * DMA_BLOCK_NS : lengthNs);
 }
 
 /** A register of the card as one block into REGISTER_BLOCK: CMD8, CMD6 (SD), ACMD51, ACMD13. Always PIO. */

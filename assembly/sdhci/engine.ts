@@ -15,12 +15,14 @@ import {
   dat0,
   hears,
   isPresent,
+  isWriteProtected,
   linesAgree,
   RESPONSE_NONE,
   RESPONSE_R2,
   RESPONSE_R3,
   receiveBlock,
   receiveCommand,
+  responseHasWrongIndex,
   responseIsDamaged,
   responseWord,
   sendBlock,
@@ -256,7 +258,8 @@ function responseErrors(index: u32): u32 {
   const hasCrc = e.responseKind != RESPONSE_R3;
   if ((e.command & SDHCI_CMD_CRC) != 0 && (!hasCrc || responseIsDamaged(index))) bits |= SDHCI_INT_CRC;
   const hasIndex = e.responseKind != RESPONSE_R3 && e.responseKind != RESPONSE_R2;
-  if ((e.command & SDHCI_CMD_INDEX) != 0 && !hasIndex) bits |= SDHCI_INT_INDEX;
+  if ((e.command & SDHCI_CMD_INDEX) != 0 && (!hasIndex || responseHasWrongIndex(index)))
+    bits |= SDHCI_INT_INDEX;
   return bits;
 }
 
@@ -557,7 +560,8 @@ function portAdvance(bytes: u32): void {
 export function presentState(): u32 {
   const e = engine();
   const phase = e.dataPhase;
-  let bits: u32 = SDHCI_DAT_123_LEVEL | SDHCI_CMD_LEVEL | SDHCI_WRITE_ENABLED;
+  let bits: u32 = SDHCI_DAT_123_LEVEL | SDHCI_CMD_LEVEL;
+  if (!isWriteProtected()) bits |= SDHCI_WRITE_ENABLED;
   if (dat0()) bits |= SDHCI_DAT_0_LEVEL;
   if (isPresent()) bits |= SDHCI_CARD_PRESENT | SDHCI_CARD_STABLE | SDHCI_CARD_DETECT_PIN;
   else bits |= SDHCI_CARD_STABLE;

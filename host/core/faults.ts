@@ -15,7 +15,26 @@ export type FaultKind =
   | "stuck-busy"
   | "phantom-write"
   | "pulled"
-  | "switch";
+  | "switch"
+  | "bad-after-stop"
+  | "vanish"
+  | "late-busy"
+  | "long-busy"
+  | "long-r1b"
+  | "wrong-index"
+  | "slow-read"
+  | "locked"
+  | "cc-error"
+  | "misdirected-write"
+  | "latent-read"
+  | "bit-rot"
+  | "dat-stuck"
+  | "deselect-busy"
+  | "write-protect"
+  | "swapped"
+  | "brown-out"
+  | "refused"
+  | "illegal";
 
 const KINDS: Record<FaultKind, number> = {
   "no-response": layout.FAULT_NO_RESPONSE,
@@ -30,6 +49,25 @@ const KINDS: Record<FaultKind, number> = {
   "phantom-write": layout.FAULT_PHANTOM_WRITE,
   pulled: layout.FAULT_PULLED,
   switch: layout.FAULT_SWITCH,
+  "bad-after-stop": layout.FAULT_BAD_AFTER_STOP,
+  vanish: layout.FAULT_VANISH,
+  "late-busy": layout.FAULT_LATE_BUSY,
+  "long-busy": layout.FAULT_LONG_BUSY,
+  "long-r1b": layout.FAULT_LONG_R1B,
+  "wrong-index": layout.FAULT_WRONG_INDEX,
+  "slow-read": layout.FAULT_SLOW_READ,
+  locked: layout.FAULT_LOCKED,
+  "cc-error": layout.FAULT_CC_ERROR,
+  "misdirected-write": layout.FAULT_MISDIRECTED_WRITE,
+  "latent-read": layout.FAULT_LATENT_READ,
+  "bit-rot": layout.FAULT_BIT_ROT,
+  "dat-stuck": layout.FAULT_DAT_STUCK,
+  "deselect-busy": layout.FAULT_DESELECT_BUSY,
+  "write-protect": layout.FAULT_WRITE_PROTECT,
+  swapped: layout.FAULT_SWAPPED,
+  "brown-out": layout.FAULT_BROWN_OUT,
+  refused: layout.FAULT_REFUSED,
+  illegal: layout.FAULT_ILLEGAL,
 };
 
 const LEVELS = {
@@ -49,15 +87,43 @@ export interface FaultPlan {
   /** Block faults: the sectors concerned; default all. */
   firstLba?: number | undefined;
   lastLba?: number | undefined;
-  /** stuck-busy: what frees the card; default `hpi`. */
+  /** stuck-busy, dat-stuck: what frees the card; default `hpi`. HPI does not free a line: there it is `reset`. */
   until?: keyof typeof LEVELS | undefined;
+  /** late-busy, long-busy, long-r1b, slow-read: how much later or longer, in simulated µs. */
+  delayUs?: number | undefined;
+  /** misdirected-write: the sector that is overwritten instead. */
+  toLba?: number | undefined;
+  /** refused: the error bits of the R1 that answers a command which is not executed. */
+  bits?: number | undefined;
 }
 
 const ANY = 0xffffffff;
 
+/** Kinds that mean nothing without their number. */
+const NEEDS: Partial<Record<FaultKind, "delayUs" | "toLba" | "bits">> = {
+  "late-busy": "delayUs",
+  "long-busy": "delayUs",
+  "long-r1b": "delayUs",
+  "slow-read": "delayUs",
+  "misdirected-write": "toLba",
+  refused: "bits",
+};
+
+function levelOf(plan: FaultPlan): number {
+  const name = NEEDS[plan.kind];
+  if (name === undefined) return LEVELS[plan.until ?? "hpi"];
+  const value = plan[name];
+  // The core counts from 1.
+  if (value === undefined || !Number.isInteger(value) || value < 0 || value >= ANY) {
+    throw new MmcError("EINVAL", `fault: ${plan.kind} needs ${name}, a whole number from 0 to 4294967294`);
+  }
+  return value;
+}
+
 export function writeFault(memory: WebAssembly.Memory, index: number, plan: FaultPlan): void {
   const kind = KINDS[plan.kind];
   if (kind === undefined) throw new MmcError("EINVAL", `fault: ${plan.kind} is not one`);
+  const level = levelOf(plan);
   const view = new DataView(
     memory.buffer,
     layout.FAULTS_BASE + index * layout.FAULT_BYTES,
@@ -68,7 +134,7 @@ export function writeFault(memory: WebAssembly.Memory, index: number, plan: Faul
   view.setUint32(layout.FAULT_TIMES, plan.times ?? ANY, true);
   view.setUint32(layout.FAULT_FIRST_LBA, plan.firstLba ?? 0, true);
   view.setUint32(layout.FAULT_LAST_LBA, plan.lastLba ?? ANY, true);
-  view.setUint32(layout.FAULT_LEVEL, LEVELS[plan.until ?? "hpi"], true);
+  view.setUint32(layout.FAULT_LEVEL, level, true);
   view.setUint32(layout.FAULT_SEEN, 0, true);
   view.setUint32(layout.FAULT_KIND, kind, true);
 }

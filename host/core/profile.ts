@@ -23,6 +23,26 @@ export interface Timing {
   sleepNs: number;
   /** HPI until tran. */
   hpiNs: number;
+  /** Each further block of a read; default 0: read ahead. */
+  nextReadNs?: number | undefined;
+  /** On top of the last block of a write: what was only buffered goes to the flash. Default 0. */
+  finalNs?: number | undefined;
+  /** Each erase command, whatever it erases; default 0. */
+  eraseCallNs?: number | undefined;
+  /** eMMC trim, per erase group touched; default eraseNs. */
+  trimNs?: number | undefined;
+  /** Discard, per erase group touched; default eraseNs. */
+  discardNs?: number | undefined;
+  /** CMD6 that changes the partition; default switchNs. */
+  partitionNs?: number | undefined;
+  /** Every n-th sector that goes to the flash … (0, the default: none) */
+  stallEvery?: number | undefined;
+  /** … takes this much longer: garbage collection, wear levelling. Which ones depends on the seed. */
+  stallNs?: number | undefined;
+  /** No stall makes a busy longer than this; default: the longest that `worst` has. */
+  busyMaxNs?: number | undefined;
+  /** How long a sector is still in flight when its busy has ended: a power cut takes it back. Default 0. */
+  settleNs?: number | undefined;
 }
 
 /** An eMMC in the middle of its life. */
@@ -64,17 +84,115 @@ export const IDEAL: Timing = {
   hpiNs: 0,
 };
 
+/** The longest times that mmc.md §1.10 lets an eMMC take. */
+const WORST_EMMC: Timing = {
+  accessCostNs: 100,
+  readNs: 100_000_000,
+  programNs: 350_000_000,
+  cachedNs: 350_000_000,
+  eraseNs: 600_000_000,
+  switchNs: 100_000_000,
+  initNs: 1_000_000_000,
+  sleepNs: 13_000_000,
+  hpiNs: 50_000_000,
+};
+
+/** The same of an SD card: what the specification makes a host wait for (SDHC). */
+const WORST_SD: Timing = {
+  accessCostNs: 100,
+  readNs: 100_000_000,
+  programNs: 250_000_000,
+  cachedNs: 0,
+  eraseNs: 250_000_000,
+  switchNs: 100_000_000,
+  initNs: 1_000_000_000,
+  sleepNs: 0,
+  hpiNs: 0,
+};
+
+/** A small slow SD card: every write waits for a block to be copied, every read for its map. */
+const SLOW_SD: Timing = {
+  ...TYPICAL_SD,
+  readNs: 100_000_000,
+  programNs: 250_000_000,
+  eraseNs: 100_000_000,
+  initNs: 300_000_000,
+};
+
+/** An eMMC near its end: slow at everything, and now and then it cleans up. */
+const OLD_EMMC: Timing = {
+  accessCostNs: 100,
+  readNs: 300_000,
+  nextReadNs: 20_000,
+  programNs: 2_000_000,
+  cachedNs: 50_000,
+  finalNs: 5_000_000,
+  eraseNs: 50_000_000,
+  eraseCallNs: 10_000_000,
+  trimNs: 5_000_000,
+  discardNs: 1_000_000,
+  switchNs: 1_000_000,
+  partitionNs: 10_000_000,
+  initNs: 300_000_000,
+  sleepNs: 13_000_000,
+  hpiNs: 10_000_000,
+  stallEvery: 64,
+  stallNs: 300_000_000,
+};
+
+/** Named sets of times. Some are of one kind of card only. */
+export type ProfileName = "ideal" | "typical" | "worst" | "slow-sd" | "old-emmc";
+
+export const PROFILES: Record<ProfileName, Partial<Record<CardKind, Timing>>> = {
+  ideal: { emmc: IDEAL, sd: IDEAL },
+  typical: { emmc: TYPICAL_EMMC, sd: TYPICAL_SD },
+  worst: { emmc: WORST_EMMC, sd: WORST_SD },
+  "slow-sd": { sd: SLOW_SD },
+  "old-emmc": { emmc: OLD_EMMC },
+};
+
+/** Longest busy that a stall may make: mmc.md §1.10, "program (per busy)". */
+export const BUSY_MAX_NS: Record<CardKind, number> = { emmc: 350_000_000, sd: 250_000_000 };
+
+/** What a power cut damages besides the sector in programming: docs/FAULTS.md. Everything 0 by default. */
+export interface Damage {
+  /** Of noise and of stalls. */
+  seed?: number | undefined;
+  /** SD: sectors on each side that go with a torn one, 0 … 64. */
+  neighbourSectors?: number | undefined;
+  /** Neighbours are lost within an allocation unit of this size only; 0: wherever they are. */
+  unitSectors?: number | undefined;
+  /** Size of the erase block that the outcome `rollback` takes back. */
+  rollbackSectors?: number | undefined;
+}
+
 export type CardKind = "emmc" | "sd";
 /** `first-wins` keeps the first records of a crash loop, `ring` the last ones, as Linux does. */
 export type Policy = "first-wins" | "ring";
 /** What becomes of a sector that was being programmed: docs/FAULTS.md. */
-export type CutOutcome = "old" | "new" | "torn-low" | "torn-high";
+export type CutOutcome =
+  | "old"
+  | "new"
+  | "torn-low"
+  | "torn-high"
+  | "interleaved"
+  | "zero"
+  | "ones"
+  | "noise"
+  | "unreadable"
+  | "rollback";
 
 export const CUT_OUTCOMES: Record<CutOutcome, number> = {
   old: layout.CUT_OLD,
   new: layout.CUT_NEW,
   "torn-low": layout.CUT_TORN_LOW,
   "torn-high": layout.CUT_TORN_HIGH,
+  interleaved: layout.CUT_INTERLEAVED,
+  zero: layout.CUT_ZERO,
+  ones: layout.CUT_ONES,
+  noise: layout.CUT_NOISE,
+  unreadable: layout.CUT_UNREADABLE,
+  rollback: layout.CUT_ROLLBACK,
 };
 
 /** Everything that CONFIG says, with its defaults filled in. Sizes in sectors of 512 bytes. */
@@ -88,6 +206,7 @@ export interface MachineConfig {
   hpi: boolean;
   serial: number;
   timing: Timing;
+  damage?: Damage | undefined;
   abortOutcome: CutOutcome;
   cacheKeptAtReset: boolean;
   dma: boolean;
@@ -144,4 +263,19 @@ export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): 
   set(layout.CONFIG_POLICY, config.policy === "ring" ? layout.POLICY_RING : layout.POLICY_FIRST_WINS);
   set(layout.CONFIG_DEADLINE_US, config.deadlineUs);
   set(layout.CONFIG_TRACE, config.trace ? 1 : 0);
+  set(layout.CONFIG_NEXT_READ_NS, timing.nextReadNs ?? 0);
+  set(layout.CONFIG_FINAL_NS, timing.finalNs ?? 0);
+  set(layout.CONFIG_ERASE_CALL_NS, timing.eraseCallNs ?? 0);
+  set(layout.CONFIG_TRIM_NS, timing.trimNs ?? timing.eraseNs);
+  set(layout.CONFIG_DISCARD_NS, timing.discardNs ?? timing.eraseNs);
+  set(layout.CONFIG_PARTITION_NS, timing.partitionNs ?? timing.switchNs);
+  set(layout.CONFIG_STALL_NS, timing.stallNs ?? 0);
+  set(layout.CONFIG_STALL_EVERY, timing.stallEvery ?? 0);
+  set(layout.CONFIG_BUSY_MAX_NS, timing.busyMaxNs ?? BUSY_MAX_NS[config.card]);
+  set(layout.CONFIG_SETTLE_NS, timing.settleNs ?? 0);
+  const { damage } = config;
+  set(layout.CONFIG_SEED, damage?.seed ?? 0);
+  set(layout.CONFIG_NEIGHBOUR_SECTORS, damage?.neighbourSectors ?? 0);
+  set(layout.CONFIG_UNIT_SECTORS, damage?.unitSectors ?? 0);
+  set(layout.CONFIG_ROLLBACK_SECTORS, damage?.rollbackSectors ?? 0);
 }

@@ -1,12 +1,13 @@
-// Crash-point exploration: one run of a scenario's panic; at every mark the memory is copied into a
-// second machine, the
+// Crash-point exploration: one run of a scenario's panic; at every mark the memory is copied into a second machine, the
 // power of that one is cut with every outcome, and the oracle looks at what is left; then the first goes on. So the
 // count of points is known and complete, and none is run twice. Crash ids: `scenario/mark#outcome.cache`.
 import {
+  BOUNCE_BASE,
   CACHE_DATA,
   CACHE_LBAS,
   CACHE_SECTORS_MAX,
   CARD_BASE,
+  DAMAGE_BASE,
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_MAX,
@@ -18,6 +19,7 @@ import {
   SDHCI_REGISTERS,
   SECTOR_BYTES,
   TEXT_BASE,
+  UNREADABLE_TABLE,
 } from "../../assembly/layout.js";
 import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.js";
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
@@ -31,11 +33,21 @@ import {
   type Scenario,
 } from "./scenario.js";
 
+const IN_FLIGHT_BYTES: [number, number] = [EXPLORED_IN_FLIGHT_OFFSET, EXPLORED_IN_FLIGHT_OFFSET + 4096];
 const AREA_BYTES = EXPLORED_KMSG_BYTES * EXPLORED_ZONES;
-/** Everything that a cut reads or changes: card, registers, cache. Buffers and text behind it do not matter to it. */
-const MACHINE_BYTES = CACHE_DATA + CACHE_SECTORS_MAX * SECTOR_BYTES;
+/** Everything that a cut reads or changes: card, registers, cache, damage. Buffers and text behind it do not matter. */
+const MACHINE_BYTES = BOUNCE_BASE;
+const CACHE_END = CACHE_DATA + CACHE_SECTORS_MAX * SECTOR_BYTES;
 const CACHE_MASKS = { lost: 0, kept: 0xffffffff, odd: 0xaaaaaaaa, first: 1 } as const;
+/** Damage.unreadable of assembly/card/flash.ts. */
+const UNREADABLE_COUNT = 4;
 type CacheName = keyof typeof CACHE_MASKS;
+/** Old and new bytes in one sector: a header may be live over a body that is not. */
+const MIXES = new Set<CutOutcome>(["torn-low", "torn-high", "interleaved"]);
+/** What is left is neither the old nor the new bytes of a sector, even if they are the same. */
+const DESTROYS = new Set<CutOutcome>(["zero", "ones", "noise", "unreadable"]);
+/** Longer than any sector stays in flight behind its busy. */
+const SETTLED_NS = 2_000_000_000;
 
 export interface Exploration {
   scenario: string;
@@ -51,6 +63,12 @@ export interface Exploration {
   whole: number;
   /** Crash id and reason of every cut that broke a promise. */
   failures: string[];
+  /** Crash ids after which a record that the card had acknowledged was gone: only where the scenario says it lies. */
+  lies: string[];
+  /** Cuts after which a lying card left a record without its seal, which is served on trust. */
+  unsealed: number;
+  /** Cuts that destroyed the number of the record that was being replaced, so that it is given again. */
+  renumbered: number;
   /** Status of the panic itself, uncut. */
   status: number;
 }
@@ -105,13 +123,16 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
     leastCount: oldTexts.length + 1,
     replaceable: replaceableZone(device, scenario),
     user,
-    mayDiffer:
-      scenario.inFlight === "erase" ? [EXPLORED_IN_FLIGHT_OFFSET, EXPLORED_IN_FLIGHT_OFFSET + 4096] : null,
+    mayDiffer: scenario.inFlight === "erase" ? IN_FLIGHT_BYTES : null,
   };
   const fork = makeFork(module, device);
-  const outcomes = Object.keys(CUT_OUTCOMES) as CutOutcome[];
+  const rollsBack = (scenario.options.damage?.rollbackSectors ?? 0) > 0;
+  const outcomes = (Object.keys(CUT_OUTCOMES) as CutOutcome[]).filter(
+    (name) => name !== "rollback" || rollsBack,
+  );
   const hasCache = (scenario.options.cacheSectors ?? 0) > 0;
-  const caches: CacheName[] = hasCache ? ["lost", "kept", "odd", "first"] : ["lost"];
+  // The masks also say which of the sectors in flight behind their busy land.
+  const caches: CacheName[] = hasCache || scenario.lies ? ["lost", "kept", "odd", "first"] : ["lost"];
   const report: Exploration = {
     scenario: scenario.name,
     marks: 0,
@@ -121,9 +142,14 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
     torn: 0,
     whole: 0,
     failures: [],
+    lies: [],
+    unsealed: 0,
+    renumbered: 0,
     status: 0,
   };
   const reliable = scenario.options.card !== "sd" && scenario.options.reliableWrite !== false;
+  const damages = (scenario.options.damage?.neighbourSectors ?? 0) > 0 || scenario.lies === true;
+  const writesUser = scenario.inFlight === "write" || scenario.inFlight === "program";
   const seen = new Map<string, Verdict>();
 
   const unchanged = watchCard(device, hasCache);
@@ -132,7 +158,11 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
   const cutHere = (committed: boolean) => {
     // What a cut leaves hangs on the card alone; most marks do not touch it.
     if (unchanged() && !committed && onlyId === undefined) {
-      for (const verdict of last) report[verdict.fresh]++;
+      for (const verdict of last) {
+        report[verdict.fresh]++;
+        if (verdict.renumbered) report.renumbered++;
+        if (verdict.unsealed) report.unsealed++;
+      }
       report.cuts += last.length;
       return;
     }
@@ -143,19 +173,38 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
         if (onlyId !== undefined && id !== onlyId) continue;
         fork.copyFrom(device);
         fork.core.machineCut(CUT_OUTCOMES[outcome], CACHE_MASKS[cache]);
-        const medium = fork.medium();
-        const key = `${committed}${fingerprint(medium)}`;
-        let verdict = seen.get(key);
+        // The sector that a request in flight was writing is gone, even if it was to have its old bytes again.
+        const destroys = DESTROYS.has(outcome) || damages;
+        const expected: Expectation = destroys
+          ? {
+              ...expectation,
+              mayDiffer: writesUser ? IN_FLIGHT_BYTES : expectation.mayDiffer,
+              sealsMayBeLost: scenario.lies === true,
+              renumberable:
+                !reliable && expectation.replaceable >= 0 ? expectation.replaceable + 1 : undefined,
+            }
+          : expectation;
+        const { bytes, key } = fork.look();
+        const seenKey = `${committed}.${destroys}.${key}`;
+        let verdict = seen.get(seenKey);
         if (verdict === undefined) {
-          verdict = judge(medium, expectation, committed);
-          if (verdict.problem === null) verdict.problem = fork.reopen(expectation);
-          seen.set(key, verdict);
+          verdict = judge(bytes, { ...expected, renumberable: undefined }, committed && !scenario.lies);
+          if (verdict.problem === null) {
+            const reopened = fork.reopen(expected);
+            verdict.problem = reopened.problem;
+            verdict.renumbered = reopened.renumbered === true;
+          }
+          seen.set(seenKey, verdict);
         }
         last.push(verdict);
         report.cuts++;
         report[verdict.fresh]++;
+        if (verdict.renumbered) report.renumbered++;
+        if (verdict.unsealed) report.unsealed++;
+        if (committed && verdict.fresh !== "whole" && scenario.lies) report.lies.push(id);
+        const mayBeTorn = scenario.lies || (!reliable && MIXES.has(outcome));
         if (verdict.problem !== null) report.failures.push(`${id}: ${verdict.problem}`);
-        else if (verdict.fresh === "torn" && (reliable || !outcome.startsWith("torn"))) {
+        else if (verdict.fresh === "torn" && !mayBeTorn) {
           // What Linux would serve as whole: only a torn header sector may do that, and no reliable write is torn.
           report.failures.push(`${id}: a live header stands over a record that is not whole`);
         }
@@ -186,7 +235,7 @@ function watchCard(device: Device, hasCache: boolean): () => boolean {
     [CARD_BASE, SDHCI_REGISTERS],
     [PROGRAM_BLOCK, PROGRAM_BLOCK + SECTOR_BYTES],
   ];
-  if (hasCache) ranges.push([CACHE_LBAS, MACHINE_BYTES]);
+  if (hasCache) ranges.push([CACHE_LBAS, CACHE_END]);
   const before = ranges.map(([from, until]) => new Uint32Array((until - from) >> 2).fill(0xffffffff));
   return () => {
     let same = true;
@@ -223,9 +272,10 @@ function fingerprint(medium: Uint8Array): string {
 interface Fork {
   core: CoreExports;
   copyFrom(device: Device): void;
-  medium(): Uint8Array;
-  /** Power again: identification, recovery, and one more panic. What is wrong, or null. */
-  reopen(expectation: Expectation): string | null;
+  /** The medium as a reader of its image has it, and what tells it from others: sectors without an answer are zero. */
+  look(): { bytes: Uint8Array; key: string };
+  /** Power again: identification, recovery, and one more panic, on a card that cannot read what it lost. */
+  reopen(expectation: Expectation): Pick<Verdict, "problem" | "renumbered">;
 }
 
 /** A second machine on a memory of its own. Only what lies in front of the area's end is ever written. */
@@ -236,6 +286,13 @@ function makeFork(module: WebAssembly.Module, device: Device): Fork {
   target.set(new Uint8Array(device.memory.buffer, 0, MACHINE_PAGES * PAGE_BYTES));
   const mediumBytes = EXPLORED_AREA_OFFSET + AREA_BYTES;
   const again = explorationText("again", 700);
+  const words = new DataView(memory.buffer);
+  const unreadable = () => {
+    const sectors: number[] = [];
+    const count = words.getUint32(DAMAGE_BASE + UNREADABLE_COUNT, true);
+    for (let i = 0; i < count; i++) sectors.push(words.getUint32(UNREADABLE_TABLE + i * 8, true));
+    return sectors.sort((a, b) => a - b);
+  };
   return {
     core,
     copyFrom(source) {
@@ -243,20 +300,29 @@ function makeFork(module: WebAssembly.Module, device: Device): Fork {
       target.set(bytes.subarray(0, MACHINE_BYTES), 0);
       target.set(bytes.subarray(MEDIUM_BASE, MEDIUM_BASE + mediumBytes), MEDIUM_BASE);
     },
-    medium: () => target.subarray(MEDIUM_BASE, MEDIUM_BASE + mediumBytes),
+    look() {
+      const medium = target.subarray(MEDIUM_BASE, MEDIUM_BASE + mediumBytes);
+      const lost = unreadable();
+      if (lost.length === 0) return { bytes: medium, key: fingerprint(medium) };
+      const bytes = medium.slice();
+      for (const lba of lost) bytes.fill(0, lba * SECTOR_BYTES, (lba + 1) * SECTOR_BYTES);
+      return { bytes, key: `${fingerprint(bytes)}.${lost.join(".")}` };
+    },
     reopen(expectation) {
+      const fail = (problem: string) => ({ problem });
       // The plan of faults belongs to the boot that died.
       target.fill(0, FAULTS_BASE, FAULTS_BASE + FAULTS_MAX * FAULT_BYTES);
       const opened = core.openCard();
-      if (opened !== 0) return `the card cannot be opened again: ${opened}`;
+      if (opened !== 0) return fail(`the card cannot be opened again: ${opened}`);
       const recovered = core.recoverArea();
-      if (recovered !== 0) return `the area cannot be recovered: ${recovered}`;
+      if (recovered !== 0) return fail(`the area cannot be recovered: ${recovered}`);
       const next = core.chooseZone();
       target.set(again, TEXT_BASE);
       const status = core.panicWrite(1, 600, 0, 0, again.length, 0);
-      if (status !== 0) return `the next panic fails: ${status}`;
+      if (status !== 0) return fail(`the next panic fails: ${status}`);
+      core.idleNs(SETTLED_NS);
       core.machineCut(0, 0);
-      return judgeAgain(this.medium(), expectation, again, next);
+      return judgeAgain(this.look().bytes, expectation, again, next);
     },
   };
 }
@@ -266,11 +332,12 @@ function judgeAgain(
   expectation: Expectation,
   again: Uint8Array,
   replaced: number,
-): string | null {
+): Pick<Verdict, "problem" | "renumbered"> {
   // The next record may take any zone that holds none, or the one that policy gives up.
   const kept = expectation.oldTexts.map((text, zone) =>
     zone === replaced || zone === expectation.replaceable ? null : text,
   );
+  // Older records keep their numbers in their own headers; only the replaced one's can be gone.
   const verdict = judge(
     medium,
     {
@@ -282,5 +349,6 @@ function judgeAgain(
     },
     true,
   );
-  return verdict.problem === null ? null : `after the next panic: ${verdict.problem}`;
+  if (verdict.problem === null) return { problem: null, renumbered: verdict.renumbered };
+  return { problem: `after the next panic: ${verdict.problem}` };
 }

@@ -22,6 +22,8 @@ export interface Scenario {
   inFlight: InFlight | null;
   /** Put into the plan before the explored panic. */
   faults: Parameters<Device["injectFault"]>[0][];
+  /** The card says done before it is: a record that it acknowledged may be lost, and that is counted as its lie. */
+  lies?: boolean;
 }
 
 const EMMC: DeviceOptions = { card: "emmc" };
@@ -46,6 +48,8 @@ function scenario(name: string, options: DeviceOptions, changes: Partial<Scenari
 }
 
 const FULL = { oldTextBytes: [900, 1500, 2500, 4000] };
+const ONE_UNIT_A_ZONE = { neighbourSectors: 8, unitSectors: EXPLORED_KMSG_BYTES / 512 };
+const LATE = { settleNs: 1_600_000_000 };
 /** Sector of the second zone: the one that the panic takes first. */
 const SECOND_ZONE_LBA = (EXPLORED_AREA_OFFSET + EXPLORED_KMSG_BYTES) / 512;
 
@@ -97,4 +101,22 @@ export const SCENARIOS: Scenario[] = [
     { ...EMMC, dma: true },
     { textBytes: 1500, faults: [{ kind: "write-crc", skip: 1, times: 1 }] },
   ),
+  // Neighbours are lost within an allocation unit, and every zone is one: mmc.md §2.4.
+  scenario("sd-neighbours-zone-is-unit", { ...SD, dma: true, damage: ONE_UNIT_A_ZONE }, FULL),
+  scenario("sd-neighbours-fresh-zone", { ...SD_CMD12, dma: false, damage: ONE_UNIT_A_ZONE }),
+  scenario("emmc-plain-neighbours", { ...EMMC_PLAIN, dma: true, damage: ONE_UNIT_A_ZONE }, FULL),
+  // The erase block is the whole area and more; what was not written in this boot is not taken back.
+  scenario("sd-rollback-full", { ...SD, dma: true, damage: { rollbackSectors: 1024 } }, FULL),
+  scenario(
+    "sd-rollback-full-ring",
+    { ...SD, dma: false, policy: "ring", damage: { rollbackSectors: 16 } },
+    FULL,
+  ),
+  scenario("emmc-plain-rollback", { ...EMMC_PLAIN, dma: true, damage: { rollbackSectors: 16 } }),
+  // Sectors of one slot of time: OLPC's 1.6 s are longer than the whole panic.
+  scenario("sd-settles-late", { ...SD, dma: true, timing: LATE }, { ...FULL, lies: true }),
+  scenario("sd-settles-late-fresh-zone", { ...SD_CMD12, dma: false, timing: LATE }, { lies: true }),
+  scenario("emmc-plain-settles-late", { ...EMMC_PLAIN, dma: true, timing: LATE }, { ...FULL, lies: true }),
+  // A reliable write is durable when its busy ends, so there is nothing to lie about.
+  scenario("emmc-reliable-settles-late", { ...EMMC, dma: true, timing: LATE }, FULL),
 ];
