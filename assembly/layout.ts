@@ -48,7 +48,11 @@ export const CONFIG_ABI = 0x4dc; // ABI_*
 export const CONFIG_POLICY = 0x4e0; // POLICY_*
 export const CONFIG_DEADLINE_US = 0x4e4; // of a panic write, simulated microseconds
 export const CONFIG_TRACE = 0x4e8; // 0 off, 1 on
-export const CONFIG_END = 0x4ec;
+export const CONFIG_CAPABILITIES = 0x4ec; // SDHCI_CAPABILITIES: what the controller has
+export const CONFIG_CAPABILITIES_1 = 0x4f0; // … its upper word
+export const CONFIG_HOST_VERSION = 0x4f4; // SDHCI_HOST_VERSION
+export const CONFIG_SLOT = 0x4f8; // SLOT_*
+export const CONFIG_END = 0x4fc;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
@@ -57,6 +61,7 @@ export const FEATURE_CMD23 = 2; // SD: SCR CMD_SUPPORT bit 1 (an eMMC always has
 export const FEATURE_HPI = 4; // EXT_CSD_HPI_FEATURES bit 0
 export const DRIVER_DMA = 1; // ADMA2 instead of PIO
 export const DRIVER_CMD23 = 2; // predefined block counts where the card has them, else CMD12
+export const SLOT_WRITE_PROTECTED = 1; // the slot's write protect pin
 export const ABI_LP64 = 0;
 export const ABI_I386 = 1;
 export const POLICY_FIRST_WINS = 0;
@@ -156,6 +161,14 @@ export const CACHE_SECTORS_MAX = 64;
 export const HEAD_BLOCK = 0xa400; // 512, scratch of the panic path: a zone's first sector
 export const TAIL_BLOCK = 0xa600; // 512, scratch: a zone's last sector
 export const REGISTER_BLOCK = 0xa800; // 512, what CMD8, ACMD51, CMD6 returned
+
+// The wires between card and controller: the last block's CRCs and the last long response.
+export const WIRE_BASE = 0xf000; // … 0xf3ff
+export const WIRE_CRC = WIRE_BASE + 0x0; // 16 bytes: the CRC16s of all lines, clock by clock
+export const WIRE_LONG = WIRE_BASE + 0x10; // 16 bytes: the register of an R2
+export const WIRE_BYTES = WIRE_BASE + 0x20; // u32, length of the block
+export const WIRE_LINES = WIRE_BASE + 0x24; // u32, lines that its sender drove
+export const WIRE_BLOCK = WIRE_BASE + 0x200; // 512, scratch: a block as a receiver of another width sees it
 
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;

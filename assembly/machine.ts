@@ -20,7 +20,7 @@ import {
 } from "./layout";
 import { freeOwner } from "./owner";
 import { beginRecovery } from "./pstore/recover";
-import { makeController } from "./sdhci/mmio";
+import { makeController, slotChanged } from "./sdhci/mmio";
 
 /** After CONFIG is filled: a new machine, power off, time 0. The medium keeps its bytes. */
 export function machineInit(): void {
@@ -58,4 +58,5 @@ export function machineCut(outcome: u32, cacheMask: u32): void {
 export function machineInsert(present: u32): void {
   if (present == 0) powerOff(0, 0, nowNs());
   setPulled(present == 0);
+  slotChanged();
 }

@@ -539,6 +539,7 @@ const REGIONS: Region[] = [
   { name: "HEAD_BLOCK", from: layout.HEAD_BLOCK, bytes: 512 },
   { name: "TAIL_BLOCK", from: layout.TAIL_BLOCK, bytes: 512 },
   { name: "REGISTER_BLOCK", from: layout.REGISTER_BLOCK, bytes: 512 },
+  { name: "WIRE_BASE", from: layout.WIRE_BASE, bytes: 0x400 },
   { name: "BOUNCE_BASE", from: layout.BOUNCE_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
   { name: "VERIFY_BASE", from: layout.VERIFY_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
   { name: "ZONE_STATES", from: layout.ZONE_STATES, bytes: layout.ZONES_MAX },
