@@ -1,7 +1,9 @@
-// What goes over the DAT lines: the sender's bytes and, behind them, the CRC16 of each line that it drives. The receiver
-// takes as many lines and clocks as it believes in, and checks. Bytes are where the caller says, the rest is in WIRE.
+// What goes over the DAT lines: the sender's bytes and, behind them, the CRC16 of each line that it drives.
+// The receiver takes as many lines and clocks as it believes in, and checks. Bytes are where the caller says,
+// the rest is in WIRE.
 //
-// Modelled: 1, 4, 8 lines; a receiver with another width or another length, which sees pulled-up lines and idle ones.
+// Modelled: 1, 4, 8 lines; a receiver with another width or another length, which sees pulled-up lines and
+// idle ones.
 // Not modelled: DDR (two CRC16 a line), bits of the data on DAT in SDHCI_PRESENT_STATE.
 
 import { SECTOR_BYTES, WIRE_BLOCK, WIRE_BYTES, WIRE_CRC, WIRE_LINES } from "../layout";
@@ -87,7 +89,10 @@ function resample(ptr: usize, bytes: u32, lines: u32): bool {
   return ended;
 }
 
-/** The receiver: what came in at `ptr`, taken as `bytes` (≤ SECTOR_BYTES) on `lines` lines, against its CRCs. */
+/**
+ * The receiver: what came in at `ptr`, taken as `bytes` (≤ SECTOR_BYTES) on `lines` lines, against its
+ * CRCs.
+ */
 export function takeBlock(ptr: usize, bytes: u32, lines: u32): u32 {
   let ended = true;
   if (load<u32>(WIRE_BYTES) != bytes || load<u32>(WIRE_LINES) != lines) ended = resample(ptr, bytes, lines);

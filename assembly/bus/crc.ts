@@ -1,7 +1,7 @@
-// The CRCs on the wire (mmc.md §1.3): CRC7 x^7+x^3+1 of a frame, CRC16 x^16+x^12+x^5+1 of each DAT line. No tables:
-// a word is divided at once, because over GF(2) 1/(1+u) = (1+u)(1+u²)(1+u⁴)… and u only shifts (assemblyscript.md §4).
-// The lines of a 4- or 8-bit bus are divided side by side: one clock of all lines is a nibble or a byte, so the taps
-// 4, 11 and 16 clocks back are shifts of whole nibbles or bytes.
+// The CRCs on the wire (mmc.md §1.3): CRC7 x^7+x^3+1 of a frame, CRC16 x^16+x^12+x^5+1 of each DAT line. No
+// tables: a word is divided at once, because over GF(2) 1/(1+u) = (1+u)(1+u²)(1+u⁴)… and u only shifts
+// (assemblyscript.md §4). The lines of a 4- or 8-bit bus are divided side by side: one clock of all lines is
+// a nibble or a byte, so the taps 4, 11 and 16 clocks back are shifts of whole nibbles or bytes.
 //
 // Not modelled: DDR, which has two CRC16 a line.
 
@@ -34,7 +34,9 @@ export function crc7OfRegister(first: u32, second: u32, third: u32, fourth: u32)
   return crc7Word(((high << 56) | (low >> 8)) ^ (before << 57));
 }
 
-/** The bytes before the first whole word, as a word with leading zeros: they change no CRC that starts at 0. */
+/**
+ * The bytes before the first whole word, as a word with leading zeros: they change no CRC that starts at 0.
+ */
 function head(ptr: usize, bytes: u32): u64 {
   let word: u64 = 0;
   for (let i: u32 = 0; i < bytes && i < 8; i++) word = (word << 8) | load<u8>(ptr + i);
@@ -72,7 +74,8 @@ export function crc16FourLines(ptr: usize, bytes: u32): u64 {
 }
 
 /**
- * Eight lines: 8 clocks a word, the earliest least significant as the bytes lie. The eight CRCs as they go out, bit 15
+ * Eight lines: 8 clocks a word, the earliest least significant as the bytes lie. The eight CRCs as they go
+ * out, bit 15
  * of all lines in the first byte, to `target` (16 bytes).
  */
 export function crc16EightLines(ptr: usize, bytes: u32, target: usize): void {

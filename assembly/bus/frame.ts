@@ -1,5 +1,6 @@
-// What goes over the CMD line, bit by bit (mmc.md §1.3): frames of 48 bits in the low bits of a u64, start bit in 47,
-// and the long response, whose register lies in the wire's memory. Sender makes the CRC7, receiver checks it.
+// What goes over the CMD line, bit by bit (mmc.md §1.3): frames of 48 bits in the low bits of a u64, start
+// bit in 47, and the long response, whose register lies in the wire's memory. Sender makes the CRC7, receiver
+// checks it.
 
 import { WIRE_LONG } from "../layout";
 import { crc7OfFrame, crc7OfRegister } from "./crc";

@@ -1,5 +1,6 @@
-// The card's end of the wires: frames come in and are checked before a command is one, responses and blocks go out with
-// their CRCs, and a fault of the plan turns over one bit on the way, so that the check at the other end really fails.
+// The card's end of the wires: frames come in and are checked before a command is one, responses and blocks
+// go out with their CRCs, and a fault of the plan turns over one bit on the way, so that the check at the
+// other end really fails.
 
 import { BLOCK_INTACT, breakBlock, driveBlock, takeBlock } from "../bus/block";
 import {
@@ -16,7 +17,6 @@ import {
 import {
   FAULT_COMMAND_CRC,
   FAULT_PULLED,
-  FAULT_READ_CRC,
   FAULT_RESPONSE_CRC,
   FAULT_WRITE_CRC,
   STUCK_UNTIL_POWER_CYCLE,

@@ -1,11 +1,11 @@
-// ADMA2 with 32-bit addresses: 8-byte descriptors (attributes 16, length 16, address 32; mmc.md §3.4). SDHCI_ADMA_ADDRESS
-// is the bad descriptor after an error in fetch, the one behind it in stop and transfer.
+// ADMA2 with 32-bit addresses: 8-byte descriptors (attributes 16, length 16, address 32; mmc.md §3.4).
+// SDHCI_ADMA_ADDRESS is the bad descriptor after an error in fetch, the one behind it in stop and transfer.
 //
 // Modelled: nop, reserved (as nop), tran, link, the interrupt attribute, tables that are too short.
 // Not modelled: ADMA1, 64-bit addresses, a length mismatch because the table has more than the blocks.
 
 import { SDHCI_REGISTERS } from "../layout";
-import { onBus } from "./memory";
+import { isOnBus, isReadable } from "./memory";
 import { SDHCI_ADMA_ADDRESS, SDHCI_ADMA_ERROR, SDHCI_INT_ADMA_ERROR, SDHCI_INT_DMA_END } from "./registers";
 import { engine, register32, setRegister32, signal } from "./state";
 
@@ -41,7 +41,7 @@ function admaNext(): bool {
   for (let i: u32 = 0; i < DESCRIPTORS_MAX; i++) {
     if (e.admaEnd != 0) return admaFails(STATE_STOP | LENGTH_MISMATCH);
     const at = register32(SDHCI_ADMA_ADDRESS);
-    if (!onBus(at, 8)) return admaFails(STATE_FETCH);
+    if (!isReadable(at, 8)) return admaFails(STATE_FETCH);
     const attributes: u32 = load<u16>(at);
     if ((attributes & VALID) == 0) return admaFails(STATE_FETCH);
     const length: u32 = load<u16>(at, 2);
@@ -68,7 +68,7 @@ export function admaIsAtEnd(): bool {
     if (e.admaEnd != 0) return true;
     const at = register32(SDHCI_ADMA_ADDRESS);
     // What is wrong with it is told when its data are wanted.
-    if (!onBus(at, 8)) return false;
+    if (!isReadable(at, 8)) return false;
     const attributes: u32 = load<u16>(at);
     if ((attributes & VALID) == 0 || (attributes & ACT_MASK) == ACT_TRAN) return false;
     e.admaEnd = attributes & END;
@@ -86,7 +86,7 @@ export function admaMove(buffer: usize, bytes: u32, toMemory: bool): bool {
     if (e.admaLeft == 0 && !admaNext()) return false;
     let part = bytes - moved;
     if (part > e.admaLeft) part = e.admaLeft;
-    if (!onBus(e.admaData, part)) return admaFails(STATE_TRANSFER);
+    if (!isOnBus(e.admaData, part, toMemory)) return admaFails(STATE_TRANSFER);
     if (toMemory) memory.copy(e.admaData, buffer + moved, part);
     else memory.copy(buffer + moved, e.admaData, part);
     moved += part;

@@ -1,11 +1,13 @@
-// The command and the data engine: what goes over the wires, when it is there, and which status bit tells of it.
-// Everything happens at a known simulated time; run() lets it happen up to now. Bus clocks are those of
+// The command and the data engine: what goes over the wires, when it is there, and which status bit tells of
+// it. Everything happens at a known simulated time; run() lets it happen up to now. Bus clocks are those of
 // mmc.md §1.11: 48 for a command or a short response, N_CR 2, N_AC and N_WR 2, N_CRC 2, CRC status 5, N_RC 8.
-// Frames and blocks carry their CRCs (assembly/bus); this is the end of the wires that makes and checks the host's.
+// Frames and blocks carry their CRCs (assembly/bus); this is the end of the wires that makes and checks the
+// host's.
 //
 // Modelled: PIO, SDMA, ADMA2-32; auto-CMD12 and auto-CMD23; block gaps; tuning.
-// Not modelled: suspend and resume (SDIO), the SD clock's stop between the blocks of a gap, auto-CMD12 behind a data
-// error (the driver stops the card itself, as all do), a CMD12 that the controller sends while a PIO buffer is full.
+// Not modelled: suspend and resume (SDIO), the SD clock's stop between the blocks of a gap, auto-CMD12 behind
+// a data error (the driver stops the card itself, as all do), a CMD12 that the controller sends while a PIO
+// buffer is full.
 
 import { BLOCK_CRC_WRONG, BLOCK_INTACT, breakBlock, driveBlock, takeBlock } from "../bus/block";
 import {

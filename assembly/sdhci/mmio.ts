@@ -1,10 +1,12 @@
-// The register file as a driver sees it. An access of 16 or 32 bits is its bytes in ascending order, so that byte
-// lanes (v86 splits 16-bit stores), W1C and "the command starts on byte 0x0F" need no case of their own.
+// The register file as a driver sees it. An access of 16 or 32 bits is its bytes in ascending order, so that
+// byte lanes (v86 splits 16-bit stores), W1C and "the command starts on byte 0x0F" need no case of their own.
 // Each access costs simulated time and first lets the hardware go on.
 //
-// Modelled: all registers of mmc.md §3.1; what the controller has is CONFIG_CAPABILITIES and CONFIG_HOST_VERSION.
-// Not modelled: card interrupt (bit 8) and re-tuning events (bit 12), wake-up, async interrupts, LED: bits only.
-// Removing the card does not clear power and clock. A supply that the capabilities do not name is not switched on.
+// Modelled: all registers of mmc.md §3.1; what the controller has is CONFIG_CAPABILITIES and
+// CONFIG_HOST_VERSION.
+// Not modelled: card interrupt (bit 8) and re-tuning events (bit 12), wake-up, async interrupts, LED: bits
+// only. Removing the card does not clear power and clock. A supply that the capabilities do not name is not
+// switched on.
 
 import { powerCycleOff, powerOn } from "../card/card";
 import { advanceNs, nowNs } from "../clock";
@@ -145,7 +147,8 @@ function refresh(offset: u32): void {
 function softwareReset(bits: u32): void {
   trace(TRACE_RESET, bits, 0);
   if ((bits & SDHCI_RESET_ALL) != 0) {
-    // Clock and configuration go; the card keeps its supply, as on a board whose regulators are not the host's.
+    // Clock and configuration go; the card keeps its supply, as on a board whose regulators are not the
+    // host's.
     resetCommandLine();
     resetDataLines();
     engine().status = 0;

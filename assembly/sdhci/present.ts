@@ -1,5 +1,6 @@
-// SDHCI_PRESENT_STATE: inhibits, what the data engine does, the slot's pins, and the levels of the lines now. CMD is the
-// very bit on the line; DAT0 is the card's busy; DAT3:1 are pulled up, for the bits of a block are not shown on them.
+// SDHCI_PRESENT_STATE: inhibits, what the data engine does, the slot's pins, and the levels of the lines now.
+// CMD is the very bit on the line; DAT0 is the card's busy; DAT3:1 are pulled up, for the bits of a block are
+// not shown on them.
 
 import { longBit } from "../bus/frame";
 import { dat0, RESPONSE_R2 } from "../card/card";

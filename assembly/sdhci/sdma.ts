@@ -1,10 +1,10 @@
-// SDMA: one piece of memory from SDHCI_DMA_ADDRESS on, in halts at every 4 KiB << n (mmc.md §3.4). The register moves
-// with the bytes. At the end of a transfer no halt is made: transfer complete says it all.
+// SDMA: one piece of memory from SDHCI_DMA_ADDRESS on, in halts at every 4 KiB << n (mmc.md §3.4). The
+// register moves with the bytes. At the end of a transfer no halt is made: transfer complete says it all.
 //
 // An address where no memory is has no error bit: nothing moves, and the data timeout tells of it.
 
 import { SDHCI_BUFFER } from "../layout";
-import { onBus } from "./memory";
+import { isOnBus } from "./memory";
 import { SDHCI_BLOCK_SIZE, SDHCI_DMA_ADDRESS } from "./registers";
 import { engine, register16, register32, setRegister32 } from "./state";
 
@@ -22,7 +22,7 @@ export function sdmaMove(toMemory: bool): u32 {
   // A block is shorter than any boundary: two pieces at most, and the second one is moved after the halt.
   const left = e.blockBytes - e.bufferAt;
   const part = left > room ? room : left;
-  if (!onBus(address, part)) return SDMA_LOST;
+  if (!isOnBus(address, part, toMemory)) return SDMA_LOST;
   if (toMemory) memory.copy(address, SDHCI_BUFFER + e.bufferAt, part);
   else memory.copy(SDHCI_BUFFER + e.bufferAt, address, part);
   e.bufferAt += part;

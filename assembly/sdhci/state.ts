@@ -1,5 +1,5 @@
-// The controller's private state behind its registers: what the command and the data engine are doing, and when
-// it is done. Times are simulated ns.
+// The controller's private state behind its registers: what the command and the data engine are doing, and
+// when it is done. Times are simulated ns.
 import { SDHCI_BASE, SDHCI_REGISTERS } from "../layout";
 
 export const COMMAND_IDLE: u32 = 0;

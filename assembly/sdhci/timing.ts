@@ -1,7 +1,8 @@
-// Clocks and lines: what SDHCI_CLOCK_CONTROL, HOST_CONTROL, TIMEOUT_CONTROL, the presets and the capabilities make of
-// the base clock (mmc.md §3.1, §3.5). The internal clock is stable as soon as it is enabled.
+// Clocks and lines: what SDHCI_CLOCK_CONTROL, HOST_CONTROL, TIMEOUT_CONTROL, the presets and the capabilities
+// make of the base clock (mmc.md §3.1, §3.5). The internal clock is stable as soon as it is enabled.
 //
-// Not modelled: the programmable clock (multiplier 0), DDR, driver strength beyond its bits, SDHCI_CTRL_HISPD's edge.
+// Not modelled: the programmable clock (multiplier 0), DDR, driver strength beyond its bits,
+// SDHCI_CTRL_HISPD's edge.
 
 import { afterNs, NEVER } from "../clock";
 import {

@@ -1,7 +1,10 @@
-// Controllers by name: what SDHCI_CAPABILITIES and SDHCI_HOST_VERSION say (mmc.md §3.2). All have specification 3.00, a
-// base clock of 200 MHz and a timeout clock of 50 MHz, blocks of 512 bytes, high speed and 3.3 V. Nothing of Node.
+// Controllers by name: what SDHCI_CAPABILITIES and SDHCI_HOST_VERSION say (mmc.md §3.2). All have
+// specification 3.00, a base clock of 200 MHz and a timeout clock of 50 MHz, blocks of 512 bytes, high speed
+// and 3.3 V. Nothing of Node.
 
-/** `full`, the default: eight lines and ADMA2. `uhs`: that, SDMA, 1.8 V, SDR50, SDR104, tuning and presets. */
+/**
+ * `full`, the default: eight lines and ADMA2. `uhs`: that, SDMA, 1.8 V, SDR50, SDR104, tuning and presets.
+ */
 export type ControllerKind = "full" | "pio" | "sdma" | "adma2" | "8-bit" | "uhs";
 
 export interface Controller {
