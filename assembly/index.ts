@@ -24,3 +24,4 @@ export {
   mmioWrite16,
   mmioWrite32,
 } from "./sdhci/mmio";
+export { irqLevel } from "./sdhci/state";

@@ -64,7 +64,11 @@ export const CONFIG_SEED = 0x514; // of stalls and noise
 export const CONFIG_NEIGHBOUR_SECTORS = 0x518; // on each side, 0 … NEIGHBOURS_MAX
 export const CONFIG_UNIT_SECTORS = 0x51c; // neighbours are lost within this allocation unit only; 0 = no bounds
 export const CONFIG_ROLLBACK_SECTORS = 0x520; // erase block that CUT_ROLLBACK takes back; 0 = none
-export const CONFIG_END = 0x524;
+export const CONFIG_CAPABILITIES = 0x524; // SDHCI_CAPABILITIES: what the controller has
+export const CONFIG_CAPABILITIES_1 = 0x528; // … its upper word
+export const CONFIG_HOST_VERSION = 0x52c; // SDHCI_HOST_VERSION
+export const CONFIG_SLOT = 0x530; // SLOT_*
+export const CONFIG_END = 0x534;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
@@ -73,6 +77,7 @@ export const FEATURE_CMD23 = 2; // SD: SCR CMD_SUPPORT bit 1 (an eMMC always has
 export const FEATURE_HPI = 4; // EXT_CSD_HPI_FEATURES bit 0
 export const DRIVER_DMA = 1; // ADMA2 instead of PIO
 export const DRIVER_CMD23 = 2; // predefined block counts where the card has them, else CMD12
+export const SLOT_WRITE_PROTECTED = 1; // the slot's write protect pin
 export const ABI_LP64 = 0;
 export const ABI_I386 = 1;
 export const POLICY_FIRST_WINS = 0;
@@ -206,6 +211,14 @@ export const UNDO_HEAD_BYTES = 32;
 export const UNDO_MAX = 16;
 export const UNDO_DATA = 0xe000; // UNDO_MAX × 512: what the sectors held before
 export const NEIGHBOURS_MAX = 64;
+
+// The wires between card and controller: the last block's CRCs and the last long response.
+export const WIRE_BASE = 0xaa00; // … 0xadff
+export const WIRE_CRC = WIRE_BASE + 0x0; // 16 bytes: the CRC16s of all lines, clock by clock
+export const WIRE_LONG = WIRE_BASE + 0x10; // 16 bytes: the register of an R2
+export const WIRE_BYTES = WIRE_BASE + 0x20; // u32, length of the block
+export const WIRE_LINES = WIRE_BASE + 0x24; // u32, lines that its sender drove
+export const WIRE_BLOCK = WIRE_BASE + 0x200; // 512, scratch: a block as a receiver of another width sees it
 
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;

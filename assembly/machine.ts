@@ -21,7 +21,7 @@ import {
 } from "./layout";
 import { freeOwner } from "./owner";
 import { beginRecovery } from "./pstore/recover";
-import { makeController } from "./sdhci/mmio";
+import { makeController, slotChanged } from "./sdhci/mmio";
 
 /** After CONFIG is filled: a new machine, power off, time 0. The medium keeps its bytes. */
 export function machineInit(): void {
@@ -66,4 +66,5 @@ export function machineInsert(present: u32): void {
   }
   if (present == 2) swapIdentity();
   setPulled(present == 0);
+  slotChanged();
 }

@@ -17,6 +17,7 @@ import {
   TEXT_BYTES_MAX,
   ZONES_MAX,
 } from "../assembly/layout.js";
+import { CONTROLLERS, type ControllerKind, hasAdma2, hasEightLines } from "./core/controllers.js";
 import { type FaultPlan, writeFault } from "./core/faults.js";
 import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
 import {
@@ -64,6 +65,8 @@ export interface DeviceOptions {
   policy?: Policy | undefined;
   busWidth?: 1 | 4 | 8 | undefined;
   highSpeed?: boolean | undefined;
+  /** What the SD host controller has; default `full`. Decides the defaults of `dma` and `busWidth`. */
+  controller?: ControllerKind | undefined;
   /** ADMA2 instead of PIO. */
   dma?: boolean | undefined;
   /** Predefined block counts (CMD23) where the card has them, else CMD12. SD: whether the card has CMD23. */
@@ -220,6 +223,16 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
   const deadlineUs = options.deadlineUs ?? 10_000_000;
   requireNumber("deadlineUs", deadlineUs, 1, 0xffffffff);
   requireNumber("serial", options.serial ?? 1, 0, 0xffffffff);
+  const controller = options.controller ?? "full";
+  if (!Object.hasOwn(CONTROLLERS, controller)) {
+    throw new MmcError("EINVAL", `controller: ${controller} is not one`);
+  }
+  if (options.dma && !hasAdma2(controller)) {
+    throw new MmcError("EINVAL", `dma: a controller of kind ${controller} has no ADMA2`);
+  }
+  if (options.busWidth === 8 && !hasEightLines(controller)) {
+    throw new MmcError("EINVAL", `busWidth: a controller of kind ${controller} has no eight lines`);
+  }
   const { area } = options;
   if (area) checkArea(area, sizeBytes);
   return {
@@ -235,8 +248,8 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     damage: options.damage,
     abortOutcome: options.abortOutcome ?? "torn-low",
     cacheKeptAtReset: options.cacheKeptAtReset ?? false,
-    dma: options.dma ?? true,
-    busWidth: options.busWidth ?? (card === "sd" ? 4 : 8),
+    dma: options.dma ?? hasAdma2(controller),
+    busWidth: options.busWidth ?? (card === "sd" || !hasEightLines(controller) ? 4 : 8),
     highSpeed: options.highSpeed ?? true,
     areaFirstLba: area ? area.offset / SECTOR_BYTES : 0,
     zoneSectors: area ? area.kmsgSize / SECTOR_BYTES : 2,
@@ -245,6 +258,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     policy: options.policy ?? "first-wins",
     deadlineUs,
     trace: options.trace ?? options.onTrace !== undefined,
+    controller,
   };
 }
 
@@ -682,7 +696,7 @@ function rehearse(
   const core = instantiate(module, memory, silent);
   const scratch = { ...config, sectors, bootSectors: 0, areaFirstLba: 0, zoneSectors: 64, zoneCount: 4 };
   for (const dma of [false, true]) {
-    writeConfig(memory, { ...scratch, dma });
+    writeConfig(memory, { ...scratch, dma, controller: "full" });
     core.machineInit();
     core.openCard();
     core.recoverArea();

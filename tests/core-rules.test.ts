@@ -543,6 +543,7 @@ const REGIONS: Region[] = [
   { name: "UNREADABLE_TABLE", from: layout.UNREADABLE_TABLE, bytes: layout.UNREADABLE_MAX * 8 },
   { name: "UNDO_HEADS", from: layout.UNDO_HEADS, bytes: layout.UNDO_MAX * layout.UNDO_HEAD_BYTES },
   { name: "UNDO_DATA", from: layout.UNDO_DATA, bytes: layout.UNDO_MAX * layout.SECTOR_BYTES },
+  { name: "WIRE_BASE", from: layout.WIRE_BASE, bytes: 0x400 },
   { name: "BOUNCE_BASE", from: layout.BOUNCE_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
   { name: "VERIFY_BASE", from: layout.VERIFY_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
   { name: "ZONE_STATES", from: layout.ZONE_STATES, bytes: layout.ZONES_MAX },

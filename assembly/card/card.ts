@@ -5,19 +5,12 @@
 // SSR; user area and
 // boot partitions; write cache, flush, reliable write, forced programming, HPI, sleep, erase, trim;
 // legacy/default and
-// high speed, 1, 4, 8 lines; program, erase and switch times; power cuts; the fault plan.
+// high speed, 1, 4, 8 lines with their CRCs; program, erase and switch times; power cuts; the fault plan.
 // Damage and time: flash.ts and busy.ts; what goes wrong: faults.ts and docs/FAULTS.md.
 // Not modelled: 1.8 V and UHS, DDR, HS200, HS400, RPMB, GP partitions, write protection, lock, CMDQ, BKOPS, SPI.
 import { NEVER, nowNs } from "../clock";
-import {
-  CARD_BASE,
-  CARD_BLOCK,
-  CONFIG_ABORT_OUTCOME,
-  FAULT_RESPONSE_CRC,
-  FAULT_WRONG_INDEX,
-} from "../layout";
+import { CARD_BASE, CARD_BLOCK, CONFIG_ABORT_OUTCOME } from "../layout";
 import { advanceCard, isBusy } from "./busy";
-import { faultOnCommand } from "./faults";
 import { damage, makeFlash } from "./flash";
 import { powerOff } from "./power";
 import { buildRegisters } from "./registers";
@@ -32,21 +25,9 @@ export {
   RESPONSE_R7,
 } from "./answer";
 export { advanceCard } from "./busy";
-export { receiveCommand } from "./commands";
 export { powerOff, powerOn, swapIdentity } from "./power";
-export {
-  BLOCK_BAD_CRC,
-  BLOCK_GOOD,
-  BLOCK_NONE,
-  blockBytesOnWire,
-  blockDueNs,
-  CRC_STATUS_BAD,
-  CRC_STATUS_GOOD,
-  CRC_STATUS_NONE,
-  receiveBlock,
-  sendBlock,
-  sendsCounted,
-} from "./transfer";
+export { blockDueNs, CRC_STATUS_GOOD, CRC_STATUS_NONE, sendsCounted } from "./transfer";
+export { acceptBlock, answerFrame, giveBlock, receiveFrame } from "./wire";
 
 /** Identification is open-drain, at most 400 kHz (mmc.md §1.11). */
 const IDENTIFICATION_KHZ: u32 = 400;
@@ -61,28 +42,10 @@ export function hears(clockKhz: u32): bool {
   return card().state > STATE_IDENT || clockKhz <= IDENTIFICATION_KHZ;
 }
 
-/** True if blocks survive: as many lines as the card drives, and a clock within its timing (26/52, SD 25/50 MHz). */
-export function linesAgree(lines: u32, clockKhz: u32): bool {
-  const c = card();
-  // A line that is held down has bits of nobody.
-  if (c.datStuck != 0) return false;
+/** True if the card's timing bears this clock (26/52 MHz, SD 25/50): above it a bit of each block is lost. */
+export function keepsUp(clockKhz: u32): bool {
   const base: u32 = isEmmc() ? 26000 : 25000;
-  return lines == c.busWidth && clockKhz <= (c.highSpeed != 0 ? base * 2 : base);
-}
-
-/** The response's CRC7 is damaged on the wire although the command was executed. */
-export function responseIsDamaged(index: u32): bool {
-  return faultOnCommand(FAULT_RESPONSE_CRC, index);
-}
-
-/** Word `index` of the last response. */
-export function responseWord(index: u32): u32 {
-  return load<u32>(CARD_BASE + (index << 2), offsetof<Card>("response0"));
-}
-
-/** The response carries another index than the command's. */
-export function responseHasWrongIndex(index: u32): bool {
-  return faultOnCommand(FAULT_WRONG_INDEX, index);
+  return clockKhz <= (card().highSpeed != 0 ? base * 2 : base);
 }
 
 /** The slide of an SD card stands at "lock": nothing but the host's own manners obeys it. */

@@ -6,7 +6,6 @@ import {
   CONFIG_CACHE_AT_RESET,
   CONFIG_FINAL_NS,
   FAULT_BROWN_OUT,
-  FAULT_COMMAND_CRC,
   FAULT_DAT_STUCK,
   FAULT_ILLEGAL,
   FAULT_LOCKED,
@@ -197,7 +196,7 @@ function isRefusable(index: u32): bool {
 }
 
 /** What the plan does to the card before it looks at the command. */
-function faultsBefore(index: u32, timeNs: u64): void {
+export function faultsBefore(index: u32, timeNs: u64): void {
   const c = card();
   if (faultOnCommand(FAULT_PULLED, index)) c.pulled = 1;
   if (c.power != 0 && faultOnCommand(FAULT_BROWN_OUT, index)) loseSupply(timeNs);
@@ -216,8 +215,8 @@ function faultsBefore(index: u32, timeNs: u64): void {
 }
 
 /**
- * A command has arrived at `timeNs`. Returns RESPONSE_* with the content in response0 … 3.
- * A wrong CRC7, an unknown index or a command that is not legal now is answered by silence (mmc.md §1.4).
+ * A command has arrived whole (wire.ts checked it) at `timeNs`. Returns RESPONSE_* with the content in
+ * response0 … 3. An unknown index or a command that is not legal now is answered by silence (mmc.md §1.4).
  */
 export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const c = card();
@@ -226,11 +225,6 @@ export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
   // A wedged chip hears nothing until its supply is gone.
   if (c.opStuck == 1 + STUCK_UNTIL_POWER_CYCLE && index == 0) return RESPONSE_NONE;
   const app = c.appCommand != 0 && !isEmmc() && isAppCommand(index);
-  if (faultOnCommand(FAULT_COMMAND_CRC, index)) {
-    raise(R1_COM_CRC_ERROR);
-    c.countArmed = 0;
-    return RESPONSE_NONE;
-  }
   if (c.state == STATE_SLP && isBusy() && index != 0) return RESPONSE_NONE;
   const eraseContinues =
     index == 13 || index == 38 || (isEmmc() ? index == 35 || index == 36 : index == 32 || index == 33);

@@ -1,31 +1,39 @@
-// The command and the data engine: what goes over the wires, when it is there, and which status bit tells of it.
-// Everything happens at a known simulated time; run() lets it happen up to now. Bus clocks are those of
+// The command and the data engine: what goes over the wires, when it is there, and which status bit tells of
+// it. Everything happens at a known simulated time; run() lets it happen up to now. Bus clocks are those of
 // mmc.md §1.11: 48 for a command or a short response, N_CR 2, N_AC and N_WR 2, N_CRC 2, CRC status 5, N_RC 8.
+// Frames and blocks carry their CRCs (assembly/bus); this is the end of the wires that makes and checks the
+// host's.
+//
+// Modelled: PIO, SDMA, ADMA2-32; auto-CMD12 and auto-CMD23; block gaps; tuning.
+// Not modelled: suspend and resume (SDIO), the SD clock's stop between the blocks of a gap, auto-CMD12 behind
+// a data error (the driver stops the card itself, as all do), a CMD12 that the controller sends while a PIO
+// buffer is full.
 
+import { BLOCK_CRC_WRONG, BLOCK_INTACT, breakBlock, driveBlock, takeBlock } from "../bus/block";
 import {
+  commandFrame,
+  frameContent,
+  frameCrcIsGood,
+  frameIndex,
+  longCrcIsGood,
+  longWord,
+} from "../bus/frame";
+import {
+  acceptBlock,
   advanceCard,
-  BLOCK_GOOD,
-  BLOCK_NONE,
-  blockBytesOnWire,
+  answerFrame,
   blockDueNs,
   busyUntilNs,
   CRC_STATUS_GOOD,
   CRC_STATUS_NONE,
   cardState,
-  dat0,
+  giveBlock,
   hears,
   isPresent,
-  isWriteProtected,
-  linesAgree,
+  keepsUp,
   RESPONSE_NONE,
   RESPONSE_R2,
-  RESPONSE_R3,
-  receiveBlock,
-  receiveCommand,
-  responseHasWrongIndex,
-  responseIsDamaged,
-  responseWord,
-  sendBlock,
+  receiveFrame,
   sendsCounted,
 } from "../card/card";
 import { afterNs, laterNs, NEVER, nowNs } from "../clock";
@@ -44,84 +52,105 @@ import {
   TRACE_WIDTH,
 } from "../layout";
 import { traceAt, traceLevel, traceWords } from "../trace";
-import { admaMove, admaStart } from "./adma";
+import { admaIsAtEnd, admaMove, admaStart } from "./adma";
 import {
-  BASE_CLOCK_KHZ,
+  SDHCI_ACMD12_ERR,
   SDHCI_ARGUMENT,
+  SDHCI_ARGUMENT2,
+  SDHCI_AUTO_ERRORS,
+  SDHCI_AUTO_NOT_ISSUED,
   SDHCI_BLOCK_COUNT,
+  SDHCI_BLOCK_GAP_CONTROL,
   SDHCI_BLOCK_SIZE,
-  SDHCI_CARD_DETECT_PIN,
-  SDHCI_CARD_PRESENT,
-  SDHCI_CARD_STABLE,
-  SDHCI_CLOCK_CARD_EN,
-  SDHCI_CLOCK_CONTROL,
-  SDHCI_CLOCK_INT_EN,
+  SDHCI_CAN_DO_ADMA2,
+  SDHCI_CAN_DO_SDMA,
   SDHCI_CMD_ABORTCMD,
   SDHCI_CMD_CRC,
   SDHCI_CMD_DATA,
   SDHCI_CMD_INDEX,
-  SDHCI_CMD_INHIBIT,
-  SDHCI_CMD_LEVEL,
   SDHCI_CMD_RESP_LONG,
   SDHCI_CMD_RESP_MASK,
   SDHCI_CMD_RESP_NONE,
+  SDHCI_CMD_RESP_SHORT,
   SDHCI_CMD_RESP_SHORT_BUSY,
   SDHCI_CMD_TYPE_MASK,
   SDHCI_COMMAND,
-  SDHCI_CTRL_4BITBUS,
-  SDHCI_CTRL_8BITBUS,
   SDHCI_CTRL_ADMA32,
+  SDHCI_CTRL_CDTEST_EN,
+  SDHCI_CTRL_CDTEST_INS,
   SDHCI_CTRL_DMA_MASK,
-  SDHCI_DAT_0_LEVEL,
-  SDHCI_DAT_123_LEVEL,
-  SDHCI_DAT_ACTIVE,
-  SDHCI_DATA_AVAILABLE,
-  SDHCI_DATA_INHIBIT,
-  SDHCI_DOING_READ,
-  SDHCI_DOING_WRITE,
+  SDHCI_CTRL_EXEC_TUNING,
+  SDHCI_CTRL_SDMA,
+  SDHCI_CTRL_TUNED_CLK,
+  SDHCI_GAP_CONTINUE,
+  SDHCI_GAP_STOP,
   SDHCI_HOST_CONTROL,
+  SDHCI_HOST_CONTROL2,
+  SDHCI_INT_AUTO_CMD_ERR,
+  SDHCI_INT_BLK_GAP,
+  SDHCI_INT_CARD_INSERT,
+  SDHCI_INT_CARD_REMOVE,
   SDHCI_INT_CRC,
   SDHCI_INT_DATA_AVAIL,
   SDHCI_INT_DATA_CRC,
   SDHCI_INT_DATA_END,
+  SDHCI_INT_DATA_END_BIT,
   SDHCI_INT_DATA_TIMEOUT,
+  SDHCI_INT_DMA_END,
   SDHCI_INT_END_BIT,
   SDHCI_INT_INDEX,
   SDHCI_INT_RESPONSE,
   SDHCI_INT_SPACE_AVAIL,
   SDHCI_INT_TIMEOUT,
   SDHCI_RESPONSE,
-  SDHCI_SPACE_AVAILABLE,
-  SDHCI_TIMEOUT_CONTROL,
+  SDHCI_RESPONSE_AUTO,
   SDHCI_TRANSFER_MODE,
+  SDHCI_TRNS_AUTO_CMD12,
+  SDHCI_TRNS_AUTO_CMD23,
+  SDHCI_TRNS_AUTO_MASK,
   SDHCI_TRNS_BLK_CNT_EN,
   SDHCI_TRNS_DMA,
   SDHCI_TRNS_MULTI,
   SDHCI_TRNS_READ,
-  SDHCI_WRITE_ENABLED,
-  TIMEOUT_CLOCK_KHZ,
 } from "./registers";
+import { SDMA_BOUNDARY, SDMA_MOVED, sdmaMove } from "./sdma";
 import {
+  AUTO_COUNT,
+  AUTO_NONE,
+  AUTO_STOP,
   COMMAND_ANSWER,
   COMMAND_IDLE,
   COMMAND_SENDING,
   COMMAND_SILENCE,
+  capabilities,
   DATA_ARMED,
+  DATA_BOUNDARY,
   DATA_BUSY,
+  DATA_GAP,
   DATA_HALTED,
   DATA_IDLE,
+  DATA_LOST,
   DATA_READ_FULL,
   DATA_READ_WIRE,
+  DATA_STOPPING,
   DATA_WRITE_BUSY,
   DATA_WRITE_FILL,
   DATA_WRITE_WIRE,
+  dataIsInhibited,
   engine,
+  hasUhs,
+  MOVE_ADMA,
+  MOVE_NONE,
+  MOVE_PIO,
+  MOVE_SDMA,
   register8,
   register16,
   register32,
+  setRegister16,
   setRegister32,
   signal,
 } from "./state";
+import { blockClocks, clockKhz, clocksNs, isVersion3, lines, wait } from "./timing";
 
 const COMMAND_CLOCKS: u32 = 48;
 const LONG_CLOCKS: u32 = 136;
@@ -131,47 +160,17 @@ const N_AC_CLOCKS: u32 = 2;
 const N_WR_CLOCKS: u32 = 2;
 const CRC_STATUS_CLOCKS: u32 = 2 + 5;
 const SILENCE_CLOCKS: u32 = 64;
-/** Start bit, CRC16, end bit around each block. */
-const FRAME_CLOCKS: u32 = 1 + 16 + 1;
 /** More than one register access can ever set free: 65,535 blocks of DMA, four events each. */
 const EVENTS_MAX: u32 = 1 << 18;
 const NO_COUNT: u32 = 0xffffffff;
-/** Engine.isDma of a transfer in a DMA mode that is not modelled: it never moves. */
-const DMA_NONE_SUCH: u32 = 2;
-
-/** 0 while the card's clock is off. */
-export function clockKhz(): u32 {
-  const control = register16(SDHCI_CLOCK_CONTROL);
-  if ((control & SDHCI_CLOCK_CARD_EN) == 0 || (control & SDHCI_CLOCK_INT_EN) == 0) return 0;
-  const divider = (control >>> 8) | ((control & 0xc0) << 2);
-  return divider == 0 ? BASE_CLOCK_KHZ : BASE_CLOCK_KHZ / (2 * divider);
-}
-
-/** Bus clocks as ns, rounded up; NEVER without a clock. */
-function clocksNs(clocks: u32): u64 {
-  const khz = clockKhz();
-  return khz == 0 ? NEVER : (<u64>clocks * 1000000 + khz - 1) / khz;
-}
-
-function lines(): u32 {
-  const control = register8(SDHCI_HOST_CONTROL);
-  return (control & SDHCI_CTRL_8BITBUS) != 0 ? 8 : (control & SDHCI_CTRL_4BITBUS) != 0 ? 4 : 1;
-}
-
-function blockClocks(bytes: u32): u32 {
-  return (bytes * 8) / lines() + FRAME_CLOCKS;
-}
-
-function timeoutNs(): u64 {
-  const code = register8(SDHCI_TIMEOUT_CONTROL) & 15;
-  return (((<u64>1) << (13 + (code > 14 ? 14 : code))) * 1000000) / TIMEOUT_CLOCK_KHZ;
-}
-
-function wait(phase: u32, fromNs: u64): void {
-  const e = engine();
-  e.dataPhase = phase;
-  e.patienceNs = afterNs(fromNs, timeoutNs());
-}
+/** Blocks of one tuning procedure: so many good ones end it well, so many in all end it (mmc.md §3.5). */
+const TUNING_GOOD_BLOCKS: u32 = 8;
+const TUNING_BLOCKS_MAX: u32 = 40;
+/** Above this clock a read needs a tuned sampling point. */
+const UNTUNED_KHZ: u32 = 100000;
+/** Seeds of breakBlock() that no sector number is near to: too fast a clock, an untuned one. */
+const NOISE_FAST: u32 = 0x51f15e5d;
+const NOISE_UNTUNED: u32 = 0x2545f491;
 
 function halt(bits: u32, timeNs: u64): void {
   traceAt(timeNs, TRACE_ERROR, bits, 0, 0);
@@ -191,19 +190,37 @@ function completeTransfer(timeNs: u64): void {
 export function issueCommand(): void {
   const e = engine();
   const command = register16(SDHCI_COMMAND);
-  if (e.commandPhase != COMMAND_IDLE) return;
+  if (e.commandPhase != COMMAND_IDLE) {
+    // "If a command is issued during Auto CMD12, the controller manages two commands": it waits its turn.
+    if (e.auto == AUTO_STOP) e.held = 1;
+    return;
+  }
   const hasData = (command & SDHCI_CMD_DATA) != 0;
   const hasBusy = (command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_SHORT_BUSY;
   const aborts = command >>> 8 == 12 || (command & SDHCI_CMD_TYPE_MASK) == SDHCI_CMD_ABORTCMD;
-  if (e.dataPhase != DATA_IDLE && (hasData || hasBusy) && !aborts) return;
-  const now = nowNs();
+  if (dataIsInhibited() && (hasData || hasBusy) && !aborts) return;
   e.command = command;
   e.argument = register32(SDHCI_ARGUMENT);
-  e.commandPhase = COMMAND_SENDING;
-  e.commandNs = afterNs(laterNs(now, e.quietNs), clocksNs(COMMAND_CLOCKS));
-  const waitNs: u32 = e.quietNs > now && e.quietNs != NEVER ? <u32>(e.quietNs - now) : 0;
-  traceWords(now, TRACE_COMMAND, command >>> 8, e.argument, waitNs, clockKhz(), 0);
+  const counts = (register16(SDHCI_TRANSFER_MODE) & SDHCI_TRNS_AUTO_MASK) == SDHCI_TRNS_AUTO_CMD23;
+  if (hasData && counts && isVersion3()) {
+    e.auto = AUTO_COUNT;
+    startFrame(23, register32(SDHCI_ARGUMENT2), nowNs());
+  } else {
+    e.auto = AUTO_NONE;
+    startFrame(command >>> 8, e.argument, nowNs());
+  }
   if (hasData) armData();
+}
+
+/** Puts a command on the line as soon as it is quiet. */
+function startFrame(index: u32, argument: u32, timeNs: u64): void {
+  const e = engine();
+  e.sent = commandFrame(index, argument);
+  e.commandPhase = COMMAND_SENDING;
+  e.frameNs = laterNs(timeNs, e.quietNs);
+  e.commandNs = afterNs(e.frameNs, clocksNs(COMMAND_CLOCKS));
+  const waitNs: u32 = e.frameNs > timeNs && e.frameNs != NEVER ? <u32>(e.frameNs - timeNs) : 0;
+  traceWords(timeNs, TRACE_COMMAND, index, argument, waitNs, clockKhz(), 0);
 }
 
 function armData(): void {
@@ -212,77 +229,99 @@ function armData(): void {
   e.blockBytes = register16(SDHCI_BLOCK_SIZE) & 0xfff;
   if (e.blockBytes > <u32>SECTOR_BYTES) e.blockBytes = SECTOR_BYTES;
   e.isRead = mode & SDHCI_TRNS_READ;
-  const adma = (register8(SDHCI_HOST_CONTROL) & SDHCI_CTRL_DMA_MASK) == SDHCI_CTRL_ADMA32;
-  e.isDma = (mode & SDHCI_TRNS_DMA) == 0 ? 0 : adma ? 1 : DMA_NONE_SUCH;
+  e.isDma = (mode & SDHCI_TRNS_DMA) == 0 ? MOVE_PIO : dmaKind();
   e.counted = (mode & SDHCI_TRNS_MULTI) == 0 || (mode & SDHCI_TRNS_BLK_CNT_EN) != 0 ? 1 : 0;
   e.blocksLeft =
     (mode & SDHCI_TRNS_MULTI) == 0 ? 1 : e.counted != 0 ? register16(SDHCI_BLOCK_COUNT) : NO_COUNT;
   e.bufferAt = 0;
   e.dataPhase = DATA_ARMED;
   e.patienceNs = NEVER;
-  // Only ADMA2 is modelled; with any other DMA mode the transfer never moves and times out.
-  if (e.isDma == 1) admaStart();
+  e.tuning = e.isRead != 0 && (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_EXEC_TUNING) != 0 ? 1 : 0;
+  if (e.isDma == MOVE_ADMA) admaStart();
+}
+
+/** The DMA that SDHCI_HOST_CONTROL selects, if the controller has it. */
+function dmaKind(): u32 {
+  const select = register8(SDHCI_HOST_CONTROL) & SDHCI_CTRL_DMA_MASK;
+  if (select == SDHCI_CTRL_ADMA32 && (capabilities() & SDHCI_CAN_DO_ADMA2) != 0) return MOVE_ADMA;
+  if (select == SDHCI_CTRL_SDMA && (capabilities() & SDHCI_CAN_DO_SDMA) != 0) return MOVE_SDMA;
+  return MOVE_NONE;
 }
 
 function sendCommand(timeNs: u64): void {
   const e = engine();
-  const index = e.command >>> 8;
+  const index = frameIndex(e.sent);
   advanceCard(timeNs);
-  const expected = e.command & SDHCI_CMD_RESP_MASK;
+  const isAuto = e.auto != AUTO_NONE;
+  const expected = isAuto ? SDHCI_CMD_RESP_SHORT : e.command & SDHCI_CMD_RESP_MASK;
   const heard = hears(clockKhz());
-  const response = heard ? receiveCommand(index, e.argument, timeNs) : RESPONSE_NONE;
+  const response = heard ? receiveFrame(e.sent, timeNs) : RESPONSE_NONE;
   e.responseKind = response;
   e.floorNs = timeNs;
   if (expected == SDHCI_CMD_RESP_NONE) {
-    e.commandPhase = COMMAND_IDLE;
-    e.quietNs = afterNs(timeNs, clocksNs(N_RC_CLOCKS));
+    endFrame(timeNs);
     signal(SDHCI_INT_RESPONSE);
   } else if (response == RESPONSE_NONE) {
     e.commandPhase = COMMAND_SILENCE;
     e.commandNs = afterNs(timeNs, clocksNs(SILENCE_CLOCKS));
   } else {
-    const clocks = N_CR_CLOCKS + (response == RESPONSE_R2 ? LONG_CLOCKS : COMMAND_CLOCKS);
+    e.answer = answerFrame(response, index);
     e.commandPhase = COMMAND_ANSWER;
+    e.frameNs = afterNs(timeNs, clocksNs(N_CR_CLOCKS));
+    const clocks = N_CR_CLOCKS + (response == RESPONSE_R2 ? LONG_CLOCKS : COMMAND_CLOCKS);
     e.commandNs = afterNs(timeNs, clocksNs(clocks));
   }
   // A read's first block overlaps the response.
-  if (e.dataPhase == DATA_ARMED && e.isRead != 0) wait(DATA_READ_WIRE, timeNs);
+  if (e.dataPhase == DATA_ARMED && e.isRead != 0 && !isAuto) wait(DATA_READ_WIRE, timeNs);
 }
 
-/** Status bits of a response that is not what the driver announced. */
-function responseErrors(index: u32): u32 {
+/** The CMD line is free again, N_RC later for the next command. */
+function endFrame(timeNs: u64): void {
   const e = engine();
-  const isLong = (e.command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_LONG;
+  e.commandPhase = COMMAND_IDLE;
+  e.quietNs = afterNs(timeNs, clocksNs(N_RC_CLOCKS));
+}
+
+/** Status bits of a response that is not what was asked for: its length, its CRC7, its index. */
+function responseErrors(index: u32, isLong: bool, checks: u32): u32 {
+  const e = engine();
+  const cameLong = e.responseKind == RESPONSE_R2;
   let bits: u32 = 0;
-  if ((e.responseKind == RESPONSE_R2) != isLong) bits |= SDHCI_INT_END_BIT;
-  const hasCrc = e.responseKind != RESPONSE_R3;
-  if ((e.command & SDHCI_CMD_CRC) != 0 && (!hasCrc || responseIsDamaged(index))) bits |= SDHCI_INT_CRC;
-  const hasIndex = e.responseKind != RESPONSE_R3 && e.responseKind != RESPONSE_R2;
-  if ((e.command & SDHCI_CMD_INDEX) != 0 && (!hasIndex || responseHasWrongIndex(index)))
-    bits |= SDHCI_INT_INDEX;
+  if (cameLong != isLong) bits |= SDHCI_INT_END_BIT;
+  // Of a short response taken for a long one the rest is an idle line: its CRC cannot fit either.
+  const good = cameLong && isLong ? longCrcIsGood() : !isLong && frameCrcIsGood(e.answer);
+  if ((checks & SDHCI_CMD_CRC) != 0 && !good) bits |= SDHCI_INT_CRC;
+  if ((checks & SDHCI_CMD_INDEX) != 0 && frameIndex(e.answer) != index) bits |= SDHCI_INT_INDEX;
   return bits;
 }
 
 function takeResponse(timeNs: u64): void {
   const e = engine();
-  const index = e.command >>> 8;
-  e.commandPhase = COMMAND_IDLE;
-  e.quietNs = afterNs(timeNs, clocksNs(N_RC_CLOCKS));
+  const index = frameIndex(e.sent);
+  endFrame(timeNs);
+  const word = e.responseKind == RESPONSE_R2 ? longWord(0) : frameContent(e.answer);
+  const cameLong = e.responseKind == RESPONSE_R2;
+  const second: u32 = cameLong ? longWord(1) : 0;
+  const third: u32 = cameLong ? longWord(2) : 0;
+  const fourth: u32 = cameLong ? longWord(3) : 0;
+  traceWords(timeNs, TRACE_RESPONSE, index | (e.responseKind << 8), word, second, third, fourth);
+  if (e.auto != AUTO_NONE) {
+    takeAutoResponse(word, timeNs);
+    return;
+  }
   if (e.responseKind == RESPONSE_R2) {
     // Bits 127:8 of the register stand in 119:0.
     for (let i: u32 = 0; i < 4; i++) {
-      const above: u32 = i == 3 ? 0 : responseWord(i + 1) << 24;
-      setRegister32(SDHCI_RESPONSE + (i << 2), (responseWord(i) >>> 8) | above);
+      const above: u32 = i == 3 ? 0 : longWord(i + 1) << 24;
+      setRegister32(SDHCI_RESPONSE + (i << 2), (longWord(i) >>> 8) | above);
     }
   } else {
-    setRegister32(SDHCI_RESPONSE, responseWord(0));
+    setRegister32(SDHCI_RESPONSE, word);
   }
-  const told = index | (e.responseKind << 8);
-  const isLong = e.responseKind == RESPONSE_R2;
-  const second: u32 = isLong ? responseWord(1) : 0;
-  const third: u32 = isLong ? responseWord(2) : 0;
-  traceWords(timeNs, TRACE_RESPONSE, told, responseWord(0), second, third, isLong ? responseWord(3) : 0);
-  const errors = responseErrors(index);
+  const isLong = (e.command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_LONG;
+  const errors = responseErrors(index, isLong, e.command);
+  // A tuning block tells of itself by its data alone.
+  if (e.tuning != 0 && (e.command & SDHCI_CMD_DATA) != 0) return;
   if (errors != 0) {
     traceAt(timeNs, TRACE_ERROR, errors, 0, 0);
     signal(errors);
@@ -293,17 +332,77 @@ function takeResponse(timeNs: u64): void {
     e.floorNs = timeNs;
     wait(DATA_WRITE_FILL, timeNs);
     fillBuffer(timeNs);
-  } else if ((e.command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_SHORT_BUSY && e.dataPhase == DATA_IDLE) {
-    wait(DATA_BUSY, timeNs);
+    return;
   }
+  const hasBusy = (e.command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_SHORT_BUSY;
+  // A CMD12 ends a transfer that waits at a gap.
+  if (e.dataPhase == DATA_GAP && index == 12) e.dataPhase = DATA_IDLE;
+  if (hasBusy && e.dataPhase == DATA_IDLE) wait(DATA_BUSY, timeNs);
 }
 
 function endSilence(timeNs: u64): void {
   const e = engine();
-  e.commandPhase = COMMAND_IDLE;
-  e.quietNs = afterNs(timeNs, clocksNs(N_RC_CLOCKS));
-  traceAt(timeNs, TRACE_NO_RESPONSE, e.command >>> 8, 0, 0);
-  signal(SDHCI_INT_TIMEOUT);
+  endFrame(timeNs);
+  traceAt(timeNs, TRACE_NO_RESPONSE, frameIndex(e.sent), 0, 0);
+  if (e.auto != AUTO_NONE) autoFails(SDHCI_INT_TIMEOUT, timeNs);
+  else if (e.tuning == 0 || (e.command & SDHCI_CMD_DATA) == 0) signal(SDHCI_INT_TIMEOUT);
+}
+
+// ---- auto commands (mmc.md §3.1, §3.4): no command complete, their response in 0x1C, their errors in 0x3C ----
+
+function takeAutoResponse(word: u32, timeNs: u64): void {
+  const e = engine();
+  setRegister32(SDHCI_RESPONSE_AUTO, word);
+  const errors = responseErrors(frameIndex(e.sent), false, SDHCI_CMD_CRC | SDHCI_CMD_INDEX);
+  if (errors != 0) {
+    autoFails(errors, timeNs);
+    return;
+  }
+  if (e.auto == AUTO_COUNT) {
+    e.auto = AUTO_NONE;
+    startFrame(e.command >>> 8, e.argument, timeNs);
+    return;
+  }
+  e.auto = AUTO_NONE;
+  if (e.dataPhase == DATA_STOPPING) {
+    e.floorNs = timeNs;
+    wait(DATA_BUSY, timeNs);
+  }
+  issueHeld();
+}
+
+/** `errors`: the bits that a command of the driver's would have had in SDHCI_INT_STATUS. */
+function autoFails(errors: u32, timeNs: u64): void {
+  const e = engine();
+  let bits = (errors >>> 15) & 0x1e;
+  // The driver's command behind it is not sent.
+  if (e.held != 0) bits |= SDHCI_AUTO_NOT_ISSUED;
+  e.held = 0;
+  e.auto = AUTO_NONE;
+  setAutoErrors(bits);
+  traceAt(timeNs, TRACE_ERROR, SDHCI_INT_AUTO_CMD_ERR, bits, 0);
+  if (dataIsInhibited()) e.dataPhase = DATA_HALTED;
+}
+
+/** Bits that come up in SDHCI_ACMD12_ERR: an error interrupt. */
+export function setAutoErrors(bits: u32): void {
+  setRegister16(SDHCI_ACMD12_ERR, register16(SDHCI_ACMD12_ERR) | bits);
+  if ((bits & (SDHCI_AUTO_ERRORS | SDHCI_AUTO_NOT_ISSUED)) != 0) signal(SDHCI_INT_AUTO_CMD_ERR);
+}
+
+/** Auto-CMD12 as soon as the CMD line is free. */
+function stopIfDue(timeNs: u64): void {
+  const e = engine();
+  if (e.dataPhase != DATA_STOPPING || e.commandPhase != COMMAND_IDLE) return;
+  e.auto = AUTO_STOP;
+  startFrame(12, 0, timeNs);
+}
+
+function issueHeld(): void {
+  const e = engine();
+  if (e.held == 0) return;
+  e.held = 0;
+  issueCommand();
 }
 
 // ---- data engine ----
@@ -312,7 +411,7 @@ function endSilence(timeNs: u64): void {
 function countBlock(): bool {
   const e = engine();
   e.bufferAt = 0;
-  if (e.counted == 0) return false;
+  if (e.counted == 0) return e.isDma == MOVE_ADMA && admaIsAtEnd();
   e.blocksLeft -= 1;
   if ((register16(SDHCI_TRANSFER_MODE) & SDHCI_TRNS_BLK_CNT_EN) != 0) {
     store<u16>(SDHCI_REGISTERS + SDHCI_BLOCK_COUNT, <u16>e.blocksLeft);
@@ -320,48 +419,149 @@ function countBlock(): bool {
   return e.blocksLeft == 0;
 }
 
+/** Behind a block: the end, a gap that the driver asked for, or the next one. */
+function endBlock(timeNs: u64): void {
+  const e = engine();
+  if (countBlock()) {
+    const mode = register16(SDHCI_TRANSFER_MODE);
+    const stops = (mode & SDHCI_TRNS_AUTO_MASK) == SDHCI_TRNS_AUTO_CMD12;
+    if (!stops || (mode & SDHCI_TRNS_MULTI) == 0) {
+      completeTransfer(timeNs);
+      return;
+    }
+    e.dataPhase = DATA_STOPPING;
+    stopIfDue(timeNs);
+    return;
+  }
+  if ((register8(SDHCI_BLOCK_GAP_CONTROL) & SDHCI_GAP_STOP) != 0) {
+    e.dataPhase = DATA_GAP;
+    signal(SDHCI_INT_BLK_GAP | SDHCI_INT_DATA_END);
+    return;
+  }
+  goOn(timeNs);
+}
+
+function goOn(timeNs: u64): void {
+  if (engine().isRead != 0) {
+    wait(DATA_READ_WIRE, timeNs);
+    return;
+  }
+  wait(DATA_WRITE_FILL, timeNs);
+  fillBuffer(timeNs);
+}
+
+/** SDHCI_BLOCK_GAP_CONTROL was written. A continue request ends by itself. */
+export function continueAtGap(): void {
+  const e = engine();
+  const control = register8(SDHCI_BLOCK_GAP_CONTROL);
+  if ((control & SDHCI_GAP_CONTINUE) == 0) return;
+  store<u8>(SDHCI_REGISTERS + SDHCI_BLOCK_GAP_CONTROL, <u8>(control & ~SDHCI_GAP_CONTINUE));
+  if (e.dataPhase != DATA_GAP || (control & SDHCI_GAP_STOP) != 0) return;
+  e.floorNs = nowNs();
+  goOn(nowNs());
+}
+
 function readBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
-  // A block of another length than announced has its CRC where data is expected.
-  const intact = linesAgree(lines(), clockKhz()) && blockBytesOnWire() == e.blockBytes;
-  const block = sendBlock(SDHCI_BUFFER, timeNs);
+  const came = giveBlock(SDHCI_BUFFER, timeNs);
   e.floorNs = timeNs;
-  if (block == BLOCK_NONE) {
+  if (!came) {
     e.dataNs = NEVER; // nothing more comes: the timeout will say so
     return;
   }
-  if (block != BLOCK_GOOD || !intact) {
-    halt(SDHCI_INT_DATA_CRC, timeNs);
+  disturbBlock();
+  const block = takeBlock(SDHCI_BUFFER, e.blockBytes, lines());
+  if (e.tuning != 0) {
+    tuneBy(block == BLOCK_INTACT);
     return;
   }
-  if (e.isDma == 0) {
+  if (block != BLOCK_INTACT) {
+    halt(block == BLOCK_CRC_WRONG ? SDHCI_INT_DATA_CRC : SDHCI_INT_DATA_END_BIT, timeNs);
+    return;
+  }
+  if (e.isDma == MOVE_PIO) {
     wait(DATA_READ_FULL, timeNs);
     signal(SDHCI_INT_DATA_AVAIL);
     return;
   }
-  if (!admaMove(SDHCI_BUFFER, e.blockBytes, true)) {
-    e.dataPhase = DATA_HALTED;
-    return;
+  deliverBlock(timeNs);
+}
+
+/** A clock that the card or the sampling point cannot follow costs a bit of each block. */
+function disturbBlock(): void {
+  const khz = clockKhz();
+  if (!keepsUp(khz)) breakBlock(SDHCI_BUFFER, NOISE_FAST);
+  const e = engine();
+  const tuned = (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_TUNED_CLK) != 0 || e.tuning != 0;
+  if (e.isRead != 0 && hasUhs() && khz > UNTUNED_KHZ && !tuned) breakBlock(SDHCI_BUFFER, NOISE_UNTUNED);
+}
+
+/** The tuning procedure: each block is thrown away, and the last one sets the sampling clock or gives up. */
+function tuneBy(isGood: bool): void {
+  const e = engine();
+  e.dataPhase = DATA_IDLE;
+  e.tuningBlocks += 1;
+  if (isGood) e.tuningGood += 1;
+  const control = register16(SDHCI_HOST_CONTROL2);
+  if ((control & SDHCI_CTRL_EXEC_TUNING) != 0) {
+    const rest = control & ~(SDHCI_CTRL_EXEC_TUNING | SDHCI_CTRL_TUNED_CLK);
+    if (e.tuningGood >= TUNING_GOOD_BLOCKS) setRegister16(SDHCI_HOST_CONTROL2, rest | SDHCI_CTRL_TUNED_CLK);
+    else if (e.tuningBlocks >= TUNING_BLOCKS_MAX) setRegister16(SDHCI_HOST_CONTROL2, rest);
   }
-  wait(DATA_READ_WIRE, timeNs);
-  if (countBlock()) completeTransfer(timeNs);
+  signal(SDHCI_INT_DATA_AVAIL);
+}
+
+/** A block of a read goes from the buffer to the memory. */
+function deliverBlock(timeNs: u64): void {
+  const e = engine();
+  if (e.isDma == MOVE_ADMA) {
+    if (!admaMove(SDHCI_BUFFER, e.blockBytes, true)) {
+      e.dataPhase = DATA_HALTED;
+      return;
+    }
+  } else if (!sdmaMoved(true, timeNs)) return;
+  endBlock(timeNs);
+}
+
+/** True if SDMA has moved all of the block; else it waits at a boundary, or for ever. */
+function sdmaMoved(toMemory: bool, timeNs: u64): bool {
+  const moved = sdmaMove(toMemory);
+  if (moved == SDMA_MOVED) return true;
+  if (moved == SDMA_BOUNDARY) {
+    engine().dataPhase = DATA_BOUNDARY;
+    signal(SDHCI_INT_DMA_END);
+  } else {
+    wait(DATA_LOST, timeNs);
+  }
+  return false;
+}
+
+/** The top byte of SDHCI_DMA_ADDRESS was written: SDMA goes on from there. */
+export function restartSdma(): void {
+  const e = engine();
+  if (e.dataPhase != DATA_BOUNDARY) return;
+  const now = nowNs();
+  e.floorNs = now;
+  if (e.isRead != 0) deliverBlock(now);
+  else fillBuffer(now);
 }
 
 /** The next block of a write is wanted: from the bus at once, or from the driver. */
 function fillBuffer(timeNs: u64): void {
   const e = engine();
-  if (e.isDma == 0) {
+  if (e.isDma == MOVE_PIO) {
     signal(SDHCI_INT_SPACE_AVAIL);
-    return;
-  }
-  if (e.isDma == DMA_NONE_SUCH) {
+  } else if (e.isDma == MOVE_NONE) {
     e.dataNs = NEVER;
     wait(DATA_WRITE_WIRE, timeNs);
-    return;
+  } else if (e.isDma == MOVE_SDMA) {
+    if (sdmaMoved(false, timeNs)) sendBuffer(timeNs);
+  } else if (admaMove(SDHCI_BUFFER, e.blockBytes, false)) {
+    sendBuffer(timeNs);
+  } else {
+    e.dataPhase = DATA_HALTED;
   }
-  if (admaMove(SDHCI_BUFFER, e.blockBytes, false)) sendBuffer(timeNs);
-  else e.dataPhase = DATA_HALTED;
 }
 
 function sendBuffer(timeNs: u64): void {
@@ -375,7 +575,9 @@ function sendBuffer(timeNs: u64): void {
 function writeBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
-  const token = receiveBlock(SDHCI_BUFFER, e.blockBytes, linesAgree(lines(), clockKhz()), timeNs);
+  driveBlock(SDHCI_BUFFER, e.blockBytes, lines());
+  disturbBlock();
+  const token = acceptBlock(SDHCI_BUFFER, e.blockBytes, timeNs);
   e.floorNs = timeNs;
   if (token == CRC_STATUS_NONE) {
     e.dataNs = NEVER;
@@ -392,12 +594,19 @@ function endBusy(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   e.floorNs = timeNs;
-  if (e.dataPhase == DATA_BUSY || countBlock()) {
-    completeTransfer(timeNs);
+  if (e.dataPhase == DATA_BUSY) completeTransfer(timeNs);
+  else endBlock(timeNs);
+}
+
+/** The data timeout. In a tuning procedure it only means that this block was not good. */
+function giveUp(timeNs: u64): void {
+  const e = engine();
+  if (e.tuning != 0) {
+    e.tuningBlocks += 1;
+    e.dataPhase = DATA_IDLE;
     return;
   }
-  wait(DATA_WRITE_FILL, timeNs);
-  fillBuffer(timeNs);
+  halt(SDHCI_INT_DATA_TIMEOUT, timeNs);
 }
 
 /** When the next block of a read begins on the wire; NEVER if none comes. */
@@ -414,7 +623,7 @@ function nextDataNs(): u64 {
     case DATA_READ_WIRE: {
       // A counted read goes on even when nobody listens: the card follows the clock.
       if (e.dataPhase == DATA_IDLE && !sendsCounted()) return NEVER;
-      if (e.isDma == DMA_NONE_SUCH && e.dataPhase == DATA_READ_WIRE) return NEVER;
+      if (e.isDma == MOVE_NONE && e.dataPhase == DATA_READ_WIRE) return NEVER;
       const startNs = blockStartNs();
       if (startNs == NEVER) return NEVER;
       return afterNs(startNs, clocksNs(blockClocks(e.blockBytes == 0 ? SECTOR_BYTES : e.blockBytes)));
@@ -434,9 +643,13 @@ function nextTimeoutNs(): u64 {
   const e = engine();
   const phase = e.dataPhase;
   // A block that begins in time may take as long as it takes.
-  if (phase == DATA_READ_WIRE && e.isDma != DMA_NONE_SUCH && blockStartNs() <= e.patienceNs) return NEVER;
+  if (phase == DATA_READ_WIRE && e.isDma != MOVE_NONE && blockStartNs() <= e.patienceNs) return NEVER;
   const waits =
-    phase == DATA_READ_WIRE || phase == DATA_WRITE_WIRE || phase == DATA_WRITE_BUSY || phase == DATA_BUSY;
+    phase == DATA_READ_WIRE ||
+    phase == DATA_WRITE_WIRE ||
+    phase == DATA_WRITE_BUSY ||
+    phase == DATA_BUSY ||
+    phase == DATA_LOST;
   return waits ? e.patienceNs : NEVER;
 }
 
@@ -445,7 +658,7 @@ function stepData(timeNs: u64): void {
     case DATA_IDLE:
       advanceCard(timeNs);
       engine().floorNs = timeNs;
-      sendBlock(SDHCI_BUFFER, timeNs);
+      giveBlock(SDHCI_BUFFER, timeNs);
       return;
     case DATA_READ_WIRE:
       readBlock(timeNs);
@@ -481,11 +694,13 @@ export function run(): void {
     if (commandNs > now && dataNs > now && lateNs > now) break;
     if (commandNs <= dataNs && commandNs <= lateNs) stepCommand(commandNs);
     else if (dataNs <= lateNs) stepData(dataNs);
-    else halt(SDHCI_INT_DATA_TIMEOUT, lateNs);
+    else giveUp(lateNs);
+    stopIfDue(laterNs(e.quietNs == NEVER ? now : e.quietNs, e.floorNs));
     const stepNs = commandNs <= dataNs ? commandNs : dataNs;
     traceLevel(stepNs <= lateNs ? stepNs : lateNs, TRACE_STATE, cardState());
   }
   advanceCard(now);
+  watchSlot();
 }
 
 /** After a register was written: what that may have changed without an event of its own. */
@@ -497,52 +712,50 @@ export function traceLevels(): void {
   traceLevel(now, TRACE_STATE, cardState());
 }
 
-// ---- what the registers show ----
+// ---- the slot ----
 
-/** SDHCI_BUFFER_PORT, one lane: the driver takes or gives the next byte of the block. */
-export function portRead(): u32 {
-  const e = engine();
-  if (e.dataPhase != DATA_READ_FULL) return 0;
-  const byte: u32 = load<u8>(SDHCI_BUFFER + e.bufferAt);
-  portAdvance(1);
-  return byte;
+/** Card detection: the pin, or the test level of SDHCI_HOST_CONTROL. */
+export function cardDetected(): bool {
+  const control = register8(SDHCI_HOST_CONTROL);
+  if ((control & SDHCI_CTRL_CDTEST_EN) != 0) return (control & SDHCI_CTRL_CDTEST_INS) != 0;
+  return isPresent();
 }
 
-export function portWrite(byte: u32): void {
+/** Signals an edge of card detection. There is no debounce: the contacts of this slot do not bounce. */
+export function watchSlot(): void {
   const e = engine();
-  if (e.dataPhase != DATA_WRITE_FILL || e.isDma != 0) return;
-  store<u8>(SDHCI_BUFFER + e.bufferAt, <u8>byte);
-  portAdvance(1);
+  const detected: u32 = cardDetected() ? 1 : 0;
+  if (detected == e.inserted) return;
+  e.inserted = detected;
+  signal(detected != 0 ? SDHCI_INT_CARD_INSERT : SDHCI_INT_CARD_REMOVE);
 }
 
-/** Four lanes at once where they are in the block: the common case, without four steps. */
-export function portReadWord(): u32 {
+// ---- software resets (mmc.md §3.5) ----
+
+/** SDHCI_RESET_CMD: the command engine forgets; the card does not. */
+export function resetCommandLine(): void {
   const e = engine();
-  if (e.dataPhase == DATA_READ_FULL && e.bufferAt + 4 <= e.blockBytes) {
-    const word = load<u32>(SDHCI_BUFFER + e.bufferAt);
-    portAdvance(4);
-    return word;
-  }
-  const first = portRead();
-  const second = portRead();
-  const third = portRead();
-  return first | (second << 8) | (third << 16) | (portRead() << 24);
+  // A data phase that waited for an auto command has nothing to wait for.
+  if (e.auto != AUTO_NONE && dataIsInhibited()) e.dataPhase = DATA_HALTED;
+  e.commandPhase = COMMAND_IDLE;
+  e.auto = AUTO_NONE;
+  e.held = 0;
+  e.status &= ~SDHCI_INT_RESPONSE;
 }
 
-export function portWriteWord(word: u32): void {
+/** SDHCI_RESET_DATA: buffer, DMA, gap requests and data engine; the card keeps its state. */
+export function resetDataLines(): void {
   const e = engine();
-  if (e.dataPhase == DATA_WRITE_FILL && e.isDma == 0 && e.bufferAt + 4 <= e.blockBytes) {
-    store<u32>(SDHCI_BUFFER + e.bufferAt, word);
-    portAdvance(4);
-    return;
-  }
-  portWrite(word & 0xff);
-  portWrite((word >>> 8) & 0xff);
-  portWrite((word >>> 16) & 0xff);
-  portWrite(word >>> 24);
+  const gap = register8(SDHCI_BLOCK_GAP_CONTROL) & ~(SDHCI_GAP_STOP | SDHCI_GAP_CONTINUE);
+  store<u8>(SDHCI_REGISTERS + SDHCI_BLOCK_GAP_CONTROL, <u8>gap);
+  e.dataPhase = DATA_IDLE;
+  e.bufferAt = 0;
+  e.floorNs = nowNs();
+  e.status &= ~0x3e;
 }
 
-function portAdvance(bytes: u32): void {
+/** SDHCI_BUFFER_PORT: `bytes` more of the block at hand have gone through it. */
+export function portAdvance(bytes: u32): void {
   const e = engine();
   e.bufferAt += bytes;
   if (e.bufferAt < e.blockBytes) return;
@@ -552,42 +765,6 @@ function portAdvance(bytes: u32): void {
     sendBuffer(now);
   } else {
     e.floorNs = now;
-    wait(DATA_READ_WIRE, now);
-    if (countBlock()) completeTransfer(now);
+    endBlock(now);
   }
-}
-
-export function presentState(): u32 {
-  const e = engine();
-  const phase = e.dataPhase;
-  let bits: u32 = SDHCI_DAT_123_LEVEL | SDHCI_CMD_LEVEL;
-  if (!isWriteProtected()) bits |= SDHCI_WRITE_ENABLED;
-  if (dat0()) bits |= SDHCI_DAT_0_LEVEL;
-  if (isPresent()) bits |= SDHCI_CARD_PRESENT | SDHCI_CARD_STABLE | SDHCI_CARD_DETECT_PIN;
-  else bits |= SDHCI_CARD_STABLE;
-  if (e.commandPhase != COMMAND_IDLE) bits |= SDHCI_CMD_INHIBIT;
-  if (phase != DATA_IDLE) bits |= SDHCI_DATA_INHIBIT;
-  if (phase != DATA_IDLE && phase != DATA_HALTED) bits |= SDHCI_DAT_ACTIVE;
-  if (phase == DATA_WRITE_FILL || phase == DATA_WRITE_WIRE || phase == DATA_WRITE_BUSY)
-    bits |= SDHCI_DOING_WRITE;
-  if (phase == DATA_READ_WIRE || phase == DATA_READ_FULL) bits |= SDHCI_DOING_READ;
-  if (phase == DATA_WRITE_FILL && e.isDma == 0) bits |= SDHCI_SPACE_AVAILABLE;
-  if (phase == DATA_READ_FULL) bits |= SDHCI_DATA_AVAILABLE;
-  return bits;
-}
-
-/** SDHCI_RESET_CMD: the command engine forgets; the card does not. */
-export function resetCommandLine(): void {
-  const e = engine();
-  e.commandPhase = COMMAND_IDLE;
-  e.status &= ~SDHCI_INT_RESPONSE;
-}
-
-/** SDHCI_RESET_DATA: buffer, DMA and data engine; the card keeps its state. */
-export function resetDataLines(): void {
-  const e = engine();
-  e.dataPhase = DATA_IDLE;
-  e.bufferAt = 0;
-  e.floorNs = nowNs();
-  e.status &= ~0x3e;
 }

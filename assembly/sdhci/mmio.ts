@@ -1,61 +1,131 @@
-// The register file as a driver sees it. An access of 16 or 32 bits is its bytes in ascending order, so that byte
-// lanes (v86 splits 16-bit stores), W1C and "the command starts on byte 0x0F" need no case of their own.
+// The register file as a driver sees it. An access of 16 or 32 bits is its bytes in ascending order, so that
+// byte lanes (v86 splits 16-bit stores), W1C and "the command starts on byte 0x0F" need no case of their own.
 // Each access costs simulated time and first lets the hardware go on.
 //
-// Modelled: the registers that a polled driver uses, PIO and ADMA2-32, software resets.
-// Not modelled: interrupt lines, SDMA, auto-CMD12/23, block gap, force event, insert/remove
-// interrupts, UHS, tuning, presets.
+// Modelled: all registers of mmc.md §3.1; what the controller has is CONFIG_CAPABILITIES and
+// CONFIG_HOST_VERSION.
+// Not modelled: card interrupt (bit 8) and re-tuning events (bit 12), wake-up, async interrupts, LED: bits
+// only. Removing the card does not clear power and clock. A supply that the capabilities do not name is not
+// switched on.
 
 import { powerCycleOff, powerOn } from "../card/card";
 import { advanceNs, nowNs } from "../clock";
-import { CONFIG_ACCESS_COST_NS, SDHCI_BASE, SDHCI_REGISTERS, TRACE_RESET } from "../layout";
+import {
+  CONFIG_ACCESS_COST_NS,
+  CONFIG_CAPABILITIES,
+  CONFIG_CAPABILITIES_1,
+  CONFIG_HOST_VERSION,
+  SDHCI_BASE,
+  SDHCI_REGISTERS,
+  TRACE_RESET,
+} from "../layout";
 import { trace } from "../trace";
 import {
+  cardDetected,
+  continueAtGap,
   issueCommand,
-  portRead,
-  portReadWord,
-  portWrite,
-  portWriteWord,
-  presentState,
   resetCommandLine,
   resetDataLines,
+  restartSdma,
   run,
+  setAutoErrors,
   traceLevels,
+  watchSlot,
 } from "./engine";
+import { portRead, portReadWord, portWrite, portWriteWord } from "./port";
+import { presentState } from "./present";
 import {
-  CAPABILITIES,
-  HOST_VERSION,
+  SDHCI_ACMD12_ERR,
+  SDHCI_ARGUMENT,
+  SDHCI_AUTO_ERRORS,
+  SDHCI_AUTO_NOT_ISSUED,
+  SDHCI_BLOCK_GAP_CONTROL,
+  SDHCI_BLOCK_SIZE,
   SDHCI_BUFFER_PORT,
+  SDHCI_CAN_VDD_180,
+  SDHCI_CAN_VDD_300,
+  SDHCI_CAN_VDD_330,
   SDHCI_CAPABILITIES,
+  SDHCI_CAPABILITIES_1,
   SDHCI_CLOCK_CONTROL,
   SDHCI_CLOCK_INT_EN,
   SDHCI_CLOCK_INT_STABLE,
   SDHCI_COMMAND,
+  SDHCI_CTRL_EXEC_TUNING,
+  SDHCI_CTRL_TUNED_CLK,
+  SDHCI_HOST_CONTROL,
+  SDHCI_HOST_CONTROL2,
   SDHCI_HOST_VERSION,
-  SDHCI_INT_ERROR,
+  SDHCI_INT_AUTO_CMD_ERR,
   SDHCI_INT_STATUS,
+  SDHCI_POWER_180,
+  SDHCI_POWER_300,
+  SDHCI_POWER_330,
   SDHCI_POWER_CONTROL,
+  SDHCI_POWER_MASK,
   SDHCI_POWER_ON,
   SDHCI_PRESENT_STATE,
+  SDHCI_PRESET_DEFAULT_SPEED,
+  SDHCI_PRESET_HIGH_SPEED,
+  SDHCI_PRESET_INIT,
+  SDHCI_PRESET_SDR12,
   SDHCI_RESET_ALL,
   SDHCI_RESET_CMD,
   SDHCI_RESET_DATA,
+  SDHCI_SET_ACMD12_ERROR,
+  SDHCI_SET_INT_ERROR,
+  SDHCI_SLOT_INT_STATUS,
   SDHCI_SOFTWARE_RESET,
   SDHCI_TRANSFER_MODE,
   writableBits,
 } from "./registers";
-import { DATA_IDLE, Engine, engine, register8, setRegister32 } from "./state";
+import {
+  capabilities,
+  DATA_BOUNDARY,
+  dataIsInhibited,
+  Engine,
+  engine,
+  hasUhs,
+  intStatus,
+  irqLevel,
+  MOVE_SDMA,
+  register8,
+  setRegister16,
+  setRegister32,
+  signal,
+} from "./state";
+
+/** Writable bits of SDHCI_HOST_CONTROL2 by byte: UHS mode, 1.8 V, driver, tuning; async interrupt, preset. */
+const CONTROL2_LOW: u32 = 0xff;
+const CONTROL2_HIGH: u32 = 0xc0;
 
 /** A controller out of reset. */
 export function makeController(): void {
   memory.fill(SDHCI_BASE, 0, offsetof<Engine>());
   clearRegisters();
+  engine().inserted = cardDetected() ? 1 : 0;
 }
 
 function clearRegisters(): void {
   memory.fill(SDHCI_REGISTERS, 0, 256);
-  setRegister32(SDHCI_CAPABILITIES, CAPABILITIES);
-  store<u16>(SDHCI_REGISTERS + SDHCI_HOST_VERSION, <u16>HOST_VERSION);
+  setRegister32(SDHCI_CAPABILITIES, load<u32>(CONFIG_CAPABILITIES));
+  setRegister32(SDHCI_CAPABILITIES_1, load<u32>(CONFIG_CAPABILITIES_1));
+  setRegister16(SDHCI_HOST_VERSION, load<u32>(CONFIG_HOST_VERSION));
+  if (!hasUhs()) return;
+  // Dividers of the 200 MHz base: 400 kHz; 25 and 50 MHz; SDR12, 25, 50, 104 and DDR50.
+  setRegister16(SDHCI_PRESET_INIT, 250);
+  setRegister16(SDHCI_PRESET_DEFAULT_SPEED, 4);
+  setRegister16(SDHCI_PRESET_HIGH_SPEED, 2);
+  setRegister16(SDHCI_PRESET_SDR12, 4);
+  setRegister16(SDHCI_PRESET_SDR12 + 2, 2);
+  setRegister16(SDHCI_PRESET_SDR12 + 4, 1);
+  setRegister16(SDHCI_PRESET_SDR12 + 6, 0);
+  setRegister16(SDHCI_PRESET_SDR12 + 8, 2);
+}
+
+/** The card has come or gone: the slot's interrupt is there at once. */
+export function slotChanged(): void {
+  watchSlot();
 }
 
 function spend(): void {
@@ -69,27 +139,72 @@ function refresh(offset: u32): void {
   if (word == SDHCI_PRESENT_STATE) {
     setRegister32(SDHCI_PRESENT_STATE, presentState());
   } else if (word == SDHCI_INT_STATUS) {
-    const status = engine().status;
-    setRegister32(SDHCI_INT_STATUS, (status & 0xffff0000) != 0 ? status | SDHCI_INT_ERROR : status);
+    setRegister32(SDHCI_INT_STATUS, intStatus());
+  } else if (word == SDHCI_SLOT_INT_STATUS) {
+    store<u8>(SDHCI_REGISTERS + SDHCI_SLOT_INT_STATUS, <u8>irqLevel());
   }
 }
 
 function softwareReset(bits: u32): void {
   trace(TRACE_RESET, bits, 0);
   if ((bits & SDHCI_RESET_ALL) != 0) {
-    // Clock and configuration go; the card keeps its supply, as on a board whose regulators are not the host's.
+    // Clock and configuration go; the card keeps its supply, as on a board whose regulators are not the
+    // host's.
     resetCommandLine();
     resetDataLines();
     engine().status = 0;
+    engine().tuning = 0;
     clearRegisters();
+    watchSlot();
   }
   if ((bits & SDHCI_RESET_CMD) != 0) resetCommandLine();
   if ((bits & SDHCI_RESET_DATA) != 0) resetDataLines();
 }
 
+/** The supply: a voltage that the capabilities name, or none. */
 function writePower(value: u32): void {
-  if ((value & SDHCI_POWER_ON) != 0) powerOn(nowNs());
+  const voltage = value & SDHCI_POWER_MASK;
+  let needed: u32 = 0;
+  if (voltage == SDHCI_POWER_330) needed = SDHCI_CAN_VDD_330;
+  else if (voltage == SDHCI_POWER_300) needed = SDHCI_CAN_VDD_300;
+  else if (voltage == SDHCI_POWER_180) needed = SDHCI_CAN_VDD_180;
+  const on = (value & SDHCI_POWER_ON) != 0 && (capabilities() & needed) != 0;
+  if (!on) store<u8>(SDHCI_REGISTERS + SDHCI_POWER_CONTROL, <u8>voltage);
+  if (on) powerOn(nowNs());
   else powerCycleOff(nowNs());
+}
+
+/** Execute tuning starts or gives up a procedure; the sampling clock can be cleared, not set. */
+function writeControl2Low(value: u32): void {
+  const e = engine();
+  const before = register8(SDHCI_HOST_CONTROL2);
+  if ((value & ~before & SDHCI_CTRL_EXEC_TUNING) != 0) {
+    e.tuningBlocks = 0;
+    e.tuningGood = 0;
+  }
+  const tuned = value & before & SDHCI_CTRL_TUNED_CLK;
+  store<u8>(SDHCI_REGISTERS + SDHCI_HOST_CONTROL2, <u8>((value & ~SDHCI_CTRL_TUNED_CLK) | tuned));
+}
+
+function writeStatus(offset: u32, value: u32): void {
+  const bits = value << ((offset & 3) << 3);
+  engine().status &= ~bits;
+  if ((bits & SDHCI_INT_AUTO_CMD_ERR) != 0) setRegister16(SDHCI_ACMD12_ERR, 0);
+}
+
+/** Force event: what it sets is as if it had happened, status enable included. */
+function forceEvent(offset: u32, value: u32): void {
+  if (offset == SDHCI_SET_ACMD12_ERROR) setAutoErrors(value & (SDHCI_AUTO_ERRORS | SDHCI_AUTO_NOT_ISSUED));
+  else if (offset == SDHCI_SET_INT_ERROR) signal(value << 16);
+  else if (offset == SDHCI_SET_INT_ERROR + 1) signal((value & 0x07) << 24);
+}
+
+/** True for a register that belongs to a transfer under way: written, it keeps its value. */
+function isHeldByTransfer(offset: u32): bool {
+  if (!dataIsInhibited()) return false;
+  const e = engine();
+  if (offset < SDHCI_BLOCK_SIZE) return e.isDma == MOVE_SDMA && e.dataPhase != DATA_BOUNDARY;
+  return offset < SDHCI_ARGUMENT || (offset >= SDHCI_TRANSFER_MODE && offset < SDHCI_COMMAND);
 }
 
 /** The internal clock is stable as soon as it is enabled. */
@@ -116,16 +231,28 @@ function writeByte(offset: u32, value: u32): void {
     return;
   }
   if (offset >= SDHCI_INT_STATUS && offset < SDHCI_INT_STATUS + 4) {
-    engine().status &= ~(value << ((offset & 3) << 3));
+    writeStatus(offset, value);
     return;
   }
-  // The mode of a transfer is not changed under it.
-  if (offset >= SDHCI_TRANSFER_MODE && offset < SDHCI_COMMAND && engine().dataPhase != DATA_IDLE) return;
+  if (offset >= SDHCI_SET_ACMD12_ERROR && offset < SDHCI_SET_INT_ERROR + 2) {
+    forceEvent(offset, value);
+    return;
+  }
+  if (offset == SDHCI_HOST_CONTROL2 || offset == SDHCI_HOST_CONTROL2 + 1) {
+    if (!hasUhs()) return;
+    if (offset == SDHCI_HOST_CONTROL2) writeControl2Low(value & CONTROL2_LOW);
+    else store<u8>(SDHCI_REGISTERS + offset, <u8>(value & CONTROL2_HIGH));
+    return;
+  }
+  if (isHeldByTransfer(offset)) return;
   const writable = writableBits(offset);
   store<u8>(SDHCI_REGISTERS + offset, <u8>((register8(offset) & ~writable) | (value & writable)));
   if (offset == SDHCI_COMMAND + 1) issueCommand();
   else if (offset == SDHCI_POWER_CONTROL) writePower(value);
   else if (offset == SDHCI_CLOCK_CONTROL) writeClock();
+  else if (offset == SDHCI_BLOCK_GAP_CONTROL) continueAtGap();
+  else if (offset == SDHCI_HOST_CONTROL) watchSlot();
+  else if (offset == SDHCI_BLOCK_SIZE - 1) restartSdma();
 }
 
 function readByte(offset: u32): u32 {

@@ -1,5 +1,5 @@
-// The controller's private state behind its registers: what the command and the data engine are doing, and when
-// it is done. Times are simulated ns.
+// The controller's private state behind its registers: what the command and the data engine are doing, and
+// when it is done. Times are simulated ns.
 import { SDHCI_BASE, SDHCI_REGISTERS } from "../layout";
 
 export const COMMAND_IDLE: u32 = 0;
@@ -16,6 +16,21 @@ export const DATA_WRITE_WIRE: u32 = 5;
 export const DATA_WRITE_BUSY: u32 = 6;
 export const DATA_BUSY: u32 = 7; // R1b without data
 export const DATA_HALTED: u32 = 8; // after an error, until a DAT reset
+export const DATA_GAP: u32 = 9; // stopped between blocks at the driver's wish
+export const DATA_BOUNDARY: u32 = 10; // SDMA: until the driver writes the address again
+export const DATA_STOPPING: u32 = 11; // all blocks are through, auto-CMD12 is due or on its way
+export const DATA_LOST: u32 = 12; // the DMA has no memory to go to: only the timeout ends it
+
+/** Which command is on its way besides the driver's. */
+export const AUTO_NONE: u32 = 0;
+export const AUTO_COUNT: u32 = 1; // CMD23; the driver's command follows
+export const AUTO_STOP: u32 = 2; // CMD12 behind the last block
+
+/** Engine.isDma: who moves the blocks. */
+export const MOVE_PIO: u32 = 0;
+export const MOVE_ADMA: u32 = 1;
+export const MOVE_NONE: u32 = 2; // a DMA mode that this controller does not have: it never moves
+export const MOVE_SDMA: u32 = 3;
 
 // @ts-expect-error: decorator
 @unmanaged
@@ -25,6 +40,9 @@ export class Engine {
   dataNs: u64; // when the data engine goes on, where it knows
   floorNs: u64; // a block cannot start before
   patienceNs: u64; // data timeout
+  frameNs: u64; // when the frame at hand begins on the CMD line
+  sent: u64; // the command's 48 bits
+  answer: u64; // the response's, the first 48 of a long one
   commandPhase: u32;
   command: u32; // SDHCI_COMMAND as it was issued
   argument: u32; // and SDHCI_ARGUMENT
@@ -40,6 +58,13 @@ export class Engine {
   admaLeft: u32; // bytes left in the descriptor at hand
   admaData: u32; // its address
   admaEnd: u32; // it was the last one
+  admaInt: u32; // it asks for an interrupt when it is done
+  auto: u32; // AUTO_*
+  held: u32; // a command of the driver's that waits behind auto-CMD12
+  inserted: u32; // what card detection said last
+  tuning: u32; // this read is a tuning block
+  tuningBlocks: u32; // of the procedure so far
+  tuningGood: u32;
 }
 
 export function engine(): Engine {
@@ -65,4 +90,33 @@ export function setRegister32(offset: u32, value: u32): void {
 /** Latches status bits that are enabled; a bit that is not enabled never appears. */
 export function signal(bits: u32): void {
   engine().status |= bits & register32(0x34);
+}
+
+/** SDHCI_INT_STATUS with its summary. */
+export function intStatus(): u32 {
+  const status = engine().status;
+  return (status & 0xffff0000) != 0 ? status | 0x8000 : status;
+}
+
+/** The interrupt line: level, high while a status bit is there whose signal is enabled. */
+export function irqLevel(): u32 {
+  return (intStatus() & register32(0x38)) != 0 ? 1 : 0;
+}
+
+/** SDHCI_DATA_INHIBIT: the data lines belong to a transfer. At a block gap they are free. */
+export function dataIsInhibited(): bool {
+  const phase = engine().dataPhase;
+  return phase != DATA_IDLE && phase != DATA_GAP;
+}
+
+export function capabilities(): u32 {
+  return register32(0x40);
+}
+
+export function hasUhs(): bool {
+  return (register32(0x44) & 7) != 0 && register8(0xfe) >= 2;
+}
+
+export function setRegister16(offset: u32, value: u32): void {
+  store<u16>(SDHCI_REGISTERS + offset, <u16>value);
 }

@@ -34,6 +34,8 @@ export type CoreExports = {
   mmioWrite8(offset: number, value: number): void;
   mmioWrite16(offset: number, value: number): void;
   mmioWrite32(offset: number, value: number): void;
+  /** The controller's interrupt line: 1 while a status bit with its signal enabled is there. */
+  irqLevel(): number;
   cardState(): number;
   chooseZone(): number;
   newestZone(): number;

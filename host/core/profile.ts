@@ -2,6 +2,7 @@
 // The `typical` figures are those of mmc.md §1.10 (cached write 20-50 µs, uncached 0.3-2 ms a page, read latency
 // 50-300 µs), per sector of 512 bytes. Nothing of Node.
 import * as layout from "../../assembly/layout.js";
+import { CONTROLLERS, type ControllerKind } from "./controllers.js";
 
 /** Times of the chip and of the controller's registers, in simulated ns, 0 … 4,294,967,295 each. */
 export interface Timing {
@@ -219,6 +220,10 @@ export interface MachineConfig {
   policy: Policy;
   deadlineUs: number;
   trace: boolean;
+  /** Default `full`. */
+  controller?: ControllerKind;
+  /** The slot's write protect pin; default no. */
+  slotWriteProtected?: boolean;
 }
 
 /** Fills CONFIG in a machine's memory. */
@@ -278,4 +283,9 @@ export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): 
   set(layout.CONFIG_NEIGHBOUR_SECTORS, damage?.neighbourSectors ?? 0);
   set(layout.CONFIG_UNIT_SECTORS, damage?.unitSectors ?? 0);
   set(layout.CONFIG_ROLLBACK_SECTORS, damage?.rollbackSectors ?? 0);
+  const controller = CONTROLLERS[config.controller ?? "full"];
+  set(layout.CONFIG_CAPABILITIES, controller.capabilities);
+  set(layout.CONFIG_CAPABILITIES_1, controller.capabilities1);
+  set(layout.CONFIG_HOST_VERSION, controller.version);
+  set(layout.CONFIG_SLOT, config.slotWriteProtected ? layout.SLOT_WRITE_PROTECTED : 0);
 }

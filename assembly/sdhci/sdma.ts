@@ -1,0 +1,32 @@
+// SDMA: one piece of memory from SDHCI_DMA_ADDRESS on, in halts at every 4 KiB << n (mmc.md §3.4). The
+// register moves with the bytes. At the end of a transfer no halt is made: transfer complete says it all.
+//
+// An address where no memory is has no error bit: nothing moves, and the data timeout tells of it.
+
+import { SDHCI_BUFFER } from "../layout";
+import { isOnBus } from "./memory";
+import { SDHCI_BLOCK_SIZE, SDHCI_DMA_ADDRESS } from "./registers";
+import { engine, register16, register32, setRegister32 } from "./state";
+
+export const SDMA_MOVED: u32 = 0;
+export const SDMA_BOUNDARY: u32 = 1;
+export const SDMA_LOST: u32 = 2;
+
+/** Moves what is left of the block in the buffer, up to a boundary. */
+export function sdmaMove(toMemory: bool): u32 {
+  const e = engine();
+  if (e.bufferAt >= e.blockBytes) return SDMA_MOVED;
+  const boundary: u32 = 4096 << ((register16(SDHCI_BLOCK_SIZE) >>> 12) & 7);
+  const address = register32(SDHCI_DMA_ADDRESS);
+  const room = boundary - (address & (boundary - 1));
+  // A block is shorter than any boundary: two pieces at most, and the second one is moved after the halt.
+  const left = e.blockBytes - e.bufferAt;
+  const part = left > room ? room : left;
+  if (!isOnBus(address, part, toMemory)) return SDMA_LOST;
+  if (toMemory) memory.copy(address, SDHCI_BUFFER + e.bufferAt, part);
+  else memory.copy(SDHCI_BUFFER + e.bufferAt, address, part);
+  e.bufferAt += part;
+  setRegister32(SDHCI_DMA_ADDRESS, address + part);
+  const isLast = e.bufferAt == e.blockBytes && e.counted != 0 && e.blocksLeft == 1;
+  return part == room && !isLast ? SDMA_BOUNDARY : SDMA_MOVED;
+}
