@@ -78,6 +78,7 @@ import {
   SDHCI_DOING_READ,
   SDHCI_DOING_WRITE,
   SDHCI_HOST_CONTROL,
+  SDHCI_INT_ADMA_ERROR,
   SDHCI_INT_CRC,
   SDHCI_INT_DATA_AVAIL,
   SDHCI_INT_DATA_CRC,
@@ -174,6 +175,12 @@ function wait(phase: u32, fromNs: u64): void {
 function halt(bits: u32, timeNs: u64): void {
   traceAt(timeNs, TRACE_ERROR, bits, 0, 0);
   signal(bits);
+  engine().dataPhase = DATA_HALTED;
+}
+
+/** admaMove() has signalled it. */
+function haltAdma(timeNs: u64): void {
+  traceAt(timeNs, TRACE_ERROR, SDHCI_INT_ADMA_ERROR, 0, 0);
   engine().dataPhase = DATA_HALTED;
 }
 
@@ -338,7 +345,7 @@ function readBlock(timeNs: u64): void {
     return;
   }
   if (!admaMove(SDHCI_BUFFER, e.blockBytes, true)) {
-    e.dataPhase = DATA_HALTED;
+    haltAdma(timeNs);
     return;
   }
   wait(DATA_READ_WIRE, timeNs);
@@ -358,7 +365,7 @@ function fillBuffer(timeNs: u64): void {
     return;
   }
   if (admaMove(SDHCI_BUFFER, e.blockBytes, false)) sendBuffer(timeNs);
-  else e.dataPhase = DATA_HALTED;
+  else haltAdma(timeNs);
 }
 
 function sendBuffer(timeNs: u64): void {
