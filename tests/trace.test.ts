@@ -9,7 +9,7 @@ import { commandFrame, responseFrame } from "../host/trace/frames.js";
 import { commandName, commandNumber } from "../host/trace/names.js";
 import { describeEvent, formatTrace } from "../host/trace/text.js";
 import { formatVcd } from "../host/trace/vcd.js";
-import { note } from "./bus.js";
+import { ADMA_TABLE_AT, Bus, INT, INT_ERRORS, note } from "./bus.js";
 import { coreModule, openMachine, PANIC_LOG, pattern, USER_OFFSET } from "./machine.js";
 
 type Kind = TraceEvent["kind"];
@@ -182,6 +182,27 @@ test("errors have names: a damaged response, damaged blocks, a silent card", () 
   const { events } = recorded();
   // An eMMC is silent to CMD8 in idle.
   assert.is(of(events, "no-response")[0]?.index, 8);
+});
+
+test("an ADMA error stands in the trace behind the response", () => {
+  for (const [index, read] of [
+    [17, true],
+    [24, false],
+  ] as const) {
+    const bus = new Bus({ sectors: 1024 }).open();
+    bus.describe(512);
+    // A descriptor that is not valid.
+    new DataView(bus.memory.buffer).setUint32(ADMA_TABLE_AT, 0, true);
+    bus.clearEvents();
+    bus.send(index, 0, "r1", { read, blocks: 1, dma: true });
+    assert.is((bus.awaitStatus(INT.transfer) & INT_ERRORS) >>> 0, INT.adma);
+    const kinds = bus.events().map(({ kind }) => kind);
+    assert.ok(kinds.indexOf("error") > kinds.indexOf("response"), kinds.join());
+    assert.equal(
+      of(bus.events(), "error").map(({ names }) => names),
+      [["ADMA"]],
+    );
+  }
 });
 
 // ---- streaming ----

@@ -86,6 +86,7 @@ import {
   SDHCI_GAP_STOP,
   SDHCI_HOST_CONTROL,
   SDHCI_HOST_CONTROL2,
+  SDHCI_INT_ADMA_ERROR,
   SDHCI_INT_AUTO_CMD_ERR,
   SDHCI_INT_BLK_GAP,
   SDHCI_INT_CARD_INSERT,
@@ -175,6 +176,12 @@ const NOISE_UNTUNED: u32 = 0x2545f491;
 function halt(bits: u32, timeNs: u64): void {
   traceAt(timeNs, TRACE_ERROR, bits, 0, 0);
   signal(bits);
+  engine().dataPhase = DATA_HALTED;
+}
+
+/** admaMove() has signalled it. */
+function haltAdma(timeNs: u64): void {
+  traceAt(timeNs, TRACE_ERROR, SDHCI_INT_ADMA_ERROR, 0, 0);
   engine().dataPhase = DATA_HALTED;
 }
 
@@ -517,7 +524,7 @@ function deliverBlock(timeNs: u64): void {
   const e = engine();
   if (e.isDma == MOVE_ADMA) {
     if (!admaMove(SDHCI_BUFFER, e.blockBytes, true)) {
-      e.dataPhase = DATA_HALTED;
+      haltAdma(timeNs);
       return;
     }
   } else if (!sdmaMoved(true, timeNs)) return;
@@ -560,7 +567,7 @@ function fillBuffer(timeNs: u64): void {
   } else if (admaMove(SDHCI_BUFFER, e.blockBytes, false)) {
     sendBuffer(timeNs);
   } else {
-    e.dataPhase = DATA_HALTED;
+    haltAdma(timeNs);
   }
 }
 

@@ -82,17 +82,17 @@ export interface BootOptions {
 export async function boot(kernel: Kernel, image: string, options: BootOptions = {}): Promise<Boot> {
   const work = `${CACHE}/boot-${process.pid}`;
   rmSync(work, { recursive: true, force: true });
-  mkdirSync(`${work}/root/bin`, { recursive: true });
-  for (const folder of ["proc", "sys", "dev", "mod"]) mkdirSync(`${work}/root/${folder}`);
-  copyFileSync(kernel.busybox, `${work}/root/bin/busybox`);
-  chmodSync(`${work}/root/bin/busybox`, 0o755);
+  mkdirSync(`${work}/tree/bin`, { recursive: true });
+  for (const folder of ["proc", "sys", "dev", "mod"]) mkdirSync(`${work}/tree/${folder}`);
+  copyFileSync(kernel.busybox, `${work}/tree/bin/busybox`);
+  chmodSync(`${work}/tree/bin/busybox`, 0o755);
   for (const module of MODULES) {
-    copyFileSync(`${kernel.modules}/${module}.ko`, `${work}/root/mod/${module.split("/").pop()}.ko`);
+    copyFileSync(`${kernel.modules}/${module}.ko`, `${work}/tree/mod/${module.split("/").pop()}.ko`);
   }
-  writeFileSync(`${work}/root/init`, script(options.device ?? "/dev/mmcblk0", options.remove ?? []), {
+  writeFileSync(`${work}/tree/init`, script(options.device ?? "/dev/mmcblk0", options.remove ?? []), {
     mode: 0o755,
   });
-  writeFileSync(`${work}/initrd.gz`, gzipSync(archive(`${work}/root`)));
+  writeFileSync(`${work}/initrd.gz`, gzipSync(archive(`${work}/tree`)));
   const args = ["-accel", "tcg", "-m", "256", "-display", "none", "-monitor", "none", "-serial", "stdio"];
   args.push("-no-reboot", "-kernel", kernel.image, "-initrd", `${work}/initrd.gz`);
   args.push("-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on");
