@@ -208,6 +208,13 @@ test("a damaged command is none: silence, COM_CRC_ERROR in the next R1; the dama
     assert.is(bus.status() & R1.commandCrc, R1.commandCrc, `CMD${index}`);
     assert.is(bus.status() & R1.commandCrc, 0, "told once");
   }
+  // A count is forgotten when the next command is damaged (mmc.md §1.4).
+  const armed = opened(1);
+  armed.must(23, 2);
+  armed.fault({ kind: "command-crc", command: 13, times: 1 });
+  armed.send(13, armed.rca << 16);
+  armed.readBlocks(0, 2);
+  assert.is(stateOf(armed.status()), "data", "open-ended");
   const bus = opened(1);
   bus.fault({ kind: "response-crc", command: 7, times: 1 });
   const reply = bus.send(7, 0, "r1");

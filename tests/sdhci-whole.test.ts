@@ -3,7 +3,7 @@
 // CMD level.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { BOUNCE_BASE } from "../assembly/layout.js";
+import { BOUNCE_BASE, CONFIG_HOST_VERSION } from "../assembly/layout.js";
 import { CONTROLLERS, type ControllerKind } from "../host/core/controllers.js";
 import { Device } from "../host/device.js";
 import {
@@ -544,6 +544,51 @@ function tuningBlock(bus: Bus): number {
   bus.clearStatus();
   return status;
 }
+
+test("specification 2.00: the divider is the highest of eight bits, and there is no auto-CMD23", () => {
+  for (const [bits, by] of [
+    [0x04, 8],
+    [0x80, 256],
+    [0x81, 256],
+    [0x0c, 16],
+  ] as const) {
+    const bus = new Bus({ controller: "8-bit" });
+    new DataView(bus.memory.buffer).setUint32(CONFIG_HOST_VERSION, 1, true);
+    bus.core.machineInit();
+    bus.open();
+    bus.write16(REG.clock, 0);
+    bus.write16(REG.clock, (bits << 8) | 5);
+    bus.idle(1_000_000);
+    bus.clearEvents();
+    bus.issue(13, bus.rca << 16, "r1");
+    bus.awaitStatus(INT.command);
+    const [command, response] = bus.events();
+    const elapsedNs = Number((response?.timeNs ?? 0n) - (command?.timeNs ?? 0n));
+    // The base clock is 13:8 of the capabilities: 8 MHz of 0xc8.
+    const khz = Math.floor(8000 / by);
+    assert.is(elapsedNs, Math.ceil(48e6 / khz) + Math.ceil(50e6 / khz), hex(bits));
+    bus.clearEvents();
+    bus.issue(18, 0, "r1", { read: true, blocks: 2, mode: MODE.count | MODE.multi | MODE.read | AUTO_CMD23 });
+    bus.awaitStatus(INT.command);
+    assert.is(bus.events()[0]?.a, 18);
+  }
+});
+
+test("a command that waits behind an auto-CMD12 that fails is not sent: 0x3C bit 7", () => {
+  const bus = opened();
+  bus.fault({ kind: "no-response", command: 12, times: 1 });
+  bus.must(18, 0, "r1", { read: true, blocks: 1, mode: MODE.count | MODE.multi | MODE.read | AUTO_CMD12 });
+  bus.pioRead(1);
+  bus.clearStatus();
+  bus.clearEvents();
+  bus.write32(REG.argument, bus.rca << 16);
+  bus.write16(REG.command, (13 << 8) | 0x1a);
+  bus.idle(1_000_000);
+  assert.is(hex(bus.read32(REG.status)), hex(AUTO_ERROR | INT.error));
+  assert.is(bus.read16(0x3c), 0x82);
+  assert.is(bus.events().filter(({ kind }) => kind === "command").length, 0);
+  assert.is(bus.present & PRESENT.commandInhibit, 0);
+});
 
 test("tuning: buffer read ready and nothing else; eight good blocks set the sampling clock", () => {
   const bus = opened("uhs");

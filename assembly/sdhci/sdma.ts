@@ -15,18 +15,19 @@ export const SDMA_LOST: u32 = 2;
 /** Moves what is left of the block in the buffer, up to a boundary. */
 export function sdmaMove(toMemory: bool): u32 {
   const e = engine();
-  if (e.bufferAt >= e.blockBytes) return SDMA_MOVED;
+  const done = e.bufferAt;
+  const left = e.blockBytes - done;
+  if (left == 0) return SDMA_MOVED;
   const boundary: u32 = 4096 << ((register16(SDHCI_BLOCK_SIZE) >>> 12) & 7);
   const address = register32(SDHCI_DMA_ADDRESS);
   const room = boundary - (address & (boundary - 1));
   // A block is shorter than any boundary: two pieces at most, and the second one is moved after the halt.
-  const left = e.blockBytes - e.bufferAt;
   const part = left > room ? room : left;
   if (!isOnBus(address, part, toMemory)) return SDMA_LOST;
-  if (toMemory) memory.copy(address, SDHCI_BUFFER + e.bufferAt, part);
-  else memory.copy(SDHCI_BUFFER + e.bufferAt, address, part);
-  e.bufferAt += part;
+  if (toMemory) memory.copy(address, SDHCI_BUFFER + done, part);
+  else memory.copy(SDHCI_BUFFER + done, address, part);
+  e.bufferAt = done + part;
   setRegister32(SDHCI_DMA_ADDRESS, address + part);
-  const isLast = e.bufferAt == e.blockBytes && e.counted != 0 && e.blocksLeft == 1;
+  const isLast = part == left && e.counted != 0 && e.blocksLeft == 1;
   return part == room && !isLast ? SDMA_BOUNDARY : SDMA_MOVED;
 }
