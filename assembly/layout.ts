@@ -4,7 +4,7 @@
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
 //   0x00600  FAULTS (host)   0x00800  RESULT           0x00900  card, controller, driver, pstore, registers
-//   0x02000  write cache     0x10000  BOUNCE           0x20000  VERIFY
+//   0x02000  write cache     0x0b000  protection       0x10000  BOUNCE           0x20000  VERIFY
 //   0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)      0x140000  medium
 
 export const PAGE_BYTES = 0x10000;
@@ -48,13 +48,25 @@ export const CONFIG_ABI = 0x4dc; // ABI_*
 export const CONFIG_POLICY = 0x4e0; // POLICY_*
 export const CONFIG_DEADLINE_US = 0x4e4; // of a panic write, simulated microseconds
 export const CONFIG_TRACE = 0x4e8; // 0 off, 1 on
-export const CONFIG_END = 0x4ec;
+// What only an eMMC has.
+export const CONFIG_EMMC_FLAGS = 0x4ec; // EMMC_*
+export const CONFIG_DEVICE_TYPE = 0x4f0; // EXT_CSD_DEVICE_TYPE
+export const CONFIG_BKOPS_SECTORS = 0x4f4; // sectors programmed for each level of EXT_CSD_BKOPS_STATUS; 0 = none
+export const CONFIG_BKOPS_NS = 0x4f8; // background operations, each level; sanitize
+export const CONFIG_GP1_SECTORS = 0x4fc; // general purpose partitions, in sectors: multiples of GP_GRANULE_SECTORS
+export const CONFIG_GP2_SECTORS = 0x500;
+export const CONFIG_GP3_SECTORS = 0x504;
+export const CONFIG_GP4_SECTORS = 0x508;
+export const CONFIG_END = 0x50c;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
 export const FEATURE_RELIABLE_WRITE = 1; // EXT_CSD_WR_REL_PARAM bit 2
 export const FEATURE_CMD23 = 2; // SD: SCR CMD_SUPPORT bit 1 (an eMMC always has it)
 export const FEATURE_HPI = 4; // EXT_CSD_HPI_FEATURES bit 0
+export const EMMC_BYTE_ADDRESSED = 1; // commands carry byte addresses: cards up to 2 GiB
+/** A GP partition's size is counted in write protection groups: 16 erase groups of 512 KiB. */
+export const GP_GRANULE_SECTORS = 16384;
 export const DRIVER_DMA = 1; // ADMA2 instead of PIO
 export const DRIVER_CMD23 = 2; // predefined block counts where the card has them, else CMD12
 export const ABI_LP64 = 0;
@@ -156,6 +168,8 @@ export const CACHE_SECTORS_MAX = 64;
 export const HEAD_BLOCK = 0xa400; // 512, scratch of the panic path: a zone's first sector
 export const TAIL_BLOCK = 0xa600; // 512, scratch: a zone's last sector
 export const REGISTER_BLOCK = 0xa800; // 512, what CMD8, ACMD51, CMD6 returned
+export const PROTECTION_TABLE = 0xb000; // write protection of an eMMC: 2 bits a group
+export const PROTECTION_GROUPS_MAX = 65536;
 
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;

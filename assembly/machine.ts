@@ -1,6 +1,6 @@
 // The machine as a whole: made, switched on, cut. What its user does from outside, not what its driver does.
 
-import { advanceCard, makeCard, powerOff, setPulled } from "./card/card";
+import { advanceCard, makeCard, powerOff, resetByPin, setPulled } from "./card/card";
 import { nowNs } from "./clock";
 import { crc32cPrepare } from "./crc";
 import { Shadow } from "./driver/shadow";
@@ -58,4 +58,9 @@ export function machineCut(outcome: u32, cacheMask: u32): void {
 export function machineInsert(present: u32): void {
   if (present == 0) powerOff(0, 0, nowNs());
   setPulled(present == 0);
+}
+
+/** A pulse on the card's RST_n pin, which no register of an SDHCI drives. */
+export function machineReset(): void {
+  resetByPin(nowNs());
 }

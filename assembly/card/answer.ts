@@ -1,7 +1,17 @@
 // What a command is answered with: R1 as the specification has it, R2, or silence.
 
 import { isBusy } from "./busy";
-import { Card, card, R1_APP_CMD, R1_ILLEGAL_COMMAND, R1_READY_FOR_DATA, raise } from "./state";
+import { hasExceptionEvent } from "./emmc-registers";
+import {
+  Card,
+  card,
+  isEmmc,
+  R1_APP_CMD,
+  R1_EXCEPTION_EVENT,
+  R1_ILLEGAL_COMMAND,
+  R1_READY_FOR_DATA,
+  raise,
+} from "./state";
 
 export const RESPONSE_NONE: u32 = 0;
 export const RESPONSE_R1: u32 = 1;
@@ -16,6 +26,7 @@ export function answerR1(state: u32, errors: u32): u32 {
   let status = c.status | errors | (state << 9);
   if (!isBusy()) status |= R1_READY_FOR_DATA;
   if (c.appCommand != 0) status |= R1_APP_CMD;
+  if (isEmmc() && hasExceptionEvent()) status |= R1_EXCEPTION_EVENT;
   c.status = 0;
   c.response0 = status;
   return RESPONSE_R1;

@@ -78,6 +78,7 @@ export function cacheForgetRange(partition: u32, first: u32, last: u32): void {
 /** The oldest sector goes to the flash. False if the medium refused it. */
 export function cacheWriteOldest(): bool {
   const stored = mediumWrite(load<u32>(CACHE_PARTITIONS), load<u32>(CACHE_LBAS), cacheBlock(0));
+  card().unkemptSectors += 1;
   cacheDrop(0);
   return stored;
 }

@@ -1,15 +1,23 @@
 // The card as the bus sees it: lines, clock, commands, blocks, busy, power. The controller imports this file and
 // nothing else of this folder.
 //
-// Modelled: eMMC 5.1 in sector mode and SDHC; all states but btst and irq; R1; CID, CSD, EXT_CSD, SCR,
-// SSR; user area and
-// boot partitions; write cache, flush, reliable write, forced programming, HPI, sleep, erase, trim;
-// legacy/default and
-// high speed, 1, 4, 8 lines; program, erase and switch times; power cuts; the fault plan.
-// Not modelled: 1.8 V and UHS, DDR, HS200, HS400, RPMB, GP partitions, write protection, lock, CMDQ, BKOPS, SPI.
-import { CARD_BASE, CARD_BLOCK, CONFIG_ABORT_OUTCOME, FAULT_RESPONSE_CRC, TRACE_POWER } from "../layout";
+// Modelled: eMMC 5.1, by sectors or (up to 2 GiB) by bytes, and SDHC; all states but btst and irq; R1; CID, CSD, EXT_CSD,
+// SCR, SSR; user area, boot and general purpose partitions; write protection; write cache, flush, reliable write,
+// forced programming, HPI, sleep, erase, trim, background operations, sanitize, RST_n; legacy/default and high
+// speed, DDR52, HS200, HS400, 1, 4, 8 lines, the tuning block; program, erase and switch times; power cuts; the
+// fault plan. Not modelled: signal voltages, UHS, RPMB, lock, CMDQ, boot mode, partitioning at run time, SPI.
+import {
+  CARD_BASE,
+  CARD_BLOCK,
+  CONFIG_ABORT_OUTCOME,
+  CONFIG_CACHE_AT_RESET,
+  FAULT_RESPONSE_CRC,
+  TRACE_POWER,
+} from "../layout";
 import { traceAt } from "../trace";
 import { advanceCard, dropBusy, isBusy } from "./busy";
+import { EXT_CSD_RST_N_FUNCTION, extCsd } from "./emmc-registers";
+import { TIMING_HS200 } from "./emmc-switch";
 import { faultOnCommand } from "./faults";
 import { buildRegisters, resetVolatileRegisters } from "./registers";
 import { Card, card, isEmmc, STATE_DIS, STATE_IDENT, STATE_IDLE } from "./state";
@@ -51,11 +59,23 @@ export function hears(clockKhz: u32): bool {
   return card().state > STATE_IDENT || clockKhz <= IDENTIFICATION_KHZ;
 }
 
-/** True if blocks survive: as many lines as the card drives, and a clock within its timing (26/52, SD 25/50 MHz). */
-export function linesAgree(lines: u32, clockKhz: u32): bool {
+/** The highest clock of the card's timing: eMMC 26, 52 and 200 MHz, SD 25 and 50 (mmc.md §1.11). */
+function clockMaxKhz(): u32 {
   const c = card();
   const base: u32 = isEmmc() ? 26000 : 25000;
-  return lines == c.busWidth && clockKhz <= (c.highSpeed != 0 ? base * 2 : base);
+  if (isEmmc() && c.highSpeed >= TIMING_HS200) return 200000;
+  return c.highSpeed != 0 ? base * 2 : base;
+}
+
+/** True if blocks survive: as many lines and bits a clock as the card drives, and a clock within its timing. */
+export function linesAgree(lines: u32, clockKhz: u32, dualRate: bool): bool {
+  const c = card();
+  return lines == c.busWidth && dualRate == (c.dualRate != 0) && clockKhz <= clockMaxKhz();
+}
+
+/** N_AC at least, in bus clocks (mmc.md §1.11). */
+export function accessClocks(): u32 {
+  return isEmmc() && card().highSpeed >= TIMING_HS200 ? 8 : 2;
 }
 
 /** The response's CRC7 is damaged on the wire although the command was executed. */
@@ -107,8 +127,17 @@ export function powerOn(timeNs: u64): void {
   c.state = STATE_IDLE;
   c.rca = isEmmc() ? 1 : 0;
   c.busWidth = 1;
-  resetVolatileRegisters();
+  resetVolatileRegisters(true);
   traceAt(timeNs, TRACE_POWER, 1, 0, 0);
+}
+
+/** RST_n goes low and high again: a power cycle without one, if the host has enabled the pin for good. */
+export function resetByPin(timeNs: u64): void {
+  advanceCard(timeNs);
+  if (!isEmmc() || card().power == 0 || (extCsd(EXT_CSD_RST_N_FUNCTION) & 3) != 1) return;
+  const cacheMask: u32 = load<u32>(CONFIG_CACHE_AT_RESET) != 0 ? 0xffffffff : 0;
+  powerOff(load<u32>(CONFIG_ABORT_OUTCOME), cacheMask, timeNs);
+  powerOn(timeNs);
 }
 
 /** The host switched the supply off in mid-flight: as a power cut, with the outcome that CONFIG names. */

@@ -4,6 +4,7 @@
 import { NEVER } from "../clock";
 import {
   CARD_BLOCK,
+  CONFIG_PROGRAM_NS,
   CONFIG_READ_NS,
   FAULT_READ_CRC,
   FAULT_READ_ECC,
@@ -15,8 +16,9 @@ import {
   TRACE_BLOCK_WRITE,
 } from "../layout";
 import { traceAt } from "../trace";
-import { beginProgram, isBusy } from "./busy";
+import { beginProgram, beginRegister, isBusy } from "./busy";
 import { cacheBlock, cacheFind } from "./cache";
+import { programCsd } from "./emmc-csd";
 import { faultOnBlock } from "./faults";
 import { mediumRead, mediumSectors } from "./medium";
 import {
@@ -24,8 +26,11 @@ import {
   isEmmc,
   OPEN_ENDED,
   R1_CARD_ECC_FAILED,
+  R1_CID_CSD_OVERWRITE,
   R1_OUT_OF_RANGE,
+  R1_WP_VIOLATION,
   raise,
+  SOURCE_CSD,
   SOURCE_MEDIUM,
   SOURCE_REGISTER,
   STATE_DATA,
@@ -33,6 +38,7 @@ import {
   STATE_RCV,
   STATE_TRAN,
 } from "./state";
+import { isProtected } from "./write-protect";
 
 export const BLOCK_NONE: u32 = 0;
 export const BLOCK_GOOD: u32 = 1;
@@ -54,10 +60,20 @@ export function sendRegister(bytes: u32, timeNs: u64): void {
   c.blockDueNs = timeNs;
 }
 
-/** CMD17, 18, 24, 25. False: the address is beyond the end (R1_OUT_OF_RANGE at once, no data). */
-export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u64): bool {
+/** CMD26, CMD27: one block of a register comes in. */
+export function receiveRegister(source: u32, bytes: u32): void {
   const c = card();
-  if (lba >= mediumSectors(c.partition)) return false;
+  c.state = STATE_RCV;
+  c.transferSource = source;
+  c.transferMultiple = 0;
+  c.transferIgnored = 0;
+  c.transferLeft = 1;
+  c.transferBlockBytes = bytes;
+}
+
+/** CMD17, 18, 24, 25 at a sector of the selected partition that is there. */
+export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u64): void {
+  const c = card();
   c.transferSource = SOURCE_MEDIUM;
   c.transferLba = lba;
   c.transferBlockBytes = SECTOR_BYTES;
@@ -78,7 +94,6 @@ export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u
   c.state = isWrite ? STATE_RCV : STATE_DATA;
   c.blockDueNs = timeNs + load<u32>(CONFIG_READ_NS);
   if (isWrite) c.writtenBlocks = 0;
-  return true;
 }
 
 /** When the next block of a read can start on the wire; NEVER if none comes. */
@@ -144,10 +159,25 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
   return good ? BLOCK_GOOD : BLOCK_BAD_CRC;
 }
 
+/** The 16 bytes of CMD26 or CMD27. */
+function receiveRegisterBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
+  const c = card();
+  const isWhole = intact && bytes == c.transferBlockBytes;
+  const token = isWhole ? CRC_STATUS_GOOD : CRC_STATUS_BAD;
+  traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, 0xffffffff, token);
+  c.state = isWhole ? STATE_PRG : STATE_TRAN;
+  if (!isWhole) return token;
+  if (c.transferSource == SOURCE_CSD) programCsd(ptr);
+  else raise(R1_CID_CSD_OVERWRITE); // a CID is written once, by its maker
+  beginRegister(timeNs, load<u32>(CONFIG_PROGRAM_NS));
+  return token;
+}
+
 /** A sector that has arrived, or not (`intact` false: CRC16 was wrong). Returns the CRC status token. */
 export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
   const c = card();
   if (c.state != STATE_RCV || c.transferIgnored != 0 || isBusy()) return CRC_STATUS_NONE;
+  if (c.transferSource != SOURCE_MEDIUM) return receiveRegisterBlock(ptr, bytes, intact, timeNs);
   const lba = c.transferLba;
   let token = CRC_STATUS_GOOD;
   if (lba >= mediumSectors(c.partition)) {
@@ -155,6 +185,13 @@ export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64):
     token = CRC_STATUS_FLASH_ERROR;
   } else if (!intact || bytes != SECTOR_BYTES || faultOnBlock(FAULT_WRITE_CRC, lba) != 0) {
     token = CRC_STATUS_BAD;
+  } else if (isProtected(c.partition, lba)) {
+    // The block has come well and goes nowhere; a multiple hears nothing more until CMD12.
+    raise(R1_WP_VIOLATION);
+    c.transferIgnored = 1;
+    if (c.transferMultiple == 0) c.state = STATE_TRAN;
+    traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, lba, token);
+    return token;
   } else {
     memory.copy(PROGRAM_BLOCK, ptr, SECTOR_BYTES);
     if (!beginProgram(lba, c.transferDurable != 0, c.transferReliable != 0, timeNs)) {

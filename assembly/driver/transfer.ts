@@ -36,7 +36,7 @@ import {
 } from "./command";
 import { portNowNs, portRead32, portWrite32 } from "./port";
 import { setHostControl } from "./setup";
-import { isLate, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
+import { addressOf, isLate, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
 
 /** CMD23 argument bits. */
 export const WRITE_RELIABLE: u32 = 1 << 31;
@@ -145,7 +145,7 @@ export function startBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, fla
   let mode: u32 = multiple ? SDHCI_TRNS_MULTI | SDHCI_TRNS_BLK_CNT_EN : 0;
   if (!isWrite) mode |= SDHCI_TRNS_READ;
   if (dma) mode |= SDHCI_TRNS_DMA;
-  const status = sendCommand((isWrite ? 24 : 17) + (multiple ? 1 : 0), lba, ANSWER_DATA, mode);
+  const status = sendCommand((isWrite ? 24 : 17) + (multiple ? 1 : 0), addressOf(lba), ANSWER_DATA, mode);
   if (status != OK) return status;
   // Beyond the end, misaligned: the card stays in tran and no data comes.
   return (lastResponse() & STATUS_BLOCK_ERRORS) != 0 ? EIO : OK;

@@ -1,8 +1,9 @@
 // The command and the data engine: what goes over the wires, when it is there, and which status bit tells of it.
 // Everything happens at a known simulated time; run() lets it happen up to now. Bus clocks are those of
-// mmc.md §1.11: 48 for a command or a short response, N_CR 2, N_AC and N_WR 2, N_CRC 2, CRC status 5, N_RC 8.
+// mmc.md §1.11: 48 for a command or a short response, N_CR 2, N_AC 2 or 8, N_WR 2, N_CRC 2, CRC status 5, N_RC 8.
 
 import {
+  accessClocks,
   advanceCard,
   BLOCK_GOOD,
   BLOCK_NONE,
@@ -73,6 +74,7 @@ import {
   SDHCI_DOING_READ,
   SDHCI_DOING_WRITE,
   SDHCI_HOST_CONTROL,
+  SDHCI_HOST_CONTROL2,
   SDHCI_INT_CRC,
   SDHCI_INT_DATA_AVAIL,
   SDHCI_INT_DATA_CRC,
@@ -120,7 +122,6 @@ const COMMAND_CLOCKS: u32 = 48;
 const LONG_CLOCKS: u32 = 136;
 const N_CR_CLOCKS: u32 = 2;
 const N_RC_CLOCKS: u32 = 8;
-const N_AC_CLOCKS: u32 = 2;
 const N_WR_CLOCKS: u32 = 2;
 const CRC_STATUS_CLOCKS: u32 = 2 + 5;
 const SILENCE_CLOCKS: u32 = 64;
@@ -151,8 +152,14 @@ function lines(): u32 {
   return (control & SDHCI_CTRL_8BITBUS) != 0 ? 8 : (control & SDHCI_CTRL_4BITBUS) != 0 ? 4 : 1;
 }
 
+/** Two bits a clock and line: DDR50, which is DDR52 of an eMMC, and 5, which Linux uses for HS400. */
+function isDualRate(): bool {
+  const mode = register8(SDHCI_HOST_CONTROL2) & 7;
+  return mode == 4 || mode == 5;
+}
+
 function blockClocks(bytes: u32): u32 {
-  return (bytes * 8) / lines() + FRAME_CLOCKS;
+  return (bytes * 8) / (lines() * (isDualRate() ? 2 : 1)) + FRAME_CLOCKS;
 }
 
 function timeoutNs(): u64 {
@@ -311,7 +318,7 @@ function readBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   // A block of another length than announced has its CRC where data is expected.
-  const intact = linesAgree(lines(), clockKhz()) && blockBytesOnWire() == e.blockBytes;
+  const intact = linesAgree(lines(), clockKhz(), isDualRate()) && blockBytesOnWire() == e.blockBytes;
   const block = sendBlock(SDHCI_BUFFER, timeNs);
   e.floorNs = timeNs;
   if (block == BLOCK_NONE) {
@@ -362,7 +369,12 @@ function sendBuffer(timeNs: u64): void {
 function writeBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
-  const token = receiveBlock(SDHCI_BUFFER, e.blockBytes, linesAgree(lines(), clockKhz()), timeNs);
+  const token = receiveBlock(
+    SDHCI_BUFFER,
+    e.blockBytes,
+    linesAgree(lines(), clockKhz(), isDualRate()),
+    timeNs,
+  );
   e.floorNs = timeNs;
   if (token == CRC_STATUS_NONE) {
     e.dataNs = NEVER;
@@ -390,7 +402,7 @@ function endBusy(timeNs: u64): void {
 /** When the next block of a read begins on the wire; NEVER if none comes. */
 function blockStartNs(): u64 {
   const due = blockDueNs();
-  return due == NEVER ? NEVER : laterNs(due, afterNs(engine().floorNs, clocksNs(N_AC_CLOCKS)));
+  return due == NEVER ? NEVER : laterNs(due, afterNs(engine().floorNs, clocksNs(accessClocks())));
 }
 
 /** When the data engine goes on; NEVER if only the driver or a timeout can move it. */
