@@ -28,6 +28,7 @@ import {
   R1_ERASE_RESET,
   R1_ERROR,
   R1_ILLEGAL_COMMAND,
+  R1_WP_VIOLATION,
   raise,
   STATE_DATA,
   STATE_DIS,
@@ -40,6 +41,7 @@ import {
   STATE_TRAN,
 } from "./state";
 import { startTransfer } from "./transfer";
+import { isProtected } from "./write-protect";
 
 const COUNT_RELIABLE: u32 = 1 << 31;
 const COUNT_PACKED: u32 = 1 << 30;
@@ -127,7 +129,15 @@ function readOrWrite(index: u32, argument: u32, timeNs: u64): u32 {
   const isMultiple = index == 18 || index == 25;
   let errors = addressErrors(argument);
   if (errors == 0 && isMultiple) errors = countErrors(index == 25);
-  if (errors == 0) startTransfer(index >= 24, isMultiple, sectorOf(argument), timeNs);
+  if (errors == 0) {
+    const c = card();
+    startTransfer(index >= 24, isMultiple, sectorOf(argument), timeNs);
+    if (index >= 24 && isProtected(c.partition, c.transferLba)) {
+      // Told at once. One block may still come, and is dropped; a multiple waits for CMD12.
+      errors = R1_WP_VIOLATION;
+      c.transferIgnored = isMultiple ? 1 : 0;
+    }
+  }
   return answerR1(STATE_TRAN, errors);
 }
 

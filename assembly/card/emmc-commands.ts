@@ -9,6 +9,7 @@ import {
   EXT_CSD_BOOT_WP_STATUS,
   EXT_CSD_EXCEPTION_EVENTS_STATUS,
   EXT_CSD_FLUSH_CACHE,
+  EXT_CSD_POWER_OFF_NOTIFICATION,
   hasExceptionEvent,
   setExtCsd,
 } from "./emmc-registers";
@@ -106,8 +107,9 @@ function sleepOrAwake(argument: u32, timeNs: u64): u32 {
 export function emmcCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const c = card();
   const state = c.state;
-  // What is at work on the medium or its modes: CMD6 and everything that reads, writes, erases or protects.
-  if (index == 6 || (index >= 17 && index <= 38)) resumeFromNotification();
+  // Work: everything that reads, writes, erases or protects, and CMD6 of any other byte.
+  const isNotification = index == 6 && ((argument >>> 16) & 0xff) == EXT_CSD_POWER_OFF_NOTIFICATION;
+  if ((index == 6 && !isNotification) || (index >= 17 && index <= 38)) resumeFromNotification();
   switch (index) {
     case 1:
       return sendOperatingConditions(argument, timeNs);

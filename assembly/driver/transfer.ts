@@ -31,6 +31,7 @@ import {
   resetBothLines,
   STATUS_BLOCK_ERRORS,
   STATUS_READY,
+  STATUS_WP_VIOLATION,
   sendAppCommand,
   sendCommand,
 } from "./command";
@@ -160,10 +161,12 @@ function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u3
     resetBothLines();
     if (status == ENOMEDIUM || !isCardPresent()) return ENOMEDIUM;
     // Unanswered if the card is in tran already, which is harmless (mmc.md §2.6).
-    if (!isLate()) stopTransmission();
+    const isStopped = !isLate() && stopTransmission() == OK;
+    // The way was good, but it led into protected sectors: no restart of the card helps.
+    const isProtected = isStopped && (lastResponse() & STATUS_WP_VIOLATION) != 0;
     const ready = isLate() ? ETIMEDOUT : awaitReady(WRITE_NS);
     // A CRC status of 101 and one of 111 look the same to the controller; the card knows which it was.
-    return status == EILSEQ && ready == EIO ? EIO : status;
+    return isProtected || (status == EILSEQ && ready == EIO) ? EIO : status;
   }
   if (count > 1 && !counted) {
     const stopped = stopTransmission();
