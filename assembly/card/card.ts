@@ -1,11 +1,12 @@
 // The card as the bus sees it: lines, clock, commands, blocks, busy, power. The controller imports this file and
 // nothing else of this folder.
 //
-// Modelled: eMMC 5.1, by sectors or (up to 2 GiB) by bytes, and SDHC; all states but btst and irq; R1; CID, CSD, EXT_CSD,
-// SCR, SSR; user area, boot and general purpose partitions; write protection; write cache, flush, reliable write,
-// forced programming, HPI, sleep, erase, trim, background operations, sanitize, RST_n; legacy/default and high
-// speed, DDR52, HS200, HS400, 1, 4, 8 lines, the tuning block; program, erase and switch times; power cuts; the
-// fault plan. Not modelled: signal voltages, UHS, RPMB, lock, CMDQ, boot mode, partitioning at run time, SPI.
+// Modelled: eMMC 5.1, by sectors or (up to 2 GiB) by bytes, and SDHC; all states but btst and irq; R1; CID, CSD,
+// EXT_CSD, SCR, SSR; user area, boot and general purpose partitions; write protection; write cache, flush,
+// reliable write, forced programming, HPI, sleep, erase, trim, background operations, sanitize, RST_n;
+// legacy/default and high speed, DDR52, HS200, HS400, 1, 4, 8 lines, the tuning block; program, erase and switch
+// times; power cuts; the fault plan.
+// Not modelled: signal voltages, UHS, RPMB, lock, CMDQ, boot mode, partitioning at run time, SPI.
 import {
   CARD_BASE,
   CARD_BLOCK,

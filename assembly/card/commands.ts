@@ -111,9 +111,10 @@ function sendStatus(argument: u32, timeNs: u64): u32 {
 }
 
 /**
- * What is wrong with the CMD23 before a multiple of an eMMC. Packed commands are not there (EXT_CSD_MAX_PACKED_* 0): their
- * header must not end up in a sector, so ERROR. Without EN_REL_WR a reliable write is REL_WR_SEC_C sectors, which are 1
- * here: BLOCK_LEN_ERROR otherwise. Tags (bit 29) and contexts (28:25) change nothing.
+ * What is wrong with the CMD23 before a multiple of an eMMC. Packed commands are not there
+ * (EXT_CSD_MAX_PACKED_* 0): their header must not end up in a sector, so ERROR. Without EN_REL_WR a reliable
+ * write is REL_WR_SEC_C sectors, which are 1 here: BLOCK_LEN_ERROR otherwise. Tags (bit 29) and contexts
+ * (28:25) change nothing.
  */
 function countErrors(isWrite: bool): u32 {
   const c = card();

@@ -39,7 +39,8 @@ import {
 } from "./state";
 import { receiveRegister, sendRegister } from "./transfer";
 import { prepareTuningBlock } from "./tuning";
-import { bootProtectionStatus, sendProtection, setProtection } from "./write-protect";
+import { bootProtectionStatus } from "./write-protect";
+import { sendProtection, setProtection } from "./write-protect-commands";
 
 /** CMD6 of an eMMC: R1 at once, the byte when the switch time is over, R1_SWITCH_ERROR told by the next CMD13. */
 function switchByte(argument: u32, timeNs: u64): u32 {

@@ -1,9 +1,9 @@
 // CMD6 of an eMMC: one EXT_CSD byte, what values it takes, and what hangs on it (JESD84-B51 §6.6.1, §7.4). Which bits
 // can be written at all is emmc-write-types.ts's.
 //
-// Bus modes: BUS_WIDTH 0, 1, 2 are one bit a clock on 1, 4, 8 lines; 5 and 6 two bits a clock on 4 and 8, with HS_TIMING
-// 1 (DDR52). HS_TIMING 2 (HS200) needs 4 or 8 lines at one bit, 3 (HS400) comes from HS_TIMING 1 with BUS_WIDTH 6.
-// What DEVICE_TYPE does not list is refused, and so is every step that leaves the two in disagreement.
+// Bus modes: BUS_WIDTH 0, 1, 2 are one bit a clock on 1, 4, 8 lines; 5 and 6 two bits a clock on 4 and 8, with
+// HS_TIMING 1 (DDR52). HS_TIMING 2 (HS200) needs 4 or 8 lines at one bit; 3 (HS400) comes from HS_TIMING 1 with
+// BUS_WIDTH 6. What DEVICE_TYPE does not list is refused, and so is every step that leaves the two in disagreement.
 import { CONFIG_PROGRAM_NS, CONFIG_SWITCH_NS, FAULT_SWITCH } from "../layout";
 import { cacheWriteAll } from "./cache";
 import {

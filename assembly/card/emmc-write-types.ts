@@ -2,10 +2,11 @@
 // §7.4 for the features that this card has. A bit that stands nowhere here is read-only for CMD6, be it that the
 // standard has it so or that its feature is absent.
 //
-// Not modelled, thus read-only: SECURE_REMOVAL_TYPE, production state awareness (17-25, 133), FFU (29, 30), BARRIER_CTRL
-// (31), packed status (35, 36), partitioning at run time (52, 53, 136-156: the card comes partitioned, CONFIG_GP*),
-// USE_NATIVE_SECTOR (62), vendor bytes (64-127), TCASE_SUPPORT (132), SEC_BAD_BLK_MGMNT (134), WR_REL_SET (167: all
-// partitions are protected), FW_CONFIG (169), enhanced strobe, power classes.
+// Not modelled, thus read-only: SECURE_REMOVAL_TYPE, production state awareness (17-25, 133), FFU (29, 30),
+// BARRIER_CTRL (31), packed status (35, 36), partitioning at run time (52, 53, 136-156: the card comes
+// partitioned, CONFIG_GP*), USE_NATIVE_SECTOR (62), vendor bytes (64-127), TCASE_SUPPORT (132),
+// SEC_BAD_BLK_MGMNT (134), WR_REL_SET (167: all partitions are protected), FW_CONFIG (169), enhanced strobe,
+// power classes.
 
 import {
   CONTEXTS,

@@ -3,9 +3,9 @@
 //
 // Modelled: the commands of enumeration, block I/O, erase, flush, sleep, HPI and takeover; of an eMMC also write
 // protection, CMD26 and 27, and CMD21 (legal in HS200 only, which emmc-commands.ts asks).
-// Not modelled, thus illegal in every state: eMMC 14 and 19 (bus test), 39 and 40 (class 9), 42 (class 7), 44-48 (command
-// queue: EXT_CSD bytes 307 and 308 are 0), 49, 53, 54 (class 10), 56 (class 8), as its CCC says; SD 11, 19, 20,
-// 27-30, 42, 48, 49, 56 (SD 5, 52, 53 belong to SDIO: a memory card is silent).
+// Not modelled, thus illegal in every state: eMMC 14 and 19 (bus test), 39 and 40 (class 9), 42 (class 7), 44-48
+// (command queue: EXT_CSD bytes 307 and 308 are 0), 49, 53, 54 (class 10), 56 (class 8), as its CCC says; SD 11,
+// 19, 20, 27-30, 42, 48, 49, 56 (SD 5, 52, 53 belong to SDIO: a memory card is silent).
 import { CONFIG_FEATURES, FEATURE_CMD23 } from "../layout";
 import {
   STATE_DATA,
