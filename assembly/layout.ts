@@ -4,7 +4,7 @@
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
 //   0x00600  FAULTS (host)   0x00800  RESULT           0x00900  card, controller, driver, pstore, registers
-//   0x02000  write cache     0x0b000  protection       0x10000  BOUNCE           0x20000  VERIFY
+//   0x02000  write cache     0x0c000  protection       0x10000  BOUNCE           0x20000  VERIFY
 //   0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)      0x140000  medium
 
 export const PAGE_BYTES = 0x10000;
@@ -168,8 +168,8 @@ export const CACHE_SECTORS_MAX = 64;
 export const HEAD_BLOCK = 0xa400; // 512, scratch of the panic path: a zone's first sector
 export const TAIL_BLOCK = 0xa600; // 512, scratch: a zone's last sector
 export const REGISTER_BLOCK = 0xa800; // 512, what CMD8, ACMD51, CMD6 returned
-export const PROTECTION_TABLE = 0xb000; // write protection of an eMMC: 2 bits a group
-export const PROTECTION_GROUPS_MAX = 65536;
+export const PROTECTION_TABLE = 0xc000; // write protection of an eMMC: 2 bits a group
+export const PROTECTION_GROUPS_MAX = 32768;
 
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;

@@ -124,7 +124,7 @@ function protectableSectors(): u64 {
 }
 
 /**
- * EXT_CSD_HC_WP_GRP_SIZE, in erase groups: 16 = 8 MiB, twice that for as long as a card beyond 512 GiB would
+ * EXT_CSD_HC_WP_GRP_SIZE, in erase groups: 16 = 8 MiB, twice that for as long as a card beyond 256 GiB would
  * have more groups than PROTECTION_TABLE.
  */
 function protectionGroupSize(): u32 {
