@@ -174,6 +174,7 @@ function opened(mode: Mode, timing: Timing, cmd23 = true): Bus {
     timing: { ...timing, accessCostNs: 0 },
     cmd23,
     emmc,
+    ...(mode.steps ? { controller: "uhs" as const } : {}),
   });
   bus.open();
   if (mode.steps) {
@@ -181,6 +182,7 @@ function opened(mode: Mode, timing: Timing, cmd23 = true): Bus {
     bus.setLines(mode.width);
     bus.write16(REG.control2, mode.dual ? 4 : 3);
     bus.setClock(mode.limitKhz);
+    if (mode.limitKhz > 100_000) bus.tune();
   } else {
     bus.setBus(mode.width, mode.highSpeed, mode.limitKhz);
   }

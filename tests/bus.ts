@@ -381,6 +381,20 @@ export class Bus {
     );
   }
 
+  /**
+   * The controller's tuning procedure (mmc.md §3.5) on blocks of sector 0: SDHCI_HOST_CONTROL2 bit 6 until it clears
+   * itself. Reads above 100 MHz need it on a controller that has UHS.
+   */
+  tune(): void {
+    this.write16(REG.control2, this.read16(REG.control2) | 0x40);
+    for (let i = 0; i < 40 && (this.read16(REG.control2) & 0x40) !== 0; i++) {
+      this.issue(17, 0, "r1", { read: true, blocks: 1 });
+      this.awaitStatus(INT.readReady);
+      this.clearStatus();
+    }
+    assert.is(this.read16(REG.control2) & 0xc0, 0x80, "the sampling clock is tuned");
+  }
+
   resetLines(): void {
     this.write8(REG.reset, 0x02);
     this.write8(REG.reset, 0x04);

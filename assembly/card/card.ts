@@ -4,8 +4,8 @@
 // Modelled: eMMC 5.1, by sectors or (up to 2 GiB) by bytes, and SDHC; all states but btst and irq; R1; CID, CSD,
 // EXT_CSD, SCR, SSR; user area, boot and general purpose partitions; write protection; write cache, flush,
 // reliable write, forced programming, HPI, sleep, erase, trim, background operations, sanitize, RST_n;
-// legacy/default and high speed, DDR52, HS200, HS400, 1, 4, 8 lines with their CRCs, the tuning block; program, erase and switch
-// times; power cuts; the fault plan.
+// legacy/default and high speed, DDR52, HS200, HS400, 1, 4, 8 lines with their CRCs, the tuning block; program,
+// erase and switch times; power cuts; the fault plan.
 // Damage and time: flash.ts and busy.ts; what goes wrong: faults.ts and docs/FAULTS.md.
 // Not modelled: signal voltages, UHS, RPMB, lock, CMDQ, boot mode, partitioning at run time, SPI.
 import { NEVER, nowNs } from "../clock";

@@ -4,7 +4,7 @@
 // Bus modes: BUS_WIDTH 0, 1, 2 are one bit a clock on 1, 4, 8 lines; 5 and 6 two bits a clock on 4 and 8, with
 // HS_TIMING 1 (DDR52). HS_TIMING 2 (HS200) needs 4 or 8 lines at one bit; 3 (HS400) comes from HS_TIMING 1 with
 // BUS_WIDTH 6. What DEVICE_TYPE does not list is refused, and so is every step that leaves the two in disagreement.
-import { CONFIG_PROGRAM_NS, CONFIG_SWITCH_NS, FAULT_SWITCH } from "../layout";
+import { CONFIG_PARTITION_NS, CONFIG_PROGRAM_NS, CONFIG_SWITCH_NS, FAULT_SWITCH } from "../layout";
 import { cacheWriteAll } from "./cache";
 import {
   EXT_CSD_BKOPS_EN,
@@ -155,7 +155,8 @@ function writesBack(index: u32, value: u32): bool {
 /** How long a switch keeps the card busy. */
 export function switchNs(index: u32, value: u32): u64 {
   const flushNs: u64 = writesBack(index, value) ? <u64>card().cacheCount * load<u32>(CONFIG_PROGRAM_NS) : 0;
-  return <u64>load<u32>(CONFIG_SWITCH_NS) + flushNs;
+  const ownNs = load<u32>(index == EXT_CSD_PARTITION_CONFIG ? CONFIG_PARTITION_NS : CONFIG_SWITCH_NS);
+  return <u64>ownNs + flushNs;
 }
 
 /** BKOPS_START and SANITIZE_START take any value: work that HPI may stop. */
