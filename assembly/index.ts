@@ -12,7 +12,7 @@ export {
 } from "./driver/block";
 export { lastCommand, lastResponse } from "./driver/command";
 export { leaveInFlight } from "./driver/inflight";
-export { machineCut, machineInit, machineInsert } from "./machine";
+export { machineCut, machineInit, machineInsert, machineReset } from "./machine";
 export { panicWrite, recoverArea } from "./panic";
 export { chooseZone, newestZone, nextCounter, payloadBytesMax, zoneState } from "./pstore/zone";
 export {

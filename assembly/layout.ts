@@ -4,7 +4,7 @@
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
 //   0x00600  FAULTS (host)   0x00800  RESULT           0x00900  card, controller, driver, pstore, registers
-//   0x02000  write cache     0x10000  BOUNCE           0x20000  VERIFY
+//   0x02000  write cache     0x0c000  protection       0x10000  BOUNCE           0x20000  VERIFY
 //   0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)      0x140000  medium
 
 export const PAGE_BYTES = 0x10000;
@@ -68,13 +68,25 @@ export const CONFIG_CAPABILITIES = 0x524; // SDHCI_CAPABILITIES: what the contro
 export const CONFIG_CAPABILITIES_1 = 0x528; // … its upper word
 export const CONFIG_HOST_VERSION = 0x52c; // SDHCI_HOST_VERSION
 export const CONFIG_SLOT = 0x530; // SLOT_*
-export const CONFIG_END = 0x534;
+// What only an eMMC has.
+export const CONFIG_EMMC_FLAGS = 0x534; // EMMC_*
+export const CONFIG_DEVICE_TYPE = 0x538; // EXT_CSD_DEVICE_TYPE
+export const CONFIG_BKOPS_SECTORS = 0x53c; // sectors programmed for each level of EXT_CSD_BKOPS_STATUS; 0 = none
+export const CONFIG_BKOPS_NS = 0x540; // background operations, each level; sanitize
+export const CONFIG_GP1_SECTORS = 0x544; // general purpose partitions, in sectors: multiples of GP_GRANULE_SECTORS
+export const CONFIG_GP2_SECTORS = 0x548;
+export const CONFIG_GP3_SECTORS = 0x54c;
+export const CONFIG_GP4_SECTORS = 0x550;
+export const CONFIG_END = 0x554;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
 export const FEATURE_RELIABLE_WRITE = 1; // EXT_CSD_WR_REL_PARAM bit 2
 export const FEATURE_CMD23 = 2; // SD: SCR CMD_SUPPORT bit 1 (an eMMC always has it)
 export const FEATURE_HPI = 4; // EXT_CSD_HPI_FEATURES bit 0
+export const EMMC_BYTE_ADDRESSED = 1; // commands carry byte addresses: cards up to 2 GiB
+/** A GP partition's size is counted in write protection groups: 16 erase groups of 512 KiB. */
+export const GP_GRANULE_SECTORS = 16384;
 export const DRIVER_DMA = 1; // ADMA2 instead of PIO
 export const DRIVER_CMD23 = 2; // predefined block counts where the card has them, else CMD12
 export const SLOT_WRITE_PROTECTED = 1; // the slot's write protect pin
@@ -219,6 +231,8 @@ export const WIRE_LONG = WIRE_BASE + 0x10; // 16 bytes: the register of an R2
 export const WIRE_BYTES = WIRE_BASE + 0x20; // u32, length of the block
 export const WIRE_LINES = WIRE_BASE + 0x24; // u32, lines that its sender drove
 export const WIRE_BLOCK = WIRE_BASE + 0x200; // 512, scratch: a block as a receiver of another width sees it
+export const PROTECTION_TABLE = 0xc000; // write protection of an eMMC: 2 bits a group
+export const PROTECTION_GROUPS_MAX = 32768;
 
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;

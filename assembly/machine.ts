@@ -1,6 +1,6 @@
 // The machine as a whole: made, switched on, cut. What its user does from outside, not what its driver does.
 
-import { advanceCard, makeCard, powerOff, setPulled, swapIdentity } from "./card/card";
+import { advanceCard, makeCard, powerOff, resetByPin, setPulled, swapIdentity } from "./card/card";
 import { nowNs } from "./clock";
 import { crc32cPrepare } from "./crc";
 import { Shadow } from "./driver/shadow";
@@ -67,4 +67,9 @@ export function machineInsert(present: u32): void {
   if (present == 2) swapIdentity();
   setPulled(present == 0);
   slotChanged();
+}
+
+/** A pulse on the card's RST_n pin, which no register of an SDHCI drives. */
+export function machineReset(): void {
+  resetByPin(nowNs());
 }

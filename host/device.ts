@@ -7,6 +7,7 @@ import {
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_MAX,
+  GP_GRANULE_SECTORS,
   MEDIUM_BASE,
   MEDIUM_STORES,
   NEIGHBOURS_MAX,
@@ -25,6 +26,7 @@ import {
   CUT_OUTCOMES,
   type CutOutcome,
   type Damage,
+  type EmmcConfig,
   type MachineConfig,
   type Policy,
   PROFILES,
@@ -78,6 +80,14 @@ export interface DeviceOptions {
   hpi?: boolean | undefined;
   /** eMMC: size of each boot partition in bytes, a multiple of 128 KiB. */
   bootBytes?: number | undefined;
+  /** eMMC: whether commands name sectors, or bytes as cards of up to 2 GiB did. Default `sector`. */
+  addressing?: "sector" | "byte" | undefined;
+  /** eMMC: EXT_CSD_DEVICE_TYPE: 0x03 high speed (default), + 0x04 DDR52, + 0x10 HS200, + 0x40 HS400. */
+  deviceType?: number | undefined;
+  /** eMMC: sizes of up to four general purpose partitions in bytes, multiples of 8 MiB. */
+  gpBytes?: readonly number[] | undefined;
+  /** eMMC: programmed sectors until EXT_CSD_BKOPS_STATUS is one higher, and the time that undoes a level. */
+  background?: { sectorsPerLevel: number; levelNs: number } | undefined;
   serial?: number | undefined;
   /** Which times the card takes; default `typical`. `slow-sd` and `old-emmc` are of one kind of card. */
   profile?: ProfileName | undefined;
@@ -259,7 +269,44 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     deadlineUs,
     trace: options.trace ?? options.onTrace !== undefined,
     controller,
+    ...(card === "emmc" ? { emmc: emmcOf(options, sizeBytes) } : {}),
   };
+}
+
+/** What only an eMMC has. */
+function emmcOf(options: DeviceOptions, sizeBytes: number): EmmcConfig {
+  const byteAddressed = options.addressing === "byte";
+  if (options.addressing !== undefined && !byteAddressed && options.addressing !== "sector") {
+    throw new MmcError("EINVAL", `addressing: ${options.addressing} is neither sector nor byte`);
+  }
+  if (byteAddressed) requireNumber("sizeBytes of a byte-addressed card", sizeBytes, 1, 2 ** 31);
+  const deviceType = options.deviceType ?? 0x03;
+  requireNumber("deviceType", deviceType, 0, 255);
+  const gpBytes = options.gpBytes ?? [];
+  requireNumber("gpBytes: partitions", gpBytes.length, 0, 4);
+  for (const bytes of gpBytes) {
+    requireNumber("gpBytes", bytes, 0, byteAddressed ? 2 ** 31 : MEMORY_MEDIUM_BYTES_MAX);
+    if (bytes % (GP_GRANULE_SECTORS * SECTOR_BYTES) !== 0) {
+      throw new MmcError("EINVAL", `gpBytes: ${bytes} is not a multiple of 8 MiB`);
+    }
+  }
+  const bkopsSectors = options.background?.sectorsPerLevel ?? 0;
+  requireNumber("background.sectorsPerLevel", bkopsSectors, 0, 0xffffffff);
+  const bkopsNs = options.background?.levelNs ?? 0;
+  requireNumber("background.levelNs", bkopsNs, 0, 0xffffffff);
+  return {
+    byteAddressed,
+    deviceType,
+    gpSectors: gpBytes.map((bytes) => bytes / SECTOR_BYTES),
+    bkopsSectors,
+    bkopsNs,
+  };
+}
+
+/** Sectors of an eMMC beside its user area: boot partitions and general purpose ones. */
+function partitionSectors(config: MachineConfig): number {
+  const gpSectors = config.emmc?.gpSectors ?? [];
+  return 2 * config.bootSectors + gpSectors.reduce((sum, sectors) => sum + sectors, 0);
 }
 
 function checkArea(area: PanicArea, sizeBytes: number): void {
@@ -348,8 +395,12 @@ export class Device {
     this.#onTrace = options.onTrace;
     this.#inMemory = external === null;
     this.#hasArea = options.area !== undefined;
-    const bootBytes = this.#inMemory ? 2 * config.bootSectors * SECTOR_BYTES : 0;
-    this.#memory = makeMemory(this.#inMemory ? this.#sizeBytes + bootBytes : 0);
+    const mediumBytes = this.#sizeBytes + partitionSectors(config) * SECTOR_BYTES;
+    if (external && config.emmc?.gpSectors?.some((sectors) => sectors > 0)) {
+      throw new MmcError("EINVAL", "gpBytes: an external medium has a user area only");
+    }
+    if (!external) requireNumber("sizeBytes with partitions", mediumBytes, 1, MEMORY_MEDIUM_BYTES_MAX);
+    this.#memory = makeMemory(this.#inMemory ? mediumBytes : 0);
     let core: CoreExports;
     if (external) {
       const medium = mediumImports(external, this.#memory, this.#mediumFailures, () => this.#tell());
@@ -694,7 +745,15 @@ function rehearse(
     ...(imports.mark ? { mark: { hit: () => undefined } } : {}),
   };
   const core = instantiate(module, memory, silent);
-  const scratch = { ...config, sectors, bootSectors: 0, areaFirstLba: 0, zoneSectors: 64, zoneCount: 4 };
+  const scratch = {
+    ...config,
+    sectors,
+    bootSectors: 0,
+    emmc: { ...config.emmc, gpSectors: [] },
+    areaFirstLba: 0,
+    zoneSectors: 64,
+    zoneCount: 4,
+  };
   for (const dma of [false, true]) {
     writeConfig(memory, { ...scratch, dma, controller: "full" });
     core.machineInit();

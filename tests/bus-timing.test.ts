@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import { IDEAL, type Timing, TYPICAL_EMMC, TYPICAL_SD } from "../host/core/profile.js";
 import type { TraceEvent, TraceKind } from "../host/core/trace.js";
 import { Device } from "../host/device.js";
-import { Bus, coreModule, INT, note, pattern } from "./bus.js";
+import { Bus, coreModule, INT, note, pattern, REG } from "./bus.js";
 
 // Clocks (mmc.md §1.11).
 const COMMAND = 48;
@@ -27,6 +27,9 @@ interface Mode {
   highSpeed: boolean;
   /** The highest clock of the mode. */
   limitKhz: number;
+  /** eMMC modes that a Device does not use: two bits a clock, and the EXT_CSD bytes that lead there. */
+  dual?: boolean;
+  steps?: readonly (readonly [index: number, value: number])[];
 }
 
 const MODES: readonly Mode[] = [
@@ -41,15 +44,86 @@ const MODES: readonly Mode[] = [
   // 200 MHz / 6: a clock whose period is no whole number of ns.
   { name: "eMMC HS ×4 at 33.3 MHz", card: "emmc", width: 4, highSpeed: true, limitKhz: 34_000 },
 ];
+/** Those beyond high speed, which need EXT_CSD_DEVICE_TYPE. */
+const FASTER: readonly Omit<Mode, "card" | "highSpeed">[] = [
+  {
+    name: "eMMC DDR52 ×4",
+    width: 4,
+    dual: true,
+    limitKhz: 52_000,
+    steps: [
+      [185, 1],
+      [183, 5],
+    ],
+  },
+  {
+    name: "eMMC DDR52 ×8",
+    width: 8,
+    dual: true,
+    limitKhz: 52_000,
+    steps: [
+      [185, 1],
+      [183, 6],
+    ],
+  },
+  {
+    name: "eMMC HS200 ×4",
+    width: 4,
+    limitKhz: 200_000,
+    steps: [
+      [183, 1],
+      [185, 2],
+    ],
+  },
+  {
+    name: "eMMC HS200 ×8",
+    width: 8,
+    limitKhz: 200_000,
+    steps: [
+      [183, 2],
+      [185, 2],
+    ],
+  },
+  {
+    name: "eMMC HS200 ×8 at 100 MHz",
+    width: 8,
+    limitKhz: 100_000,
+    steps: [
+      [183, 2],
+      [185, 2],
+    ],
+  },
+  {
+    name: "eMMC HS400",
+    width: 8,
+    dual: true,
+    limitKhz: 200_000,
+    steps: [
+      [183, 2],
+      [185, 2],
+      [185, 1],
+      [183, 6],
+      [185, 3],
+    ],
+  },
+];
+const FAST_MODES: readonly Mode[] = FASTER.map((mode) => ({ ...mode, card: "emmc", highSpeed: true }));
+const ALL_MODES = [...MODES, ...FAST_MODES];
 const BLOCKS = [1, 8, 128] as const;
 
 /** The controller's clock: 200 MHz / 2N, not above the limit. */
 function realKhz(limitKhz: number): number {
+  if (limitKhz >= 200_000) return 200_000;
   return 200_000 / (2 * Math.ceil(200_000 / (2 * limitKhz)));
 }
 
-function blockClocks(width: number): number {
-  return 4096 / width + 16 + 2;
+function blockClocks({ width, dual }: Mode): number {
+  return 4096 / (width * (dual ? 2 : 1)) + 16 + 2;
+}
+
+/** N_AC at least. */
+function accessClocks({ steps }: Mode): number {
+  return steps?.some(([index, value]) => index === 185 && value >= 2) ? 8 : N_AC;
 }
 
 interface Bound {
@@ -64,9 +138,9 @@ interface Bound {
 function readBound(mode: Mode, blocks: number, counted: boolean, timing: Timing): Bound {
   const periodNs = 1e6 / realKhz(mode.limitKhz);
   // The access time is N_AC: at least 2 clocks, then as long as the chip takes for the first block.
-  const first = Math.max(0, timing.readNs - N_AC * periodNs);
+  const first = Math.max(0, timing.readNs - accessClocks(mode) * periodNs);
   return {
-    clocks: (counted ? PLAIN + N_RC : 0) + COMMAND + blocks * (N_AC + blockClocks(mode.width)),
+    clocks: (counted ? PLAIN + N_RC : 0) + COMMAND + blocks * (accessClocks(mode) + blockClocks(mode)),
     chipNs: first,
     // N_AC and the block, each rounded; the command; with CMD23 its command, response and N_RC.
     roundings: 2 * blocks + 1 + (counted ? 3 : 0),
@@ -76,8 +150,7 @@ function readBound(mode: Mode, blocks: number, counted: boolean, timing: Timing)
 /** From the first bit of CMD24/25 to the end of the last busy. */
 function writeBound(mode: Mode, blocks: number, counted: boolean, busyNs: number): Bound {
   return {
-    clocks:
-      (counted ? PLAIN + N_RC : 0) + PLAIN + blocks * (N_WR + blockClocks(mode.width) + N_CRC + CRC_STATUS),
+    clocks: (counted ? PLAIN + N_RC : 0) + PLAIN + blocks * (N_WR + blockClocks(mode) + N_CRC + CRC_STATUS),
     chipNs: blocks * busyNs,
     roundings: 2 * blocks + 2 + (counted ? 3 : 0),
   };
@@ -94,9 +167,25 @@ function kilohertzAllowanceNs(mode: Mode, bound: Bound): number {
 }
 
 function opened(mode: Mode, timing: Timing, cmd23 = true): Bus {
-  const bus = new Bus({ card: mode.card, sectors: 1024, timing: { ...timing, accessCostNs: 0 }, cmd23 });
+  const emmc = { deviceType: mode.steps ? 0x57 : 0x03 };
+  const bus = new Bus({
+    card: mode.card,
+    sectors: 1024,
+    timing: { ...timing, accessCostNs: 0 },
+    cmd23,
+    emmc,
+    ...(mode.steps ? { controller: "uhs" as const } : {}),
+  });
   bus.open();
-  bus.setBus(mode.width, mode.highSpeed, mode.limitKhz);
+  if (mode.steps) {
+    for (const [index, value] of mode.steps) bus.switchByte(index, value);
+    bus.setLines(mode.width);
+    bus.write16(REG.control2, mode.dual ? 4 : 3);
+    bus.setClock(mode.limitKhz);
+    if (mode.limitKhz > 100_000) bus.tune();
+  } else {
+    bus.setBus(mode.width, mode.highSpeed, mode.limitKhz);
+  }
   // One clock of 20 ns at most between two polls: less than N_RC, so it hides behind it.
   bus.pollNs = 0;
   bus.clearEvents();
@@ -185,19 +274,31 @@ test("the formulas here are those behind the table of mmc.md §1.11", () => {
       `×${width} write`,
     );
   }
+  for (const [name, ...clocks] of [
+    ["eMMC DDR52 ×4", 580, 4410, 68250, 637, 4516, 69196],
+    ["eMMC DDR52 ×8", 324, 2362, 35482, 381, 2468, 36428],
+    ["eMMC HS200 ×4", 1098, 8554, 134554, 1149, 8612, 134732],
+    ["eMMC HS200 ×8", 586, 4458, 69018, 637, 4516, 69196],
+    ["eMMC HS400", 330, 2410, 36250, 381, 2468, 36428],
+  ] as const) {
+    const mode = FAST_MODES.find((one) => one.name === name) as Mode;
+    const reads = BLOCKS.map((blocks) => readBound(mode, blocks, blocks > 1, IDEAL).clocks);
+    const writes = BLOCKS.map((blocks) => writeBound(mode, blocks, blocks > 1, 0).clocks);
+    assert.equal([...reads, ...writes], clocks, name);
+  }
   assert.is(realKhz(52_000), 50_000);
   assert.is(realKhz(26_000), 25_000);
 });
 
 test("ADMA2, ideal chip: to the ns", () => {
   let cases = 0;
-  for (const mode of MODES) cases += checkMode(mode, IDEAL, 0);
+  for (const mode of ALL_MODES) cases += checkMode(mode, IDEAL, 0);
   note(`${cases} transfers at the bound`);
 });
 
 test("ADMA2, typical chip: its access and program times more, and nothing else", () => {
   let cases = 0;
-  for (const mode of MODES) {
+  for (const mode of ALL_MODES) {
     const timing = mode.card === "sd" ? TYPICAL_SD : TYPICAL_EMMC;
     cases += checkMode(mode, timing, timing.programNs);
   }
@@ -205,7 +306,7 @@ test("ADMA2, typical chip: its access and program times more, and nothing else",
 });
 
 test("a plain command takes 98 clocks and R2 189; the next one starts 8 clocks later", () => {
-  for (const mode of MODES) {
+  for (const mode of ALL_MODES) {
     const bus = opened(mode, IDEAL);
     const periodNs = 1e6 / Math.floor(realKhz(mode.limitKhz));
     quiet(bus);
@@ -232,7 +333,7 @@ test("a plain command takes 98 clocks and R2 189; the next one starts 8 clocks l
 });
 
 test("open-ended with CMD12 behind the last block: 98 clocks more, and what is still busy", () => {
-  for (const mode of MODES) {
+  for (const mode of ALL_MODES) {
     for (const write of [false, true]) {
       for (const blocks of [8, 128]) {
         const bus = opened(mode, IDEAL);
@@ -253,7 +354,7 @@ test("open-ended with CMD12 behind the last block: 98 clocks more, and what is s
 });
 
 test("PIO is never faster than the bound, and slower only by its polling", () => {
-  for (const mode of MODES) {
+  for (const mode of ALL_MODES) {
     for (const blocks of BLOCKS) {
       for (const write of [false, true]) {
         const bus = opened(mode, IDEAL);

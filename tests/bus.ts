@@ -31,6 +31,7 @@ export const REG = {
   presentState: 0x24,
   hostControl: 0x28,
   power: 0x29,
+  control2: 0x3e,
   clock: 0x2c,
   timeout: 0x2e,
   reset: 0x2f,
@@ -86,13 +87,17 @@ export const R1 = {
   blockLength: 1 << 29,
   eraseSequence: 1 << 28,
   eraseParameter: 1 << 27,
+  writeProtected: 1 << 26,
   commandCrc: 1 << 23,
   illegal: 1 << 22,
   eccFailed: 1 << 21,
   error: 1 << 19,
+  overwrite: 1 << 16,
+  eraseSkip: 1 << 15,
   eraseReset: 1 << 13,
   ready: 1 << 8,
   switchError: 1 << 7,
+  exception: 1 << 6,
   appCommand: 1 << 5,
 } as const;
 
@@ -241,8 +246,7 @@ export class Bus {
       ...options,
       timing: { ...IDEAL, ...options.timing },
     };
-    const { sectors, bootSectors } = this.config;
-    this.memory = makeMemory((sectors + 2 * bootSectors) * 512);
+    this.memory = makeMemory(this.#firstSector(8) * 512);
     this.core = instantiate(coreModule(target), this.memory);
     writeConfig(this.memory, this.config);
     this.core.machineInit();
@@ -293,17 +297,23 @@ export class Bus {
     return STATE_NAMES[this.core.cardState()] ?? "ina";
   }
 
-  /** The stored bytes of a sector; partition 0 user, 1 and 2 boot. */
+  /** Where a partition begins on the medium; 8: where the medium ends. */
+  #firstSector(partition: number): number {
+    const { sectors, bootSectors, emmc } = this.config;
+    const gp = emmc?.gpSectors ?? [];
+    const sizes = [sectors, bootSectors, bootSectors, 0, gp[0], gp[1], gp[2], gp[3]];
+    return sizes.slice(0, partition).reduce<number>((sum, size = 0) => sum + size, 0);
+  }
+
+  /** The stored bytes of a sector; partition 0 user, 1 and 2 boot, 4 … 7 general purpose. */
   stored(lba: number, partition = 0): Uint8Array {
-    const { sectors, bootSectors } = this.config;
-    const index = partition === 0 ? lba : sectors + (partition - 1) * bootSectors + lba;
+    const index = this.#firstSector(partition) + lba;
     return new Uint8Array(this.memory.buffer, MEDIUM_BASE + index * 512, 512).slice();
   }
 
   /** Puts bytes on the medium behind the card's back. */
   preset(lba: number, bytes: Uint8Array, partition = 0): void {
-    const { sectors, bootSectors } = this.config;
-    const index = partition === 0 ? lba : sectors + (partition - 1) * bootSectors + lba;
+    const index = this.#firstSector(partition) + lba;
     new Uint8Array(this.memory.buffer).set(bytes, MEDIUM_BASE + index * 512);
   }
 
@@ -369,6 +379,20 @@ export class Bus {
       REG.hostControl,
       (width === 8 ? 0x20 : 0) | (width === 4 ? 0x02 : 0) | (dma ? 0x10 : 0) | 0x04,
     );
+  }
+
+  /**
+   * The controller's tuning procedure (mmc.md §3.5) on blocks of sector 0: SDHCI_HOST_CONTROL2 bit 6 until it clears
+   * itself. Reads above 100 MHz need it on a controller that has UHS.
+   */
+  tune(): void {
+    this.write16(REG.control2, this.read16(REG.control2) | 0x40);
+    for (let i = 0; i < 40 && (this.read16(REG.control2) & 0x40) !== 0; i++) {
+      this.issue(17, 0, "r1", { read: true, blocks: 1 });
+      this.awaitStatus(INT.readReady);
+      this.clearStatus();
+    }
+    assert.is(this.read16(REG.control2) & 0xc0, 0x80, "the sampling clock is tuned");
   }
 
   resetLines(): void {
@@ -548,13 +572,18 @@ export class Bus {
     return this.register(8, 0, 512);
   }
 
+  /** A sector as this card's commands name it. */
+  address(lba: number): number {
+    return this.config.emmc?.byteAddressed ? lba * 512 : lba;
+  }
+
   /** CMD17/18 with what the options say. No CMD12, no recovery: the tester sees what happened. */
   readBlocks(lba: number, blocks: number, options: BlockOptions = {}): BlockResult {
     const multiple = blocks > 1 || options.count23 === true || options.multiple === true;
     if (options.count23) this.must(23, ((options.flags ?? 0) | blocks) >>> 0);
     const plan = this.#plan(true, options.hostBlocks ?? blocks, multiple, options.dma === true);
     if (options.dma) this.describe(plan.blocks * 512);
-    const reply = this.send(multiple ? 18 : 17, lba, "r1", plan);
+    const reply = this.send(multiple ? 18 : 17, this.address(lba), "r1", plan);
     if (reply.errors !== 0)
       return { reply, status: reply.status, errors: reply.errors, data: new Uint8Array() };
     const { data, status } = this.moveIn(plan);
@@ -571,7 +600,7 @@ export class Bus {
       this.dmaMemory(data.length).set(data);
       this.describe(plan.blocks * 512);
     }
-    const reply = this.send(multiple ? 25 : 24, lba, "r1", plan);
+    const reply = this.send(multiple ? 25 : 24, this.address(lba), "r1", plan);
     let status = reply.status;
     if (reply.errors === 0 && !options.dma) status = this.pioWrite(data.subarray(0, plan.blocks * 512));
     if ((status & INT_ERRORS) === 0) status = this.awaitStatus(INT.transfer);
@@ -593,7 +622,9 @@ export class Bus {
   // ---- identification ----
 
   /** CMD1 or ACMD41 until the card is ready. Returns the last OCR. */
-  operatingConditions(argument = this.isEmmc ? 0x40ff8080 : 0x40ff8000): number {
+  operatingConditions(
+    argument = this.isEmmc ? (this.config.emmc?.byteAddressed ? 0x00ff8080 : 0x40ff8080) : 0x40ff8000,
+  ): number {
     for (let i = 0; i < 5000; i++) {
       const reply = this.isEmmc ? this.send(1, argument, "r3") : this.app(41, argument, "r3");
       assert.is(reply.errors, 0, "operating conditions are answered");

@@ -122,7 +122,7 @@ test("CSD of an eMMC: version in EXT_CSD, sector mode, times, classes", () => {
     [119, 112, 0x4f, "TAAC"],
     [111, 104, 1, "NSAC"],
     [103, 96, 0x32, "TRAN_SPEED"],
-    [95, 84, 0x0f5, "CCC"],
+    [95, 84, 0x075, "CCC: no class 7, there is no lock"],
     [83, 80, 9, "READ_BL_LEN"],
     [76, 76, 0, "DSR_IMP"],
     [73, 62, 0xfff, "C_SIZE"],

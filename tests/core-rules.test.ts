@@ -544,6 +544,7 @@ const REGIONS: Region[] = [
   { name: "UNDO_HEADS", from: layout.UNDO_HEADS, bytes: layout.UNDO_MAX * layout.UNDO_HEAD_BYTES },
   { name: "UNDO_DATA", from: layout.UNDO_DATA, bytes: layout.UNDO_MAX * layout.SECTOR_BYTES },
   { name: "WIRE_BASE", from: layout.WIRE_BASE, bytes: 0x400 },
+  { name: "PROTECTION_TABLE", from: layout.PROTECTION_TABLE, bytes: layout.PROTECTION_GROUPS_MAX / 4 },
   { name: "BOUNCE_BASE", from: layout.BOUNCE_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
   { name: "VERIFY_BASE", from: layout.VERIFY_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
   { name: "ZONE_STATES", from: layout.ZONE_STATES, bytes: layout.ZONES_MAX },
@@ -634,7 +635,10 @@ test("Area and Record share the pstore block", () => {
 test("what survives a power-up in Card is at its end", () => {
   // powerOn() clears everything before cid0.
   const names = CARD_FIELDS.map(({ name }) => name);
-  assert.equal(names.slice(names.indexOf("cid0")), "cid0 cid1 cid2 cid3 csd0 csd1 csd2 csd3".split(" "));
+  assert.equal(
+    names.slice(names.indexOf("cid0")),
+    "cid0 cid1 cid2 cid3 csd0 csd1 csd2 csd3 isProtected unkemptSectors".split(" "),
+  );
 });
 
 test("the size of a struct counts alignment and refuses what it does not know", () => {

@@ -54,7 +54,7 @@ function table(kind: Kind): Register[] {
     { at: 0x3c, bytes: 2, name: "AUTO CMD ERR", reset: 0, writable: 0 },
     { at: 0x3e, bytes: 2, name: "HOST CONTROL 2", reset: 0, writable: uhs ? 0xc07f : 0 },
     { at: 0x40, bytes: 4, name: "CAPABILITIES", reset: uhs ? 0x056cc8b2 : 0x012cc8b2, writable: 0 },
-    { at: 0x44, bytes: 4, name: "CAPABILITIES 1", reset: uhs ? 0x00002073 : 0, writable: 0 },
+    { at: 0x44, bytes: 4, name: "CAPABILITIES 1", reset: uhs ? 0x00002077 : 0, writable: 0 },
     { at: 0x48, bytes: 4, name: "MAX CURRENT", reset: 0, writable: 0 },
     { at: 0x4c, bytes: 4, name: "reserved", reset: 0, writable: 0 },
     { at: 0x50, bytes: 2, name: "FORCE AUTO CMD ERR", reset: 0, writable: 0 },

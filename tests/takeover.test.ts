@@ -30,6 +30,7 @@ for (const dma of [false, true]) {
     BUSES.push([`eMMC HS x8, ${how}`, { dma, cmd23 }]);
     BUSES.push([`eMMC legacy x1, ${how}`, { dma, cmd23, busWidth: 1, highSpeed: false }]);
     BUSES.push([`eMMC HS x8 with cache, ${how}`, { dma, cmd23, cacheSectors: 32, reliableWrite: false }]);
+    BUSES.push([`eMMC HS x8 by bytes, ${how}`, { dma, cmd23, addressing: "byte" }]);
     BUSES.push([`SD HS x4, ${how}`, { dma, cmd23, card: "sd" }]);
   }
 }

@@ -1,11 +1,14 @@
 // What a command is answered with: R1 as the specification has it, R2, or silence.
 
 import { isBusy } from "./busy";
+import { hasExceptionEvent } from "./emmc-registers";
 import {
   Card,
   card,
+  isEmmc,
   R1_APP_CMD,
   R1_CARD_IS_LOCKED,
+  R1_EXCEPTION_EVENT,
   R1_ILLEGAL_COMMAND,
   R1_READY_FOR_DATA,
   raise,
@@ -25,6 +28,7 @@ export function answerR1(state: u32, errors: u32): u32 {
   if (!isBusy()) status |= R1_READY_FOR_DATA;
   if (c.appCommand != 0) status |= R1_APP_CMD;
   if (c.locked != 0) status |= R1_CARD_IS_LOCKED;
+  if (isEmmc() && hasExceptionEvent()) status |= R1_EXCEPTION_EVENT;
   c.status = 0;
   c.response0 = status;
   return RESPONSE_R1;

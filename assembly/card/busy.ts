@@ -7,6 +7,7 @@ import {
   CACHE_LBAS,
   CACHE_PARTITIONS,
   CACHE_SECTORS_MAX,
+  CONFIG_BKOPS_NS,
   CONFIG_BUSY_MAX_NS,
   CONFIG_CACHED_NS,
   CONFIG_ERASE_CALL_NS,
@@ -35,36 +36,32 @@ import {
   TRACE_STATE,
 } from "../layout";
 import { traceAt, traceLevel } from "../trace";
+import { cacheBlock, cacheForget, cacheMustEvict, cachePut, cacheWriteAll, cacheWriteOldest } from "./cache";
 import {
-  cacheBlock,
-  cacheForget,
-  cacheForgetRange,
-  cacheMustEvict,
-  cachePut,
-  cacheWriteAll,
-  cacheWriteOldest,
-} from "./cache";
-import {
+  bkopsLevel,
   ERASE_GROUP_SECTORS,
+  EXT_CSD_BKOPS_START,
   EXT_CSD_CACHE_CTRL,
   EXT_CSD_CORRECTLY_PRG_SECTORS_NUM,
   extCsd,
 } from "./emmc-registers";
 import { applySwitch } from "./emmc-switch";
 import { faultOnBlock } from "./faults";
-import { cutErased, cutSector, damage, flashErase, flashWrite } from "./flash";
+import { cutErased, cutSector, damage, flashWrite } from "./flash";
 import { mediumSectors } from "./medium";
 import {
   card,
   isEmmc,
   OP_ABORT,
   OP_AWAKE,
+  OP_BACKGROUND,
   OP_CACHE,
   OP_ERASE,
   OP_FAIL,
   OP_FLUSH,
   OP_NONE,
   OP_PROGRAM,
+  OP_REGISTER,
   OP_SLEEP,
   OP_SWITCH,
   R1_CC_ERROR,
@@ -75,6 +72,7 @@ import {
   STATE_STBY,
   STATE_TRAN,
 } from "./state";
+import { eraseUnprotected } from "./write-protect";
 
 export function isBusy(): bool {
   return card().op != OP_NONE;
@@ -123,6 +121,18 @@ export function beginSwitch(index: u32, value: u32, startNs: u64, lengthNs: u64)
   begin(OP_SWITCH, startNs, lengthNs);
   card().opSwitchIndex = index;
   card().opSwitchValue = value;
+}
+
+/** CMD26 to 29: their effect is there at once, only the time is left. */
+export function beginRegister(startNs: u64, lengthNs: u64): void {
+  begin(OP_REGISTER, startNs, lengthNs);
+}
+
+/** BKOPS_START: a time for each level of BKOPS_STATUS. SANITIZE_START: one; what was erased is gone already. */
+export function beginBackground(index: u32, startNs: u64): void {
+  const levels: u32 = index == EXT_CSD_BKOPS_START ? bkopsLevel() : 1;
+  begin(OP_BACKGROUND, startNs, <u64>levels * load<u32>(CONFIG_BKOPS_NS));
+  card().opSwitchIndex = index;
 }
 
 export function beginFlush(startNs: u64): void {
@@ -204,13 +214,13 @@ function finish(timeNs: u64): void {
   } else if (op == OP_PROGRAM) {
     const stored = c.opPhantom != 0 || flashWrite(c.opPartition, c.opLba, PROGRAM_BLOCK, c.opReliable != 0);
     if (!stored) raise(R1_ERROR);
+    c.unkemptSectors += 1;
     cacheForget(c.opPartition, c.opLba);
   } else if (op == OP_CACHE) {
     if (cacheMustEvict(c.opPartition, c.opLba) && !cacheWriteOldest(false)) raise(R1_ERROR);
     if (c.opPhantom == 0) cachePut(c.opPartition, c.opLba, PROGRAM_BLOCK);
   } else if (op == OP_ERASE) {
-    if (!flashErase(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);
-    cacheForgetRange(c.opPartition, c.opLba, c.opLast);
+    if (!eraseUnprotected(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);
   } else if (op == OP_FLUSH) {
     if (c.cacheCount > 0 && !cacheWriteOldest(false)) raise(R1_ERROR);
     if (c.cacheCount > 0) {
@@ -219,6 +229,8 @@ function finish(timeNs: u64): void {
     }
   } else if (op == OP_SWITCH) {
     applySwitch(c.opSwitchIndex, c.opSwitchValue);
+  } else if (op == OP_BACKGROUND && c.opSwitchIndex == EXT_CSD_BKOPS_START) {
+    c.unkemptSectors = 0;
   }
   traceAt(timeNs, TRACE_BUSY_END, op, c.opLba, 0);
   settle();
@@ -237,7 +249,7 @@ export function advanceCard(timeNs: u64): void {
 /** HPI (EXT_CSD_HPI_MGMT on, state prg): stops what can be stopped; tran after OUT_OF_INTERRUPT_TIME at most. */
 export function interrupt(timeNs: u64, outcome: u32): void {
   const c = card();
-  if (c.op == OP_SWITCH || c.op == OP_SLEEP || c.op == OP_AWAKE) return;
+  if (c.op == OP_SWITCH || c.op == OP_REGISTER || c.op == OP_SLEEP || c.op == OP_AWAKE) return;
   if (c.opStuck != 0 && c.opStuck != 1 + STUCK_UNTIL_HPI) return;
   if (c.op == OP_PROGRAM || c.op == OP_CACHE || c.op == OP_ERASE) cutBusy(outcome);
   // The sector at hand was counted when it arrived; it landed only if the cut lets it.
@@ -256,8 +268,7 @@ export function cutBusy(outcome: u32): void {
     const half = outcome == CUT_NEW ? count : none ? 0 : (count + 1) / 2;
     const first = outcome == CUT_TORN_HIGH ? c.opLba + count - half : c.opLba;
     if (half > 0) {
-      flashErase(c.opPartition, first, half);
-      cacheForgetRange(c.opPartition, first, first + half - 1);
+      eraseUnprotected(c.opPartition, first, half);
       cutErased(c.opPartition, first + half - 1, outcome);
     }
   } else if (op == OP_PROGRAM && c.opPhantom == 0 && c.opRefused == 0) {

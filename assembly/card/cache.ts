@@ -77,6 +77,7 @@ export function cacheForgetRange(partition: u32, first: u32, last: u32): void {
 /** The oldest sector goes to the flash, `isFinal` past taking back. False if the medium refused it. */
 export function cacheWriteOldest(isFinal: bool): bool {
   const stored = flashWrite(load<u32>(CACHE_PARTITIONS), load<u32>(CACHE_LBAS), cacheBlock(0), isFinal);
+  card().unkemptSectors += 1;
   cacheDrop(0);
   return stored;
 }

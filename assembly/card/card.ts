@@ -1,18 +1,20 @@
 // The card as the bus sees it: lines, clock, commands, blocks, busy, power. The controller imports this file and
 // nothing else of this folder.
 //
-// Modelled: eMMC 5.1 in sector mode and SDHC; all states but btst and irq; R1; CID, CSD, EXT_CSD, SCR,
-// SSR; user area and
-// boot partitions; write cache, flush, reliable write, forced programming, HPI, sleep, erase, trim;
-// legacy/default and
-// high speed, 1, 4, 8 lines with their CRCs; program, erase and switch times; power cuts; the fault plan.
+// Modelled: eMMC 5.1, by sectors or (up to 2 GiB) by bytes, and SDHC; all states but btst and irq; R1; CID, CSD,
+// EXT_CSD, SCR, SSR; user area, boot and general purpose partitions; write protection; write cache, flush,
+// reliable write, forced programming, HPI, sleep, erase, trim, background operations, sanitize, RST_n;
+// legacy/default and high speed, DDR52, HS200, HS400, 1, 4, 8 lines with their CRCs, the tuning block; program,
+// erase and switch times; power cuts; the fault plan.
 // Damage and time: flash.ts and busy.ts; what goes wrong: faults.ts and docs/FAULTS.md.
-// Not modelled: 1.8 V and UHS, DDR, HS200, HS400, RPMB, GP partitions, write protection, lock, CMDQ, BKOPS, SPI.
+// Not modelled: signal voltages, UHS, RPMB, lock, CMDQ, boot mode, partitioning at run time, SPI.
 import { NEVER, nowNs } from "../clock";
-import { CARD_BASE, CARD_BLOCK, CONFIG_ABORT_OUTCOME } from "../layout";
+import { CARD_BASE, CARD_BLOCK, CONFIG_ABORT_OUTCOME, CONFIG_CACHE_AT_RESET } from "../layout";
 import { advanceCard, isBusy } from "./busy";
+import { EXT_CSD_RST_N_FUNCTION, extCsd } from "./emmc-registers";
+import { TIMING_HS200 } from "./emmc-switch";
 import { damage, makeFlash } from "./flash";
-import { powerOff } from "./power";
+import { powerOff, powerOn } from "./power";
 import { buildRegisters } from "./registers";
 import { Card, card, isEmmc, STATE_DIS, STATE_IDENT } from "./state";
 
@@ -42,10 +44,22 @@ export function hears(clockKhz: u32): bool {
   return card().state > STATE_IDENT || clockKhz <= IDENTIFICATION_KHZ;
 }
 
-/** True if the card's timing bears this clock (26/52 MHz, SD 25/50): above it a bit of each block is lost. */
-export function keepsUp(clockKhz: u32): bool {
+/** The highest clock of the card's timing: eMMC 26, 52 and 200 MHz, SD 25 and 50 (mmc.md §1.11). */
+function clockMaxKhz(): u32 {
+  const c = card();
   const base: u32 = isEmmc() ? 26000 : 25000;
-  return clockKhz <= (card().highSpeed != 0 ? base * 2 : base);
+  if (isEmmc() && c.highSpeed >= TIMING_HS200) return 200000;
+  return c.highSpeed != 0 ? base * 2 : base;
+}
+
+/** True if the card's timing bears this clock and as many bits a clock: else a bit of each block is lost. */
+export function keepsUp(clockKhz: u32, dualRate: bool): bool {
+  return dualRate == (card().dualRate != 0) && clockKhz <= clockMaxKhz();
+}
+
+/** N_AC at least, in bus clocks (mmc.md §1.11). */
+export function accessClocks(): u32 {
+  return isEmmc() && card().highSpeed >= TIMING_HS200 ? 8 : 2;
 }
 
 /** The slide of an SD card stands at "lock": nothing but the host's own manners obeys it. */
@@ -72,6 +86,15 @@ export function makeCard(): void {
   memory.fill(CARD_BASE, 0, offsetof<Card>());
   makeFlash();
   buildRegisters(CARD_BLOCK);
+}
+
+/** RST_n goes low and high again: a power cycle without one, if the host has enabled the pin for good. */
+export function resetByPin(timeNs: u64): void {
+  advanceCard(timeNs);
+  if (!isEmmc() || card().power == 0 || (extCsd(EXT_CSD_RST_N_FUNCTION) & 3) != 1) return;
+  const cacheMask: u32 = load<u32>(CONFIG_CACHE_AT_RESET) != 0 ? 0xffffffff : 0;
+  powerOff(load<u32>(CONFIG_ABORT_OUTCOME), cacheMask, timeNs);
+  powerOn(timeNs);
 }
 
 /** The host switched the supply off in mid-flight: as a power cut, with the outcome that CONFIG names. */

@@ -18,10 +18,11 @@ import {
   FAULT_WRITE_PROTECT,
   STUCK_UNTIL_POWER_CYCLE,
 } from "../layout";
+import { addressErrors, sectorOf } from "./address";
 import { answerR1, answerR2, illegal, RESPONSE_NONE, RESPONSE_R1 } from "./answer";
 import { beginTail, dropBusy, interrupt, isBusy } from "./busy";
 import { emmcCommand } from "./emmc-commands";
-import { EXT_CSD_HPI_MGMT, extCsd } from "./emmc-registers";
+import { EXT_CSD_HPI_MGMT, EXT_CSD_WR_REL_PARAM, extCsd } from "./emmc-registers";
 import { erase, eraseBound } from "./erase";
 import { faultOnCommand, faultOnCommandLevel } from "./faults";
 import { damage } from "./flash";
@@ -36,8 +37,9 @@ import {
   R1_BLOCK_LEN_ERROR,
   R1_COM_CRC_ERROR,
   R1_ERASE_RESET,
+  R1_ERROR,
   R1_ILLEGAL_COMMAND,
-  R1_OUT_OF_RANGE,
+  R1_WP_VIOLATION,
   raise,
   STATE_DATA,
   STATE_DIS,
@@ -50,6 +52,11 @@ import {
   STATE_TRAN,
 } from "./state";
 import { startTransfer } from "./transfer";
+import { isProtected } from "./write-protect";
+
+const COUNT_RELIABLE: u32 = 1 << 31;
+const COUNT_PACKED: u32 = 1 << 30;
+const EN_REL_WR: u32 = 1 << 2;
 
 /** CMD0: whatever it was, it is over; SD keeps its voltage, which is not modelled (3.3 V only). */
 function goIdle(timeNs: u64): void {
@@ -60,6 +67,7 @@ function goIdle(timeNs: u64): void {
   c.status = 0;
   c.busWidth = 1;
   c.highSpeed = 0;
+  c.dualRate = 0;
   c.partition = 0;
   c.countArmed = 0;
   c.appCommand = 0;
@@ -67,7 +75,7 @@ function goIdle(timeNs: u64): void {
   c.initUntilNs = 0;
   c.afterStop = 0;
   if (c.datStuck != 1 + STUCK_UNTIL_POWER_CYCLE) c.datStuck = 0;
-  resetVolatileRegisters();
+  resetVolatileRegisters(false);
 }
 
 /** CMD7: selects on the card's own RCA, deselects on any other. Returns the kind of answer. */
@@ -122,9 +130,36 @@ function sendStatus(argument: u32, timeNs: u64): u32 {
   return RESPONSE_R1;
 }
 
+/**
+ * What is wrong with the CMD23 before a multiple of an eMMC. Packed commands are not there
+ * (EXT_CSD_MAX_PACKED_* 0): their header must not end up in a sector, so ERROR. Without EN_REL_WR a reliable
+ * write is REL_WR_SEC_C sectors, which are 1 here: BLOCK_LEN_ERROR otherwise. Tags (bit 29) and contexts
+ * (28:25) change nothing.
+ */
+function countErrors(isWrite: bool): u32 {
+  const c = card();
+  if (!isEmmc() || c.countArmed == 0) return 0;
+  const argument = c.countArgument;
+  if ((argument & COUNT_PACKED) != 0) return R1_ERROR;
+  const legacy =
+    isWrite && (argument & COUNT_RELIABLE) != 0 && (extCsd(EXT_CSD_WR_REL_PARAM) & EN_REL_WR) == 0;
+  return legacy && (argument & 0xffff) != 1 ? R1_BLOCK_LEN_ERROR : 0;
+}
+
 function readOrWrite(index: u32, argument: u32, timeNs: u64): u32 {
-  const started = startTransfer(index >= 24, index == 18 || index == 25, argument, timeNs);
-  return answerR1(STATE_TRAN, started ? 0 : R1_OUT_OF_RANGE);
+  const isMultiple = index == 18 || index == 25;
+  let errors = addressErrors(argument);
+  if (errors == 0 && isMultiple) errors = countErrors(index == 25);
+  if (errors == 0) {
+    const c = card();
+    startTransfer(index >= 24, isMultiple, sectorOf(argument), timeNs);
+    if (index >= 24 && isProtected(c.partition, c.transferLba)) {
+      // Told at once. One block may still come, and is dropped; a multiple waits for CMD12.
+      errors = R1_WP_VIOLATION;
+      c.transferIgnored = isMultiple ? 1 : 0;
+    }
+  }
+  return answerR1(STATE_TRAN, errors);
 }
 
 /** A command that is no application command: the kind's own first, then what both kinds have. */

@@ -1,10 +1,27 @@
 // The commands that only an eMMC has, or has in its own way (JESD84-B51 §6.10).
 
-import { CARD_BLOCK, CONFIG_PARTITION_NS, CONFIG_SLEEP_NS, CONFIG_SWITCH_NS, EXT_CSD_BASE } from "../layout";
+import { CARD_BLOCK, CONFIG_SLEEP_NS, EXT_CSD_BASE } from "../layout";
 import { answerR1, illegal, RESPONSE_NONE, RESPONSE_R1 } from "./answer";
-import { beginFlush, beginSleep, beginSwitch } from "./busy";
-import { EXT_CSD_FLUSH_CACHE, EXT_CSD_PARTITION_CONFIG } from "./emmc-registers";
-import { switchAllowed, switchTarget } from "./emmc-switch";
+import { beginBackground, beginFlush, beginSleep, beginSwitch } from "./busy";
+import {
+  bkopsLevel,
+  EXT_CSD_BKOPS_STATUS,
+  EXT_CSD_BOOT_WP_STATUS,
+  EXT_CSD_EXCEPTION_EVENTS_STATUS,
+  EXT_CSD_FLUSH_CACHE,
+  EXT_CSD_POWER_OFF_NOTIFICATION,
+  hasExceptionEvent,
+  setExtCsd,
+} from "./emmc-registers";
+import {
+  isBackground,
+  isCommandSet,
+  resumeFromNotification,
+  switchAllowed,
+  switchNs,
+  switchTarget,
+  TIMING_HS200,
+} from "./emmc-switch";
 import { sendOperatingConditions } from "./operating-conditions";
 import {
   card,
@@ -13,12 +30,17 @@ import {
   OP_SLEEP,
   R1_SWITCH_ERROR,
   raise,
+  SOURCE_CID,
+  SOURCE_CSD,
   STATE_PRG,
   STATE_SLP,
   STATE_STBY,
   STATE_TRAN,
 } from "./state";
-import { sendRegister } from "./transfer";
+import { receiveRegister, sendRegister } from "./transfer";
+import { prepareTuningBlock } from "./tuning";
+import { bootProtectionStatus } from "./write-protect";
+import { sendProtection, setProtection } from "./write-protect-commands";
 
 /** CMD6 of an eMMC: R1 at once, the byte when the switch time is over, R1_SWITCH_ERROR told by the next CMD13. */
 function switchByte(argument: u32, timeNs: u64): u32 {
@@ -27,16 +49,46 @@ function switchByte(argument: u32, timeNs: u64): u32 {
   const value = switchTarget(argument);
   answerR1(STATE_TRAN, 0);
   c.state = STATE_PRG;
-  if (value > 0xff || !switchAllowed(index, value)) {
+  if (isCommandSet(argument)) {
+    beginSwitch(0, 0, timeNs, switchNs(0, 0));
+  } else if (value > 0xff || !switchAllowed(index, value)) {
     raise(R1_SWITCH_ERROR);
     beginSwitch(0, 0, timeNs, 0);
   } else if (index == EXT_CSD_FLUSH_CACHE) {
     beginFlush(timeNs);
+  } else if (isBackground(index)) {
+    beginBackground(index, timeNs);
   } else {
-    const isPartition = index == EXT_CSD_PARTITION_CONFIG;
-    const lengthNs = load<u32>(isPartition ? CONFIG_PARTITION_NS : CONFIG_SWITCH_NS);
-    beginSwitch(index, value, timeNs, lengthNs);
+    beginSwitch(index, value, timeNs, switchNs(index, value));
   }
+  return RESPONSE_R1;
+}
+
+/** CMD8, with the bytes that tell of something else as of now. */
+function sendExtCsd(timeNs: u64): u32 {
+  answerR1(STATE_TRAN, 0);
+  setExtCsd(EXT_CSD_BKOPS_STATUS, bkopsLevel());
+  setExtCsd(EXT_CSD_EXCEPTION_EVENTS_STATUS, hasExceptionEvent() ? 1 : 0);
+  setExtCsd(EXT_CSD_BOOT_WP_STATUS, bootProtectionStatus());
+  memory.copy(CARD_BLOCK, EXT_CSD_BASE, 512);
+  sendRegister(512, timeNs);
+  return RESPONSE_R1;
+}
+
+/** CMD21: only in HS200, where there is something to tune. */
+function sendTuningBlock(timeNs: u64): u32 {
+  const c = card();
+  if (c.highSpeed != TIMING_HS200) return illegal();
+  answerR1(STATE_TRAN, 0);
+  sendRegister(prepareTuningBlock(c.busWidth), timeNs);
+  return RESPONSE_R1;
+}
+
+/** CMD26 and CMD27: 16 bytes follow. With two bits a clock they are illegal (EXT_CSD byte 130 is 0). */
+function programRegister(source: u32): u32 {
+  if (card().dualRate != 0) return illegal();
+  answerR1(STATE_TRAN, 0);
+  receiveRegister(source, 16);
   return RESPONSE_R1;
 }
 
@@ -56,6 +108,9 @@ function sleepOrAwake(argument: u32, timeNs: u64): u32 {
 export function emmcCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const c = card();
   const state = c.state;
+  // Work: everything that reads, writes, erases or protects, and CMD6 of any other byte.
+  const isNotification = index == 6 && ((argument >>> 16) & 0xff) == EXT_CSD_POWER_OFF_NOTIFICATION;
+  if ((index == 6 && !isNotification) || (index >= 17 && index <= 38)) resumeFromNotification();
   switch (index) {
     case 1:
       return sendOperatingConditions(argument, timeNs);
@@ -68,10 +123,21 @@ export function emmcCommand(index: u32, argument: u32, timeNs: u64): u32 {
     case 6:
       return switchByte(argument, timeNs);
     case 8:
-      answerR1(state, 0);
-      memory.copy(CARD_BLOCK, EXT_CSD_BASE, 512);
-      sendRegister(512, timeNs);
-      return RESPONSE_R1;
+      return sendExtCsd(timeNs);
+    case 16:
+      return c.dualRate != 0 ? illegal() : NOT_MINE;
+    case 21:
+      return sendTuningBlock(timeNs);
+    case 26:
+      return programRegister(SOURCE_CID);
+    case 27:
+      return programRegister(SOURCE_CSD);
+    case 28:
+    case 29:
+      return setProtection(argument, index == 28, timeNs);
+    case 30:
+    case 31:
+      return sendProtection(argument, index == 31, timeNs);
     default:
       return NOT_MINE;
   }

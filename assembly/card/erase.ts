@@ -1,6 +1,7 @@
 // CMD35, 36, 38 (SD 32, 33, 38): the erase sequence and what is erased.
 
 import { CONFIG_DISCARD_NS, CONFIG_ERASE_NS, CONFIG_TRIM_NS } from "../layout";
+import { addressErrors, sectorOf } from "./address";
 import { answerR1, RESPONSE_R1 } from "./answer";
 import { beginErase } from "./busy";
 import { ERASE_GROUP_SECTORS } from "./emmc-registers";
@@ -10,24 +11,25 @@ import {
   isEmmc,
   R1_ERASE_PARAM,
   R1_ERASE_SEQ_ERROR,
-  R1_OUT_OF_RANGE,
+  R1_WP_ERASE_SKIP,
+  raise,
   STATE_PRG,
   STATE_TRAN,
 } from "./state";
+import { isProtectedWithin } from "./write-protect";
 
 /** CMD35/36 (SD 32/33): first and last sector of an erase, in this order. */
 export function eraseBound(isLast: bool, argument: u32): u32 {
   const c = card();
-  let errors: u32 = 0;
-  if (argument >= mediumSectors(c.partition)) errors = R1_OUT_OF_RANGE;
-  else if (isLast && c.eraseStep != 1) errors = R1_ERASE_SEQ_ERROR;
+  let errors = addressErrors(argument);
+  if (errors == 0 && isLast && c.eraseStep != 1) errors = R1_ERASE_SEQ_ERROR;
   if (errors != 0) {
     c.eraseStep = 0;
   } else if (isLast) {
-    c.eraseLast = argument;
+    c.eraseLast = sectorOf(argument);
     c.eraseStep = 2;
   } else {
-    c.eraseFirst = argument;
+    c.eraseFirst = sectorOf(argument);
     c.eraseStep = 1;
   }
   return answerR1(STATE_TRAN, errors);
@@ -39,7 +41,10 @@ function groupNs(argument: u32): u32 {
   return load<u32>(isEmmc() && argument == 1 ? CONFIG_TRIM_NS : CONFIG_DISCARD_NS);
 }
 
-/** CMD38. eMMC: 0 erases whole groups, 1 (trim) and 3 (discard) sectors; SD: sectors. */
+/**
+ * CMD38. eMMC: 0 erases whole groups, 1 (trim) and 3 (discard) sectors, and no secure form of them is there
+ * (EXT_CSD_SEC_FEATURE_SUPPORT bit 0); SD: sectors. Protected groups are skipped, which the next R1 tells.
+ */
 export function erase(argument: u32, timeNs: u64): u32 {
   const c = card();
   if (c.eraseStep != 2) {
@@ -61,6 +66,7 @@ export function erase(argument: u32, timeNs: u64): u32 {
   }
   answerR1(STATE_TRAN, 0);
   c.state = STATE_PRG;
+  if (isProtectedWithin(c.partition, first, last)) raise(R1_WP_ERASE_SKIP);
   beginErase(first, last, timeNs, groupNs(argument));
   return RESPONSE_R1;
 }

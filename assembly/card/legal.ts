@@ -1,9 +1,11 @@
 // The state × command table (mmc.md §1.4, §1.5, §2.2): what a card takes in which state.
 // docs/DESIGN.md prints it.
 //
-// Modelled: the commands of enumeration, block I/O, erase, flush, sleep, HPI and takeover.
-// Not modelled, thus illegal in every state: eMMC 14, 19, 21, 26-31, 39, 40, 42, 44-49, 53, 54, 56; SD 11, 19, 20,
-// 27-30, 42, 48, 49, 56 (SD 5, 52, 53 belong to SDIO: a memory card is silent).
+// Modelled: the commands of enumeration, block I/O, erase, flush, sleep, HPI and takeover; of an eMMC also write
+// protection, CMD26 and 27, and CMD21 (legal in HS200 only, which emmc-commands.ts asks).
+// Not modelled, thus illegal in every state: eMMC 14 and 19 (bus test), 39 and 40 (class 9), 42 (class 7), 44-48
+// (command queue: EXT_CSD bytes 307 and 308 are 0), 49, 53, 54 (class 10), 56 (class 8), as its CCC says; SD 11,
+// 19, 20, 27-30, 42, 48, 49, 56 (SD 5, 52, 53 belong to SDIO: a memory card is silent).
 import { CONFIG_FEATURES, FEATURE_CMD23 } from "../layout";
 import {
   STATE_DATA,
@@ -61,9 +63,16 @@ function emmcStates(index: u32): u32 {
     case 16:
     case 17:
     case 18:
+    case 21:
     case 23:
     case 24:
     case 25:
+    case 26:
+    case 27:
+    case 28:
+    case 29:
+    case 30:
+    case 31:
     case 35:
     case 36:
     case 38:

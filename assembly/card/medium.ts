@@ -1,10 +1,23 @@
 // The stored bytes, and the only code that touches them. Partition 0 is the user area, 1 and 2 an eMMC's boot
-// partitions. By default the medium follows the machine in the linear memory, user area first; built with
+// partitions, 4 to 7 its general purpose partitions, each with sectors from 0 on; 3 would be RPMB, which is not there.
+// By default the medium follows the machine in the linear memory, in this order; built with
 // EXTERNAL_MEDIUM it is two synchronous calls of the host: read/write(partition, lba, sectors, ptr) → 0, or
 // not 0 if the sectors cannot be read or written (the card then reports an ECC or a program error).
 
 import { CHECK_BLOCK_RANGE, check } from "../check";
-import { CONFIG_BOOT_SECTORS, CONFIG_SECTORS, MEDIUM_BASE, MEDIUM_STORES, SECTOR_BYTES } from "../layout";
+import {
+  CONFIG_BOOT_SECTORS,
+  CONFIG_GP1_SECTORS,
+  CONFIG_SECTORS,
+  MEDIUM_BASE,
+  MEDIUM_STORES,
+  SECTOR_BYTES,
+} from "../layout";
+
+/** The first general purpose partition, as EXT_CSD_PARTITION_CONFIG counts. */
+export const PARTITION_GP1: u32 = 4;
+/** How many numbers partitions have, those included that are not there. */
+export const PARTITIONS: u32 = 8;
 
 /** In place of a pointer to the sectors: they are all zero. */
 const ZEROS: usize = 0;
@@ -12,15 +25,19 @@ const ZEROS: usize = 0;
 declare function read(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
 declare function write(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
 
-/** Sectors of a partition. */
+/** Sectors of a partition; 0: it is not there. */
 export function mediumSectors(partition: u32): u32 {
-  return partition == 0 ? load<u32>(CONFIG_SECTORS) : load<u32>(CONFIG_BOOT_SECTORS);
+  if (partition == 0) return load<u32>(CONFIG_SECTORS);
+  if (partition < 3) return load<u32>(CONFIG_BOOT_SECTORS);
+  if (partition == 3 || partition >= PARTITIONS) return 0;
+  return load<u32>((partition - PARTITION_GP1) << 2, CONFIG_GP1_SECTORS);
 }
 
 function addressOf(partition: u32, lba: u32): usize {
   check(lba < mediumSectors(partition), CHECK_BLOCK_RANGE);
   let index = lba;
-  if (partition > 0) index += load<u32>(CONFIG_SECTORS) + (partition - 1) * load<u32>(CONFIG_BOOT_SECTORS);
+  for (let before: u32 = 0; before < partition && before < PARTITIONS; before++)
+    index += mediumSectors(before);
   return MEDIUM_BASE + index * SECTOR_BYTES;
 }
 

@@ -33,7 +33,7 @@ export function powerOn(timeNs: u64): void {
   c.state = STATE_IDLE;
   c.rca = isEmmc() ? 1 : 0;
   c.busWidth = 1;
-  resetVolatileRegisters();
+  resetVolatileRegisters(true);
   traceAt(timeNs, TRACE_POWER, 1, 0, 0);
 }
 

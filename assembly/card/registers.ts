@@ -1,10 +1,12 @@
 // The registers a card is born with, of whichever kind it is: built from CONFIG before power-up.
 
 import { EXT_CSD_BASE } from "../layout";
-import { buildEmmcCid, buildEmmcCsd, buildExtCsd, resetVolatileExtCsd } from "./emmc-registers";
+import { buildEmmcCid, buildEmmcCsd, buildExtCsd } from "./emmc-registers";
+import { resetExtCsd } from "./emmc-write-types";
 import { seal128 } from "./register-bits";
 import { buildSdCid, buildSdCsd, buildSdRegisters } from "./sd-registers";
 import { Card, card, isEmmc } from "./state";
+import { clearProtection, endPowerOnProtection } from "./write-protect";
 
 /** Volatile fields are 0 after this, as after a power-up. `scratch`: 16 bytes. */
 export function buildRegisters(scratch: usize): void {
@@ -18,6 +20,7 @@ export function buildRegisters(scratch: usize): void {
     buildEmmcCid(cid);
     buildEmmcCsd(csd);
     buildExtCsd();
+    clearProtection();
   } else {
     buildSdCid(cid);
     buildSdCsd(csd);
@@ -27,7 +30,9 @@ export function buildRegisters(scratch: usize): void {
   seal128(csd, scratch);
 }
 
-/** CMD0, reset and power-up: what is volatile returns to 0. */
-export function resetVolatileRegisters(): void {
-  if (isEmmc()) resetVolatileExtCsd();
+/** CMD0: what is volatile returns to 0. With `power` (power-up, RST_n) also what is set once until then. */
+export function resetVolatileRegisters(power: bool): void {
+  if (!isEmmc()) return;
+  resetExtCsd(power);
+  if (power) endPowerOnProtection();
 }

@@ -28,9 +28,12 @@ export const R1_ILLEGAL_COMMAND: u32 = 1 << 22;
 export const R1_CARD_ECC_FAILED: u32 = 1 << 21;
 export const R1_CC_ERROR: u32 = 1 << 20;
 export const R1_ERROR: u32 = 1 << 19;
+export const R1_CID_CSD_OVERWRITE: u32 = 1 << 16;
+export const R1_WP_ERASE_SKIP: u32 = 1 << 15;
 export const R1_ERASE_RESET: u32 = 1 << 13;
 export const R1_READY_FOR_DATA: u32 = 1 << 8;
 export const R1_SWITCH_ERROR: u32 = 1 << 7;
+export const R1_EXCEPTION_EVENT: u32 = 1 << 6;
 export const R1_APP_CMD: u32 = 1 << 5;
 
 /** What the chip is busy with. */
@@ -44,13 +47,17 @@ export const OP_SLEEP: u32 = 6;
 export const OP_AWAKE: u32 = 7;
 export const OP_FAIL: u32 = 8; // a sector that will not be programmed
 export const OP_ABORT: u32 = 9; // HPI on its way to tran
+export const OP_BACKGROUND: u32 = 10; // BKOPS_START, SANITIZE_START
+export const OP_REGISTER: u32 = 11; // CMD26-29: what they change is changed, the time is left
 
 /** A handler's answer for a command that it leaves to the other one: no RESPONSE_*. */
 export const NOT_MINE: u32 = 0xff;
 
-/** Where the blocks of a read come from. */
+/** Where the blocks of a read come from, or where those of a write go. */
 export const SOURCE_MEDIUM: u32 = 0;
 export const SOURCE_REGISTER: u32 = 1; // CARD_BLOCK is already filled: EXT_CSD, SCR, SSR, switch status
+export const SOURCE_CID: u32 = 2; // CMD26
+export const SOURCE_CSD: u32 = 3; // CMD27
 
 /** A transfer without a count: until CMD12. */
 export const OPEN_ENDED: u32 = 0xffffffff;
@@ -69,8 +76,9 @@ export class Card {
   status: u32; // error bits waiting to be told in an R1
   appCommand: u32;
   busWidth: u32;
-  highSpeed: u32;
-  partition: u32; // EXT_CSD_PARTITION_CONFIG access bits: 0 user, 1 and 2 boot
+  highSpeed: u32; // eMMC: EXT_CSD_HS_TIMING 3:0
+  dualRate: u32; // two bits a clock and line: EXT_CSD_BUS_WIDTH 5 and 6
+  partition: u32; // EXT_CSD_PARTITION_CONFIG access bits: 0 user, 1 and 2 boot, 4 … 7 general purpose
   countArmed: u32; // CMD23 came directly before
   countArgument: u32;
   transferLba: u32;
@@ -113,6 +121,8 @@ export class Card {
   csd1: u32;
   csd2: u32;
   csd3: u32;
+  isProtected: u32; // an eMMC's PROTECTION_TABLE is not all 0
+  unkemptSectors: u32; // programmed since the last background operations
 }
 
 export function card(): Card {

@@ -5,6 +5,7 @@ import { NEVER } from "../clock";
 import {
   CARD_BLOCK,
   CONFIG_NEXT_READ_NS,
+  CONFIG_PROGRAM_NS,
   CONFIG_READ_NS,
   FAULT_BAD_AFTER_STOP,
   FAULT_BIT_ROT,
@@ -20,8 +21,9 @@ import {
   TRACE_BLOCK_WRITE,
 } from "../layout";
 import { traceAt } from "../trace";
-import { beginProgram, isBusy, traceBusy } from "./busy";
+import { beginProgram, beginRegister, isBusy, traceBusy } from "./busy";
 import { cacheBlock, cacheFind } from "./cache";
+import { programCsd } from "./emmc-csd";
 import { faultOnBlock } from "./faults";
 import { flashRead, spoilSector } from "./flash";
 import { mediumSectors } from "./medium";
@@ -30,8 +32,11 @@ import {
   isEmmc,
   OPEN_ENDED,
   R1_CARD_ECC_FAILED,
+  R1_CID_CSD_OVERWRITE,
   R1_OUT_OF_RANGE,
+  R1_WP_VIOLATION,
   raise,
+  SOURCE_CSD,
   SOURCE_MEDIUM,
   SOURCE_REGISTER,
   STATE_DATA,
@@ -40,6 +45,7 @@ import {
   STATE_RCV,
   STATE_TRAN,
 } from "./state";
+import { isProtected } from "./write-protect";
 
 export const BLOCK_NONE: u32 = 0;
 export const BLOCK_GOOD: u32 = 1;
@@ -63,10 +69,20 @@ export function sendRegister(bytes: u32, timeNs: u64): void {
   c.blockDueNs = timeNs;
 }
 
-/** CMD17, 18, 24, 25. False: the address is beyond the end (R1_OUT_OF_RANGE at once, no data). */
-export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u64): bool {
+/** CMD26, CMD27: one block of a register comes in. */
+export function receiveRegister(source: u32, bytes: u32): void {
   const c = card();
-  if (lba >= mediumSectors(c.partition)) return false;
+  c.state = STATE_RCV;
+  c.transferSource = source;
+  c.transferMultiple = 0;
+  c.transferIgnored = 0;
+  c.transferLeft = 1;
+  c.transferBlockBytes = bytes;
+}
+
+/** CMD17, 18, 24, 25 at a sector of the selected partition that is there. */
+export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u64): void {
+  const c = card();
   c.transferSource = SOURCE_MEDIUM;
   c.transferLba = lba;
   c.transferBlockBytes = SECTOR_BYTES;
@@ -92,7 +108,6 @@ export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u
   } else {
     delayBlock();
   }
-  return true;
 }
 
 /** The block that comes next is found late: N_AC beyond what the host waits for. */
@@ -180,17 +195,32 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
   return good ? BLOCK_GOOD : BLOCK_BAD_CRC;
 }
 
-/** True if a block is wanted now, for a sector that exists. */
+/** True if a block is wanted now: for a sector that exists, or for a register. */
 export function expectsBlock(): bool {
   const c = card();
   const wants = c.state == STATE_RCV && c.transferIgnored == 0 && !isBusy();
-  return wants && c.transferLba < mediumSectors(c.partition);
+  return wants && (c.transferSource != SOURCE_MEDIUM || c.transferLba < mediumSectors(c.partition));
+}
+
+/** The 16 bytes of CMD26 or CMD27. */
+function receiveRegisterBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
+  const c = card();
+  const isWhole = intact && bytes == c.transferBlockBytes;
+  const token = isWhole ? CRC_STATUS_GOOD : CRC_STATUS_BAD;
+  traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, 0xffffffff, token);
+  c.state = isWhole ? STATE_PRG : STATE_TRAN;
+  if (!isWhole) return token;
+  if (c.transferSource == SOURCE_CSD) programCsd(ptr);
+  else raise(R1_CID_CSD_OVERWRITE); // a CID is written once, by its maker
+  beginRegister(timeNs, load<u32>(CONFIG_PROGRAM_NS));
+  return token;
 }
 
 /** A sector that has arrived, or not (`intact` false: CRC16 was wrong). Returns the CRC status token. */
 export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
   const c = card();
   if (c.state != STATE_RCV || c.transferIgnored != 0 || isBusy()) return CRC_STATUS_NONE;
+  if (c.transferSource != SOURCE_MEDIUM) return receiveRegisterBlock(ptr, bytes, intact, timeNs);
   const lba = c.transferLba;
   let token = CRC_STATUS_GOOD;
   if (lba >= mediumSectors(c.partition)) {
@@ -198,6 +228,13 @@ export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64):
     token = CRC_STATUS_FLASH_ERROR;
   } else if (!intact || bytes != SECTOR_BYTES) {
     token = CRC_STATUS_BAD;
+  } else if (isProtected(c.partition, lba)) {
+    // The block has come well and goes nowhere; a multiple hears nothing more until CMD12.
+    raise(R1_WP_VIOLATION);
+    c.transferIgnored = 1;
+    if (c.transferMultiple == 0) c.state = STATE_TRAN;
+    traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, lba, token);
+    return token;
   } else {
     memory.copy(PROGRAM_BLOCK, ptr, SECTOR_BYTES);
     const isFinal = c.transferLeft == 1;

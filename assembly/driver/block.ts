@@ -17,7 +17,7 @@ import {
 } from "./command";
 import { identify } from "./enumerate";
 import { powerUp } from "./setup";
-import { clearDeadline, KIND_EMMC, shadow } from "./shadow";
+import { addressOf, clearDeadline, KIND_EMMC, shadow } from "./shadow";
 import { flushCache } from "./switch";
 import { awaitReady, readRegister, transferBlocks } from "./transfer";
 
@@ -85,8 +85,8 @@ function eraseRange(first: u32, last: u32, emmc: bool): i32 {
 /** CMD35, 36, 38 (SD 32, 33, 38): the card is busy afterwards. `kind`: the argument of CMD38. */
 export function startErase(first: u32, last: u32, kind: u32): i32 {
   const start: u32 = shadow().kind == KIND_EMMC ? 35 : 32;
-  let status = sendErase(start, first);
-  if (status == OK) status = sendErase(start + 1, last);
+  let status = sendErase(start, addressOf(first));
+  if (status == OK) status = sendErase(start + 1, addressOf(last));
   if (status == OK) status = sendErase(38, kind);
   return status;
 }

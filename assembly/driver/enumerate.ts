@@ -2,7 +2,8 @@
 // tran with the bus as CONFIG asks. The order is Linux's; a card that was known before must be the same one.
 
 import { EIO, ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
-import { REGISTER_BLOCK } from "../layout";
+import { REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
+import { SDHCI_HOST_CONTROL2 } from "../sdhci/registers";
 import {
   ANSWER_NONE,
   ANSWER_R1,
@@ -18,6 +19,7 @@ import {
   sendAppCommand,
   sendCommand,
 } from "./command";
+import { portWrite16 } from "./port";
 import { enableStatus, IDENTIFICATION_KHZ, setClock, setLines } from "./setup";
 import { isLate, isOver, KIND_EMMC, KIND_SD, KIND_UNKNOWN, shadow, untilNs } from "./shadow";
 import { selectUserArea, setBus, switchByte } from "./switch";
@@ -85,14 +87,35 @@ function extCsd(index: u32): u32 {
   return load<u8>(REGISTER_BLOCK + index);
 }
 
+/** A field of the CSD in the last response, which lacks bits 7:0. `width`: at most 31 bits. */
+function csdBits(lowest: u32, width: u32): u32 {
+  const at = lowest - 8;
+  const low = longResponse(at >>> 5) >>> (at & 31);
+  const high: u32 = (at & 31) + width > 32 ? longResponse((at >>> 5) + 1) << (32 - (at & 31)) : 0;
+  return (low | high) & ((1 << width) - 1);
+}
+
+/** CMD9 of a card that counts bytes: the size that its CSD tells (mmc.md §1.7), in sectors. */
+function readCapacity(): i32 {
+  const s = shadow();
+  const status = sendCommand(9, s.rca << 16, ANSWER_R2, 0);
+  // (C_SIZE + 1) × 2^(C_SIZE_MULT + 2) blocks of 2^READ_BL_LEN bytes.
+  const blockBits = csdBits(80, 4);
+  if (status != OK) return status;
+  if (blockBits < 9 || blockBits > 11) return EIO;
+  s.sectors = (csdBits(62, 12) + 1) << (csdBits(47, 3) + 2 + blockBits - 9);
+  return OK;
+}
+
 function setUpEmmc(): i32 {
   const s = shadow();
   s.rca = EMMC_RCA;
   let status = sendCommand(3, EMMC_RCA << 16, ANSWER_R1, 0);
+  if (status == OK && s.addressUnit != 1) status = readCapacity();
   if (status == OK) status = sendCommand(7, EMMC_RCA << 16, ANSWER_R1, 0);
   if (status == OK) status = readRegister(8, 0, 512, false);
   if (status != OK) return status;
-  s.sectors = load<u32>(REGISTER_BLOCK + EXT_CSD_SEC_COUNT);
+  if (s.addressUnit == 1) s.sectors = load<u32>(REGISTER_BLOCK + EXT_CSD_SEC_COUNT);
   s.hasCmd23 = 1;
   s.hasReliableWrite = (extCsd(EXT_CSD_WR_REL_PARAM) >>> 2) & 1;
   s.hasHpi = extCsd(EXT_CSD_HPI_FEATURES) & 1;
@@ -142,9 +165,11 @@ function identifyAs(kind: u32): i32 {
   } else {
     status = powerUpCard(false, OCR_VOLTAGES | OCR_SECTORS);
   }
+  const unit: u32 = (lastResponse() & OCR_SECTORS) != 0 ? 1 : SECTOR_BYTES;
   if (status == OK) status = checkIdentity();
   if (status != OK) return status;
   s.kind = kind;
+  s.addressUnit = unit;
   status = kind == KIND_SD ? setUpSd() : setUpEmmc();
   if (status == OK) status = awaitReady(READY_NS);
   if (status == OK) s.identified = 1;
@@ -159,6 +184,8 @@ export function identify(): i32 {
   const s = shadow();
   if (!isCardPresent()) return ENOMEDIUM;
   enableStatus();
+  // One bit a clock, whatever mode was left on.
+  if (s.identified != 0) portWrite16(SDHCI_HOST_CONTROL2, 0);
   setLines(1, false);
   const clocked = setClock(IDENTIFICATION_KHZ);
   if (clocked != OK) return clocked;

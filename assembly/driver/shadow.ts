@@ -34,6 +34,7 @@ export class Shadow {
   lastR1: u32;
   identified: u32; // a card was identified once: it must be this one
   pollsLeft: u32; // of an operation with a deadline
+  addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
 }
 
 export function shadow(): Shadow {
@@ -84,4 +85,9 @@ export function untilNs(lengthNs: u64): u64 {
   const end = portNowNs() + lengthNs;
   const s = shadow();
   return end < s.deadlineNs ? end : s.deadlineNs;
+}
+
+/** A sector as the card wants it addressed. */
+export function addressOf(lba: u32): u32 {
+  return lba * shadow().addressUnit;
 }

@@ -31,12 +31,13 @@ import {
   resetBothLines,
   STATUS_BLOCK_ERRORS,
   STATUS_READY,
+  STATUS_WP_VIOLATION,
   sendAppCommand,
   sendCommand,
 } from "./command";
 import { portRead32, portWrite32 } from "./port";
 import { setHostControl } from "./setup";
-import { isLate, isOver, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
+import { addressOf, isLate, isOver, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
 
 /** CMD23 argument bits. */
 export const WRITE_RELIABLE: u32 = 1 << 31;
@@ -151,7 +152,7 @@ export function startBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, fla
   let mode: u32 = multiple ? SDHCI_TRNS_MULTI | SDHCI_TRNS_BLK_CNT_EN : 0;
   if (!isWrite) mode |= SDHCI_TRNS_READ;
   if (dma) mode |= SDHCI_TRNS_DMA;
-  const status = sendCommand((isWrite ? 24 : 17) + (multiple ? 1 : 0), lba, ANSWER_DATA, mode);
+  const status = sendCommand((isWrite ? 24 : 17) + (multiple ? 1 : 0), addressOf(lba), ANSWER_DATA, mode);
   if (status != OK) return status;
   // Beyond the end, misaligned: the card stays in tran and no data comes.
   return (lastResponse() & STATUS_BLOCK_ERRORS) != 0 ? EIO : OK;
@@ -166,10 +167,12 @@ function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u3
     resetBothLines();
     if (status == ENOMEDIUM || !isCardPresent()) return ENOMEDIUM;
     // Unanswered if the card is in tran already, which is harmless (mmc.md §2.6).
-    if (!isLate()) stopTransmission();
+    const isStopped = !isLate() && stopTransmission() == OK;
+    // The way was good, but it led into protected sectors: no restart of the card helps.
+    const isProtected = isStopped && (lastResponse() & STATUS_WP_VIOLATION) != 0;
     const ready = isLate() ? ETIMEDOUT : awaitReady(WRITE_NS);
     // A CRC status of 101 and one of 111 look the same to the controller; the card knows which it was.
-    return status == EILSEQ && ready == EIO ? EIO : status;
+    return isProtected || (status == EILSEQ && ready == EIO) ? EIO : status;
   }
   // Whether the card got it is seen from its state.
   if (count > 1 && !counted) stopTransmission();

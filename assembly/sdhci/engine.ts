@@ -1,6 +1,6 @@
 // The command and the data engine: what goes over the wires, when it is there, and which status bit tells of
 // it. Everything happens at a known simulated time; run() lets it happen up to now. Bus clocks are those of
-// mmc.md §1.11: 48 for a command or a short response, N_CR 2, N_AC and N_WR 2, N_CRC 2, CRC status 5, N_RC 8.
+// mmc.md §1.11: 48 for a command or a short response, N_CR 2, N_AC 2 or 8, N_WR 2, N_CRC 2, CRC status 5, N_RC 8.
 // Frames and blocks carry their CRCs (assembly/bus); this is the end of the wires that makes and checks the
 // host's.
 //
@@ -20,6 +20,7 @@ import {
 } from "../bus/frame";
 import {
   acceptBlock,
+  accessClocks,
   advanceCard,
   answerFrame,
   blockDueNs,
@@ -151,13 +152,12 @@ import {
   setRegister32,
   signal,
 } from "./state";
-import { blockClocks, clockKhz, clocksNs, isVersion3, lines, wait } from "./timing";
+import { blockClocks, clockKhz, clocksNs, isDualRate, isVersion3, lines, wait } from "./timing";
 
 const COMMAND_CLOCKS: u32 = 48;
 const LONG_CLOCKS: u32 = 136;
 const N_CR_CLOCKS: u32 = 2;
 const N_RC_CLOCKS: u32 = 8;
-const N_AC_CLOCKS: u32 = 2;
 const N_WR_CLOCKS: u32 = 2;
 const CRC_STATUS_CLOCKS: u32 = 2 + 5;
 const SILENCE_CLOCKS: u32 = 64;
@@ -498,7 +498,7 @@ function readBlock(timeNs: u64): void {
 /** A clock that the card or the sampling point cannot follow costs a bit of each block. */
 function disturbBlock(): void {
   const khz = clockKhz();
-  if (!keepsUp(khz)) breakBlock(SDHCI_BUFFER, NOISE_FAST);
+  if (!keepsUp(khz, isDualRate())) breakBlock(SDHCI_BUFFER, NOISE_FAST);
   const e = engine();
   const tuned = (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_TUNED_CLK) != 0 || e.tuning != 0;
   if (e.isRead != 0 && hasUhs() && khz > UNTUNED_KHZ && !tuned) breakBlock(SDHCI_BUFFER, NOISE_UNTUNED);
@@ -619,7 +619,7 @@ function giveUp(timeNs: u64): void {
 /** When the next block of a read begins on the wire; NEVER if none comes. */
 function blockStartNs(): u64 {
   const due = blockDueNs();
-  return due == NEVER ? NEVER : laterNs(due, afterNs(engine().floorNs, clocksNs(N_AC_CLOCKS)));
+  return due == NEVER ? NEVER : laterNs(due, afterNs(engine().floorNs, clocksNs(accessClocks())));
 }
 
 /** When the data engine goes on; NEVER if only the driver or a timeout can move it. */

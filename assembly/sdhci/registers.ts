@@ -168,6 +168,7 @@ export function writableBits(offset: u32): u32 {
     case 0x2a:
       return 0x0f;
     case 0x2b:
+    case 0x3e: // UHS mode select
       return 0x07;
     case 0x2c:
       return 0xe5;

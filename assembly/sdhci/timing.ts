@@ -85,8 +85,14 @@ export function lines(): u32 {
   return (control & SDHCI_CTRL_4BITBUS) != 0 ? 4 : 1;
 }
 
+/** Two bits a clock and line: DDR50, which is DDR52 of an eMMC, and 5, which Linux uses for HS400. */
+export function isDualRate(): bool {
+  const mode = register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_UHS_MASK;
+  return mode == 4 || mode == 5;
+}
+
 export function blockClocks(bytes: u32): u32 {
-  return (bytes * 8) / lines() + FRAME_CLOCKS;
+  return (bytes * 8) / (lines() * (isDualRate() ? 2 : 1)) + FRAME_CLOCKS;
 }
 
 /** The phase `phase` waits for the card from `fromNs` on, as long as SDHCI_TIMEOUT_CONTROL says. */

@@ -3,7 +3,7 @@
 // and 3.3 V. Nothing of Node.
 
 /**
- * `full`, the default: eight lines and ADMA2. `uhs`: that, SDMA, 1.8 V, SDR50, SDR104, tuning and presets.
+ * `full`, the default: eight lines and ADMA2. `uhs`: that, SDMA, 1.8 V, SDR50, SDR104, DDR50, tuning and presets.
  */
 export type ControllerKind = "full" | "pio" | "sdma" | "adma2" | "8-bit" | "uhs";
 
@@ -21,8 +21,8 @@ const EIGHT_LINES = 1 << 18;
 const ADMA2 = 1 << 19;
 const SDMA = 1 << 22;
 const VOLTAGE_180 = 1 << 26;
-/** SDR50, SDR104, drivers A, C and D, SDR50 needs tuning. */
-const UHS = 0x00002073;
+/** SDR50, SDR104, DDR50, drivers A, C and D, SDR50 needs tuning. */
+const UHS = 0x00002077;
 
 function controller(capabilities: number, capabilities1 = 0): Controller {
   return { capabilities, capabilities1, version: VERSION_300 };

@@ -8,6 +8,7 @@ export type CoreExports = {
   machineInit(): void;
   machineCut(outcome: number, cacheMask: number): void;
   machineInsert(present: number): void;
+  machineReset(): void;
   panicWrite(
     reason: number,
     timeSecLow: number,

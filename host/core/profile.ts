@@ -196,6 +196,20 @@ export const CUT_OUTCOMES: Record<CutOutcome, number> = {
   rollback: layout.CUT_ROLLBACK,
 };
 
+/** What only an eMMC has; everything is off or absent unless it is said. */
+export interface EmmcConfig {
+  /** Commands carry byte addresses: cards up to 2 GiB. */
+  byteAddressed?: boolean;
+  /** EXT_CSD_DEVICE_TYPE: 0x03 high speed, + 0x04 DDR52, + 0x10 HS200, + 0x40 HS400. Default 0x03. */
+  deviceType?: number;
+  /** Sectors of the general purpose partitions, up to four. */
+  gpSectors?: readonly number[];
+  /** Sectors programmed until EXT_CSD_BKOPS_STATUS is one higher; 0 never. */
+  bkopsSectors?: number;
+  /** Background operations, for each level; sanitize. */
+  bkopsNs?: number;
+}
+
 /** Everything that CONFIG says, with its defaults filled in. Sizes in sectors of 512 bytes. */
 export interface MachineConfig {
   card: CardKind;
@@ -224,6 +238,7 @@ export interface MachineConfig {
   controller?: ControllerKind;
   /** The slot's write protect pin; default no. */
   slotWriteProtected?: boolean;
+  emmc?: EmmcConfig;
 }
 
 /** Fills CONFIG in a machine's memory. */
@@ -288,4 +303,10 @@ export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): 
   set(layout.CONFIG_CAPABILITIES_1, controller.capabilities1);
   set(layout.CONFIG_HOST_VERSION, controller.version);
   set(layout.CONFIG_SLOT, config.slotWriteProtected ? layout.SLOT_WRITE_PROTECTED : 0);
+  const emmc = config.card === "emmc" ? config.emmc : undefined;
+  set(layout.CONFIG_EMMC_FLAGS, emmc?.byteAddressed ? layout.EMMC_BYTE_ADDRESSED : 0);
+  set(layout.CONFIG_DEVICE_TYPE, emmc?.deviceType ?? 0x03);
+  set(layout.CONFIG_BKOPS_SECTORS, emmc?.bkopsSectors ?? 0);
+  set(layout.CONFIG_BKOPS_NS, emmc?.bkopsNs ?? 0);
+  for (let i = 0; i < 4; i++) set(layout.CONFIG_GP1_SECTORS + i * 4, emmc?.gpSectors?.[i] ?? 0);
 }
