@@ -16,3 +16,4 @@ export {
   mmioWrite16,
   mmioWrite32,
 } from "./sdhci/mmio";
+export { spiAttach, spiTransfer } from "./spi/port";

@@ -39,13 +39,16 @@ import {
 } from "./emmc-registers";
 import { applySwitch } from "./emmc-switch";
 import { faultOnBlock } from "./faults";
-import { mediumErase, mediumRead, mediumWrite } from "./medium";
+import { mediumRead, mediumWrite } from "./medium";
+import { eraseUnprotected, programCsd } from "./sd-protect";
 import {
   card,
   isEmmc,
   OP_ABORT,
   OP_AWAKE,
   OP_CACHE,
+  OP_CONTROL,
+  OP_CSD,
   OP_ERASE,
   OP_FAIL,
   OP_FLUSH,
@@ -94,6 +97,21 @@ export function beginErase(first: u32, last: u32, startNs: u64): void {
   c.opLba = first;
   c.opLast = last;
   c.opPartition = c.partition;
+}
+
+/** SD discard and full user area erase: a note in the card's map, one erase time whatever the range. */
+export function beginLogicalErase(first: u32, last: u32, startNs: u64): void {
+  beginErase(first, last, startNs);
+  card().opUntilNs = startNs + load<u32>(CONFIG_ERASE_NS);
+}
+
+/** SD: busy for one program time; at its end nothing (OP_CONTROL) or the CSD (OP_CSD). */
+export function beginControl(startNs: u64): void {
+  begin(OP_CONTROL, startNs, load<u32>(CONFIG_PROGRAM_NS));
+}
+
+export function beginCsd(startNs: u64): void {
+  begin(OP_CSD, startNs, load<u32>(CONFIG_PROGRAM_NS));
 }
 
 /** True if plain writes go to the write cache. */
@@ -147,7 +165,7 @@ function finish(timeNs: u64): void {
     if (cacheMustEvict(c.opPartition, c.opLba) && !cacheWriteOldest()) raise(R1_ERROR);
     if (c.opPhantom == 0) cachePut(c.opPartition, c.opLba, PROGRAM_BLOCK);
   } else if (op == OP_ERASE) {
-    if (!mediumErase(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);
+    if (!eraseUnprotected(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);
     cacheForgetRange(c.opPartition, c.opLba, c.opLast);
   } else if (op == OP_FLUSH) {
     if (c.cacheCount > 0 && !cacheWriteOldest()) raise(R1_ERROR);
@@ -157,6 +175,8 @@ function finish(timeNs: u64): void {
     }
   } else if (op == OP_SWITCH) {
     applySwitch(c.opSwitchIndex, c.opSwitchValue);
+  } else if (op == OP_CSD) {
+    programCsd();
   }
   settle();
 }
@@ -191,7 +211,7 @@ export function cutBusy(outcome: u32): void {
     const half = outcome == CUT_NEW ? count : outcome == CUT_OLD ? 0 : (count + 1) / 2;
     const first = outcome == CUT_TORN_HIGH ? c.opLba + count - half : c.opLba;
     if (half > 0) {
-      mediumErase(c.opPartition, first, half);
+      eraseUnprotected(c.opPartition, first, half);
       cacheForgetRange(c.opPartition, first, first + half - 1);
     }
   } else if (op == OP_PROGRAM && c.opPhantom == 0) {

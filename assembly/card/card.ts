@@ -1,18 +1,37 @@
 // The card as the bus sees it: lines, clock, commands, blocks, busy, power. The controller imports this file and
 // nothing else of this folder.
 //
-// Modelled: eMMC 5.1 in sector mode and SDHC; all states but btst and irq; R1; CID, CSD, EXT_CSD, SCR,
-// SSR; user area and
-// boot partitions; write cache, flush, reliable write, forced programming, HPI, sleep, erase, trim;
-// legacy/default and
-// high speed, 1, 4, 8 lines; program, erase and switch times; power cuts; the fault plan.
-// Not modelled: 1.8 V and UHS, DDR, HS200, HS400, RPMB, GP partitions, write protection, lock, CMDQ, BKOPS, SPI.
-import { CARD_BASE, CARD_BLOCK, CONFIG_ABORT_OUTCOME, FAULT_RESPONSE_CRC, TRACE_POWER } from "../layout";
+// Modelled: eMMC 5.1 in sector mode; SDSC, SDHC and SDXC with UHS-I and the SPI mode; all states but btst and irq;
+// R1; CID, CSD, EXT_CSD, SCR, SSR; user area and boot partitions; write cache, flush, reliable write, forced
+// programming, HPI, sleep, erase, trim, discard; write protection of SD; legacy/default and high speed, SDR50,
+// SDR104, DDR50, 1, 4, 8 lines; program, erase and switch times; power cuts; the fault plan.
+// Not modelled: eMMC DDR, HS200, HS400, RPMB, GP partitions, write protection, CMDQ, BKOPS; CMD42; of SD partial
+// blocks (SDSC), UHS-II and the extension registers (CMD48, 49, 58, 59).
+import {
+  CARD_BASE,
+  CARD_BLOCK,
+  CONFIG_ABORT_OUTCOME,
+  FAULT_RESPONSE_CRC,
+  SD_LOCK_SWITCH,
+  TRACE_POWER,
+} from "../layout";
 import { traceAt } from "../trace";
 import { advanceCard, dropBusy, isBusy } from "./busy";
 import { faultOnCommand } from "./faults";
 import { buildRegisters, resetVolatileRegisters } from "./registers";
-import { Card, card, isEmmc, STATE_DIS, STATE_IDENT, STATE_IDLE } from "./state";
+import { ACCESS_DDR50, sdClockKhzMax } from "./sd-switch";
+import {
+  Card,
+  card,
+  hasSdFlag,
+  isEmmc,
+  isSdsc,
+  STATE_DIS,
+  STATE_IDENT,
+  STATE_IDLE,
+  VOLTAGE_180,
+  VOLTAGE_CHANGING,
+} from "./state";
 
 export {
   RESPONSE_NONE,
@@ -24,6 +43,21 @@ export {
 } from "./answer";
 export { advanceCard } from "./busy";
 export { receiveCommand } from "./commands";
+export {
+  dropSpiBlock,
+  endSpiWrite,
+  receiveSpiCommand,
+  SPI_BLOCK,
+  SPI_BLOCK_BAD_CRC,
+  SPI_NO_BLOCK,
+  SPI_SILENT,
+  sendSpiBlock,
+  sendsSpiBlocks,
+  spiBlockBytes,
+  spiListens,
+  takesManySpiBlocks,
+  takesSpiBlocks,
+} from "./sd-spi";
 export {
   BLOCK_BAD_CRC,
   BLOCK_GOOD,
@@ -54,8 +88,25 @@ export function hears(clockKhz: u32): bool {
 /** True if blocks survive: as many lines as the card drives, and a clock within its timing (26/52, SD 25/50 MHz). */
 export function linesAgree(lines: u32, clockKhz: u32): bool {
   const c = card();
-  const base: u32 = isEmmc() ? 26000 : 25000;
-  return lines == c.busWidth && clockKhz <= (c.highSpeed != 0 ? base * 2 : base);
+  if (lines != c.busWidth) return false;
+  if (!isEmmc()) return clockKhz <= sdClockKhzMax();
+  return clockKhz <= (c.highSpeed != 0 ? 52000 : 26000);
+}
+
+/** True if the card moves two bits per line and clock: DDR50 of SD. */
+export function isDdr(): bool {
+  return !isEmmc() && card().highSpeed == ACCESS_DDR50;
+}
+
+/** The switch of an SD card's case says: do not write. Only the host sees it (mmc.md §3.1, present state bit 19). */
+export function isWriteSwitchLocked(): bool {
+  return !isEmmc() && hasSdFlag(SD_LOCK_SWITCH);
+}
+
+/** The host's signalling, with the card's clock stopped. 1.8 V ends the low level that CMD11 began. */
+export function setVoltage18(low: bool): void {
+  const c = card();
+  if (low && c.voltage == VOLTAGE_CHANGING) c.voltage = VOLTAGE_180;
 }
 
 /** The response's CRC7 is damaged on the wire although the command was executed. */
@@ -70,7 +121,9 @@ export function responseWord(index: u32): u32 {
 
 /** DAT0: low while busy, unless the card is deselected. */
 export function dat0(): bool {
-  return !isBusy() || card().state == STATE_DIS;
+  const c = card();
+  if (c.voltage == VOLTAGE_CHANGING) return false;
+  return !isBusy() || c.state == STATE_DIS;
 }
 
 /** When busy ends as things stand; 0 if it is not busy. */
@@ -107,6 +160,7 @@ export function powerOn(timeNs: u64): void {
   c.state = STATE_IDLE;
   c.rca = isEmmc() ? 1 : 0;
   c.busWidth = 1;
+  c.byteAddressed = isSdsc() ? 1 : 0;
   resetVolatileRegisters();
   traceAt(timeNs, TRACE_POWER, 1, 0, 0);
 }

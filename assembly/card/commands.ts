@@ -26,7 +26,6 @@ import {
   R1_COM_CRC_ERROR,
   R1_ERASE_RESET,
   R1_ILLEGAL_COMMAND,
-  R1_OUT_OF_RANGE,
   raise,
   STATE_DATA,
   STATE_DIS,
@@ -37,11 +36,13 @@ import {
   STATE_SLP,
   STATE_STBY,
   STATE_TRAN,
+  VOLTAGE_180,
+  VOLTAGE_330,
 } from "./state";
 import { startTransfer } from "./transfer";
 
-/** CMD0: whatever it was, it is over; SD keeps its voltage, which is not modelled (3.3 V only). */
-function goIdle(): void {
+/** CMD0: whatever it was, it is over. SD keeps 1.8 V until its supply goes (mmc.md §2.2). */
+export function goIdle(): void {
   const c = card();
   dropBusy(load<u32>(CONFIG_ABORT_OUTCOME), load<u32>(CONFIG_CACHE_AT_RESET) != 0 ? 0xffffffff : 0);
   c.state = STATE_IDLE;
@@ -49,6 +50,9 @@ function goIdle(): void {
   c.status = 0;
   c.busWidth = 1;
   c.highSpeed = 0;
+  c.driverStrength = 0;
+  c.currentLimit = 0;
+  if (c.voltage != VOLTAGE_180) c.voltage = VOLTAGE_330;
   c.partition = 0;
   c.countArmed = 0;
   c.appCommand = 0;
@@ -103,12 +107,11 @@ function sendStatus(argument: u32, timeNs: u64): u32 {
 }
 
 function readOrWrite(index: u32, argument: u32, timeNs: u64): u32 {
-  const started = startTransfer(index >= 24, index == 18 || index == 25, argument, timeNs);
-  return answerR1(STATE_TRAN, started ? 0 : R1_OUT_OF_RANGE);
+  return answerR1(STATE_TRAN, startTransfer(index >= 24, index == 18 || index == 25, argument, timeNs));
 }
 
 /** A command that is no application command: the kind's own first, then what both kinds have. */
-function plainCommand(index: u32, argument: u32, timeNs: u64): u32 {
+export function plainCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const own = isEmmc() ? emmcCommand(index, argument, timeNs) : sdCommand(index, argument, timeNs);
   if (own != NOT_MINE) return own;
   const c = card();
@@ -178,6 +181,8 @@ export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const c = card();
   if (faultOnCommand(FAULT_PULLED, index)) c.pulled = 1;
   if (c.power == 0 || c.pulled != 0 || c.state == STATE_INA) return RESPONSE_NONE;
+  // In SPI mode DAT3 is chip select and nothing of the SD bus is heard any more.
+  if (c.spi != 0) return RESPONSE_NONE;
   // A wedged chip hears nothing until its supply is gone.
   if (c.opStuck == 1 + STUCK_UNTIL_POWER_CYCLE && index == 0) return RESPONSE_NONE;
   const app = c.appCommand != 0 && !isEmmc() && isAppCommand(index);

@@ -1,38 +1,62 @@
 // CMD35, 36, 38 (SD 32, 33, 38): the erase sequence and what is erased.
 
+import { SD_DISCARD, SD_FULE } from "../layout";
 import { answerR1, RESPONSE_R1 } from "./answer";
-import { beginErase } from "./busy";
+import { beginErase, beginLogicalErase } from "./busy";
 import { ERASE_GROUP_SECTORS } from "./emmc-registers";
 import { mediumSectors } from "./medium";
+import { anyProtected, isCardProtected } from "./sd-protect";
 import {
   card,
+  hasSdFlag,
   isEmmc,
   R1_ERASE_PARAM,
   R1_ERASE_SEQ_ERROR,
   R1_OUT_OF_RANGE,
+  R1_WP_ERASE_SKIP,
+  R1_WP_VIOLATION,
+  raise,
   STATE_PRG,
   STATE_TRAN,
 } from "./state";
+import { sectorOf } from "./transfer";
+
+const SD_ERASE: u32 = 0;
+const DISCARD: u32 = 1;
+/** Full user area logical erase. */
+const FULE: u32 = 2;
 
 /** CMD35/36 (SD 32/33): first and last sector of an erase, in this order. */
 export function eraseBound(isLast: bool, argument: u32): u32 {
   const c = card();
+  const sector = sectorOf(argument);
   let errors: u32 = 0;
-  if (argument >= mediumSectors(c.partition)) errors = R1_OUT_OF_RANGE;
+  if (sector >= mediumSectors(c.partition)) errors = R1_OUT_OF_RANGE;
   else if (isLast && c.eraseStep != 1) errors = R1_ERASE_SEQ_ERROR;
   if (errors != 0) {
     c.eraseStep = 0;
   } else if (isLast) {
-    c.eraseLast = argument;
+    c.eraseLast = sector;
     c.eraseStep = 2;
   } else {
-    c.eraseFirst = argument;
+    c.eraseFirst = sector;
     c.eraseStep = 1;
   }
   return answerR1(STATE_TRAN, errors);
 }
 
-/** CMD38. eMMC: 0 erases whole groups, 1 (trim) and 3 (discard) sectors; SD: sectors. */
+/** The argument of CMD38: SD takes 1 and 2 as its SSR advertises them, 2 for the whole user area only. */
+function isEraseMode(argument: u32, first: u32, last: u32): bool {
+  if (isEmmc()) return argument == 0 || argument == 1 || argument == 3;
+  if (argument == SD_ERASE) return true;
+  if (argument == DISCARD) return hasSdFlag(SD_DISCARD);
+  return argument == FULE && hasSdFlag(SD_FULE) && first == 0 && last == mediumSectors(0) - 1;
+}
+
+/**
+ * CMD38. eMMC: 0 erases whole groups, 1 (trim) and 3 (discard) sectors; SD: sectors, write-protected groups left
+ * out.
+ */
 export function erase(argument: u32, timeNs: u64): u32 {
   const c = card();
   if (c.eraseStep != 2) {
@@ -42,7 +66,7 @@ export function erase(argument: u32, timeNs: u64): u32 {
   c.eraseStep = 0;
   let first = c.eraseFirst;
   let last = c.eraseLast;
-  if (first > last || (isEmmc() ? argument != 0 && argument != 1 && argument != 3 : argument > 1)) {
+  if (first > last || !isEraseMode(argument, first, last)) {
     return answerR1(STATE_TRAN, R1_ERASE_PARAM);
   }
   if (isEmmc() && argument == 0) {
@@ -52,8 +76,13 @@ export function erase(argument: u32, timeNs: u64): u32 {
     const end = mediumSectors(c.partition) - 1;
     if (last > end) last = end;
   }
+  if (!isEmmc()) {
+    if (isCardProtected()) return answerR1(STATE_TRAN, R1_WP_VIOLATION);
+  }
   answerR1(STATE_TRAN, 0);
   c.state = STATE_PRG;
-  beginErase(first, last, timeNs);
+  if (!isEmmc() && argument != SD_ERASE) beginLogicalErase(first, last, timeNs);
+  else beginErase(first, last, timeNs);
+  if (!isEmmc() && anyProtected(first, last)) raise(R1_WP_ERASE_SKIP);
   return RESPONSE_R1;
 }

@@ -1,6 +1,13 @@
 // The chip's private state and the names of its states and status bits (mmc.md §1.1, §1.2; JESD84-B51 §6.13,
 // SD Physical Layer 3.01 §4.10). Only files of this folder touch it; the controller sees card.ts alone.
-import { CARD_BASE, CARD_EMMC, CONFIG_CARD_KIND } from "../layout";
+import {
+  CARD_BASE,
+  CARD_EMMC,
+  CARD_SDSC,
+  CONFIG_CARD_KIND,
+  CONFIG_SD_FLAGS,
+  SD_VERSION_MASK,
+} from "../layout";
 
 export const STATE_IDLE: u32 = 0;
 export const STATE_READY: u32 = 1;
@@ -27,6 +34,8 @@ export const R1_ILLEGAL_COMMAND: u32 = 1 << 22;
 export const R1_CARD_ECC_FAILED: u32 = 1 << 21;
 export const R1_CC_ERROR: u32 = 1 << 20;
 export const R1_ERROR: u32 = 1 << 19;
+export const R1_CSD_OVERWRITE: u32 = 1 << 16;
+export const R1_WP_ERASE_SKIP: u32 = 1 << 15;
 export const R1_ERASE_RESET: u32 = 1 << 13;
 export const R1_READY_FOR_DATA: u32 = 1 << 8;
 export const R1_SWITCH_ERROR: u32 = 1 << 7;
@@ -44,15 +53,26 @@ export const OP_AWAKE: u32 = 7;
 export const OP_FAIL: u32 = 8; // a sector that will not be programmed
 export const OP_ABORT: u32 = 9; // HPI on its way to tran
 
+export const OP_CONTROL: u32 = 20; // SD: CMD20, 28, 29: busy, and nothing happens at its end
+export const OP_CSD: u32 = 21; // SD: PROGRAM_BLOCK → CSD
+
 /** A handler's answer for a command that it leaves to the other one: no RESPONSE_*. */
 export const NOT_MINE: u32 = 0xff;
 
 /** Where the blocks of a read come from. */
 export const SOURCE_MEDIUM: u32 = 0;
 export const SOURCE_REGISTER: u32 = 1; // CARD_BLOCK is already filled: EXT_CSD, SCR, SSR, switch status
+/** Where the block of a write goes, if not to the medium: CMD27. */
+export const SOURCE_CSD: u32 = 2;
 
 /** A transfer without a count: until CMD12. */
 export const OPEN_ENDED: u32 = 0xffffffff;
+
+/** SD signalling: 3.3 V; asked for 1.8 V and told that it can; CMD11 came and DAT is low; 1.8 V. */
+export const VOLTAGE_330: u32 = 0;
+export const VOLTAGE_OFFERED: u32 = 1;
+export const VOLTAGE_CHANGING: u32 = 2;
+export const VOLTAGE_180: u32 = 3;
 
 // @ts-expect-error: decorator
 @unmanaged
@@ -67,7 +87,7 @@ export class Card {
   status: u32; // error bits waiting to be told in an R1
   appCommand: u32;
   busWidth: u32;
-  highSpeed: u32;
+  highSpeed: u32; // SD: the function of CMD6 group 1
   partition: u32; // EXT_CSD_PARTITION_CONFIG access bits: 0 user, 1 and 2 boot
   countArmed: u32; // CMD23 came directly before
   countArgument: u32;
@@ -93,6 +113,11 @@ export class Card {
   opSwitchIndex: u32;
   opSwitchValue: u32;
   cacheCount: u32;
+  byteAddressed: u32; // arguments are bytes, not sectors
+  driverStrength: u32; // SD: the function of CMD6 group 3
+  currentLimit: u32; // SD: the function of CMD6 group 4
+  voltage: u32; // SD: VOLTAGE_*
+  spi: u32; // SD: CMD0 came with chip select low; only a power cycle leads back
   response0: u32; // bits 31:0 of the response's content; R2: 31:0 of the register
   response1: u32;
   response2: u32;
@@ -113,6 +138,21 @@ export function card(): Card {
 
 export function isEmmc(): bool {
   return load<u32>(CONFIG_CARD_KIND) == CARD_EMMC;
+}
+
+/** SD: byte addresses are the card's kind, not the host's choice. */
+export function isSdsc(): bool {
+  return load<u32>(CONFIG_CARD_KIND) == CARD_SDSC;
+}
+
+/** SD: bits of SD_* that the card was made with. */
+export function hasSdFlag(flag: u32): bool {
+  return (load<u32>(CONFIG_SD_FLAGS) & flag) != 0;
+}
+
+/** SD: SD_V301, or an older one, which is a greater number. */
+export function sdVersion(): u32 {
+  return load<u32>(CONFIG_SD_FLAGS) & SD_VERSION_MASK;
 }
 
 /** Sets status bits that the next R1 tells and then forgets. */

@@ -15,17 +15,21 @@ import {
   TRACE_BLOCK_WRITE,
 } from "../layout";
 import { traceAt } from "../trace";
-import { beginProgram, isBusy } from "./busy";
+import { beginCsd, beginProgram, isBusy } from "./busy";
 import { cacheBlock, cacheFind } from "./cache";
 import { faultOnBlock } from "./faults";
 import { mediumRead, mediumSectors } from "./medium";
+import { isWriteProtected } from "./sd-protect";
 import {
   card,
   isEmmc,
   OPEN_ENDED,
+  R1_ADDRESS_ERROR,
   R1_CARD_ECC_FAILED,
   R1_OUT_OF_RANGE,
+  R1_WP_VIOLATION,
   raise,
+  SOURCE_CSD,
   SOURCE_MEDIUM,
   SOURCE_REGISTER,
   STATE_DATA,
@@ -33,6 +37,9 @@ import {
   STATE_RCV,
   STATE_TRAN,
 } from "./state";
+
+/** What CMD27 sends. */
+const CSD_BYTES: u32 = 16;
 
 export const BLOCK_NONE: u32 = 0;
 export const BLOCK_GOOD: u32 = 1;
@@ -54,10 +61,22 @@ export function sendRegister(bytes: u32, timeNs: u64): void {
   c.blockDueNs = timeNs;
 }
 
-/** CMD17, 18, 24, 25. False: the address is beyond the end (R1_OUT_OF_RANGE at once, no data). */
-export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u64): bool {
+/** The sector that an address argument names: bytes on SDSC and small eMMCs, else sectors (mmc.md §1.5). */
+export function sectorOf(argument: u32): u32 {
+  return card().byteAddressed != 0 ? argument / <u32>SECTOR_BYTES : argument;
+}
+
+/** True for a byte address in the middle of a sector: neither READ_ nor WRITE_BLK_MISALIGN is allowed. */
+function isMisaligned(argument: u32): bool {
+  return card().byteAddressed != 0 && argument % <u32>SECTOR_BYTES != 0;
+}
+
+/** CMD17, 18, 24, 25. Error bits of its R1; R1_OUT_OF_RANGE and R1_ADDRESS_ERROR: no data. */
+export function startTransfer(isWrite: bool, multiple: bool, argument: u32, timeNs: u64): u32 {
   const c = card();
-  if (lba >= mediumSectors(c.partition)) return false;
+  const lba = sectorOf(argument);
+  if (isMisaligned(argument)) return R1_ADDRESS_ERROR;
+  if (lba >= mediumSectors(c.partition)) return R1_OUT_OF_RANGE;
   c.transferSource = SOURCE_MEDIUM;
   c.transferLba = lba;
   c.transferBlockBytes = SECTOR_BYTES;
@@ -78,7 +97,21 @@ export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u
   c.state = isWrite ? STATE_RCV : STATE_DATA;
   c.blockDueNs = timeNs + load<u32>(CONFIG_READ_NS);
   if (isWrite) c.writtenBlocks = 0;
-  return true;
+  // Told at once, although the card takes blocks until CMD12 and drops them (mmc.md §2.5).
+  return isWrite && !isEmmc() && isWriteProtected(lba) ? R1_WP_VIOLATION : 0;
+}
+
+/** CMD27: one block of 16 bytes, the CSD. */
+export function startCsd(): void {
+  const c = card();
+  c.state = STATE_RCV;
+  c.transferSource = SOURCE_CSD;
+  c.transferMultiple = 0;
+  c.transferIgnored = 0;
+  c.transferLeft = 1;
+  c.transferLba = 0;
+  c.transferDurable = 0;
+  c.transferReliable = 0;
 }
 
 /** When the next block of a read can start on the wire; NEVER if none comes. */
@@ -95,7 +128,8 @@ export function blockBytesOnWire(): u32 {
 /** True if the card sends a counted transfer by itself, whether the host listens or not. */
 export function sendsCounted(): bool {
   const c = card();
-  return c.state == STATE_DATA && c.transferLeft != OPEN_ENDED && c.transferIgnored == 0;
+  const counted = c.transferLeft != OPEN_ENDED && c.transferIgnored == 0;
+  return c.state == STATE_DATA && counted && c.spi == 0;
 }
 
 /** A read that fails in the middle: nothing more comes; a multiple waits for CMD12. */
@@ -144,14 +178,32 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
   return good ? BLOCK_GOOD : BLOCK_BAD_CRC;
 }
 
+/** CMD27's block: 16 bytes, judged and programmed when busy is over. */
+function receiveCsd(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
+  const c = card();
+  const good = intact && bytes == CSD_BYTES && faultOnBlock(FAULT_WRITE_CRC, 0xffffffff) == 0;
+  const token = good ? CRC_STATUS_GOOD : CRC_STATUS_BAD;
+  traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, 0, token);
+  c.state = good ? STATE_PRG : STATE_TRAN;
+  if (good) {
+    memory.copy(PROGRAM_BLOCK, ptr, CSD_BYTES);
+    beginCsd(timeNs);
+  }
+  return token;
+}
+
 /** A sector that has arrived, or not (`intact` false: CRC16 was wrong). Returns the CRC status token. */
 export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
   const c = card();
   if (c.state != STATE_RCV || c.transferIgnored != 0 || isBusy()) return CRC_STATUS_NONE;
   const lba = c.transferLba;
   let token = CRC_STATUS_GOOD;
+  if (c.transferSource == SOURCE_CSD) return receiveCsd(ptr, bytes, intact, timeNs);
   if (lba >= mediumSectors(c.partition)) {
     raise(R1_OUT_OF_RANGE);
+    token = CRC_STATUS_FLASH_ERROR;
+  } else if (!isEmmc() && isWriteProtected(lba)) {
+    raise(R1_WP_VIOLATION);
     token = CRC_STATUS_FLASH_ERROR;
   } else if (!intact || bytes != SECTOR_BYTES || faultOnBlock(FAULT_WRITE_CRC, lba) != 0) {
     token = CRC_STATUS_BAD;

@@ -10,7 +10,7 @@ import { identify } from "./enumerate";
 import { powerUp } from "./setup";
 import { KIND_EMMC, shadow } from "./shadow";
 import { flushCache } from "./switch";
-import { awaitReady, transferBlocks } from "./transfer";
+import { addressOf, awaitReady, transferBlocks } from "./transfer";
 
 /** The id that normal requests claim the host with. */
 export const NORMAL_ID: u32 = 1;
@@ -75,8 +75,8 @@ function eraseRange(first: u32, last: u32, emmc: bool): i32 {
 /** CMD35, 36, 38 (SD 32, 33, 38): the card is busy afterwards. `kind`: the argument of CMD38. */
 export function startErase(first: u32, last: u32, kind: u32): i32 {
   const start: u32 = shadow().kind == KIND_EMMC ? 35 : 32;
-  let status = sendErase(start, first);
-  if (status == OK) status = sendErase(start + 1, last);
+  let status = sendErase(start, addressOf(first));
+  if (status == OK) status = sendErase(start + 1, addressOf(last));
   if (status == OK) status = sendErase(38, kind);
   return status;
 }

@@ -132,6 +132,11 @@ export function stopTransmission(): i32 {
   return sendCommand(12, 0, ANSWER_R1, 0);
 }
 
+/** The argument that names a sector: its number, or its first byte on a byte-addressed card. */
+export function addressOf(lba: u32): u32 {
+  return shadow().byteAddressed != 0 ? lba * SECTOR_BYTES : lba;
+}
+
 /** Starts a block command. `flags`: WRITE_* of CMD23, which then is used whatever the configuration prefers. */
 export function startBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32, dma: bool): i32 {
   const counted = flags != 0 || (count > 1 && usesCmd23());
@@ -145,7 +150,7 @@ export function startBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, fla
   let mode: u32 = multiple ? SDHCI_TRNS_MULTI | SDHCI_TRNS_BLK_CNT_EN : 0;
   if (!isWrite) mode |= SDHCI_TRNS_READ;
   if (dma) mode |= SDHCI_TRNS_DMA;
-  const status = sendCommand((isWrite ? 24 : 17) + (multiple ? 1 : 0), lba, ANSWER_DATA, mode);
+  const status = sendCommand((isWrite ? 24 : 17) + (multiple ? 1 : 0), addressOf(lba), ANSWER_DATA, mode);
   if (status != OK) return status;
   // Beyond the end, misaligned: the card stays in tran and no data comes.
   return (lastResponse() & STATUS_BLOCK_ERRORS) != 0 ? EIO : OK;

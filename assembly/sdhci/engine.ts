@@ -13,7 +13,9 @@ import {
   CRC_STATUS_NONE,
   dat0,
   hears,
+  isDdr,
   isPresent,
+  isWriteSwitchLocked,
   linesAgree,
   RESPONSE_NONE,
   RESPONSE_R2,
@@ -152,7 +154,7 @@ function lines(): u32 {
 }
 
 function blockClocks(bytes: u32): u32 {
-  return (bytes * 8) / lines() + FRAME_CLOCKS;
+  return (bytes * 8) / (isDdr() ? 2 * lines() : lines()) + FRAME_CLOCKS;
 }
 
 function timeoutNs(): u64 {
@@ -536,7 +538,8 @@ function portAdvance(bytes: u32): void {
 export function presentState(): u32 {
   const e = engine();
   const phase = e.dataPhase;
-  let bits: u32 = SDHCI_DAT_123_LEVEL | SDHCI_CMD_LEVEL | SDHCI_WRITE_ENABLED;
+  let bits: u32 = SDHCI_DAT_123_LEVEL | SDHCI_CMD_LEVEL;
+  if (!isWriteSwitchLocked()) bits |= SDHCI_WRITE_ENABLED;
   if (dat0()) bits |= SDHCI_DAT_0_LEVEL;
   if (isPresent()) bits |= SDHCI_CARD_PRESENT | SDHCI_CARD_STABLE | SDHCI_CARD_DETECT_PIN;
   else bits |= SDHCI_CARD_STABLE;

@@ -33,6 +33,8 @@ export type CoreExports = {
   mmioWrite8(offset: number, value: number): void;
   mmioWrite16(offset: number, value: number): void;
   mmioWrite32(offset: number, value: number): void;
+  spiAttach(): void;
+  spiTransfer(byte: number, chipSelected: number): number;
   cardState(): number;
   chooseZone(): number;
   newestZone(): number;

@@ -123,7 +123,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
     failures: [],
     status: 0,
   };
-  const reliable = scenario.options.card !== "sd" && scenario.options.reliableWrite !== false;
+  const reliable = (scenario.options.card ?? "emmc") === "emmc" && scenario.options.reliableWrite !== false;
   const seen = new Map<string, Verdict>();
 
   const unchanged = watchCard(device, hasCache);
