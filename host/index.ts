@@ -6,6 +6,8 @@ export {
   type CutOutcome,
   IDEAL,
   type Policy,
+  type SdOptions,
+  type SdVersion,
   type Timing,
   TYPICAL_EMMC,
   TYPICAL_SD,
@@ -23,6 +25,7 @@ export {
   type PanicInput,
   type Reason,
 } from "./device.js";
+export { SpiCard } from "./embed/spi.js";
 export { ERRNO, type ErrorCode, MmcError } from "./errors.js";
 export {
   type Abi,

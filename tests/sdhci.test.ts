@@ -123,12 +123,13 @@ test("a 16- or 32-bit write is its bytes in ascending order, at every offset", (
 });
 
 test("writable, read-only and reserved bits of every register", () => {
-  /** Bits that read back, by register; not named: nothing. HOST_CONTROL2 is not modelled. */
+  /** Bits that read back, by register; not named: nothing. */
   const writable: readonly [at: number, mask: number][] = [
     [0x00, 0xffffffff], // SDMA address
     [0x04, 0xffff7fff], // BLOCK_COUNT, BLOCK_SIZE
     [0x08, 0xffffffff], // ARGUMENT
     [0x58, 0xffffffff], // ADMA address
+    [0x3c, 0x000f0000], // HOST_CONTROL2: UHS mode, 1.8 V
     [0x34, 0x03ff01ff], // status enable
     [0x38, 0x03ff01ff], // signal enable
   ];

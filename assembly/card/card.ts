@@ -19,7 +19,7 @@ import { traceAt } from "../trace";
 import { advanceCard, dropBusy, isBusy } from "./busy";
 import { faultOnCommand } from "./faults";
 import { buildRegisters, resetVolatileRegisters } from "./registers";
-import { ACCESS_DDR50, sdClockKhzMax } from "./sd-switch";
+import { sdClockKhzMax } from "./sd-switch";
 import {
   Card,
   card,
@@ -85,17 +85,16 @@ export function hears(clockKhz: u32): bool {
   return card().state > STATE_IDENT || clockKhz <= IDENTIFICATION_KHZ;
 }
 
-/** True if blocks survive: as many lines as the card drives, and a clock within its timing (26/52, SD 25/50 MHz). */
-export function linesAgree(lines: u32, clockKhz: u32): bool {
-  const c = card();
-  if (lines != c.busWidth) return false;
-  if (!isEmmc()) return clockKhz <= sdClockKhzMax();
-  return clockKhz <= (c.highSpeed != 0 ? 52000 : 26000);
+/** The highest clock of the card's timing (mmc.md §1.11). */
+function clockMaxKhz(): u32 {
+  if (!isEmmc()) return sdClockKhzMax();
+  return card().highSpeed != 0 ? 52000 : 26000;
 }
 
-/** True if the card moves two bits per line and clock: DDR50 of SD. */
-export function isDdr(): bool {
-  return !isEmmc() && card().highSpeed == ACCESS_DDR50;
+/** True if blocks survive: as many lines and bits a clock as the card drives, and a clock within its timing. */
+export function linesAgree(lines: u32, clockKhz: u32, dualRate: bool): bool {
+  const c = card();
+  return lines == c.busWidth && dualRate == (c.dualRate != 0) && clockKhz <= clockMaxKhz();
 }
 
 /** The switch of an SD card's case says: do not write. Only the host sees it (mmc.md §3.1, present state bit 19). */

@@ -9,6 +9,7 @@ import {
   FAULT_PULLED,
   STUCK_UNTIL_POWER_CYCLE,
 } from "../layout";
+import { addressErrors, sectorOf } from "./address";
 import { answerR1, answerR2, illegal, RESPONSE_NONE, RESPONSE_R1 } from "./answer";
 import { dropBusy, interrupt, isBusy } from "./busy";
 import { emmcCommand } from "./emmc-commands";
@@ -18,6 +19,7 @@ import { faultOnCommand } from "./faults";
 import { isAppCommand, isLegal } from "./legal";
 import { resetVolatileRegisters } from "./registers";
 import { sdAppCommand, sdCommand } from "./sd-commands";
+import { isWriteProtected } from "./sd-protect";
 import {
   card,
   isEmmc,
@@ -26,6 +28,7 @@ import {
   R1_COM_CRC_ERROR,
   R1_ERASE_RESET,
   R1_ILLEGAL_COMMAND,
+  R1_WP_VIOLATION,
   raise,
   STATE_DATA,
   STATE_DIS,
@@ -50,6 +53,8 @@ export function goIdle(): void {
   c.status = 0;
   c.busWidth = 1;
   c.highSpeed = 0;
+  c.dualRate = 0;
+  c.functionsToCome = 0;
   c.driverStrength = 0;
   c.currentLimit = 0;
   if (c.voltage != VOLTAGE_180) c.voltage = VOLTAGE_330;
@@ -107,7 +112,14 @@ function sendStatus(argument: u32, timeNs: u64): u32 {
 }
 
 function readOrWrite(index: u32, argument: u32, timeNs: u64): u32 {
-  return answerR1(STATE_TRAN, startTransfer(index >= 24, index == 18 || index == 25, argument, timeNs));
+  const lba = sectorOf(argument);
+  let errors = addressErrors(argument);
+  if (errors == 0) {
+    startTransfer(index >= 24, index == 18 || index == 25, lba, timeNs);
+    // Told at once, although the card takes blocks until CMD12 and drops them (mmc.md §2.5).
+    if (index >= 24 && !isEmmc() && isWriteProtected(lba)) errors = R1_WP_VIOLATION;
+  }
+  return answerR1(STATE_TRAN, errors);
 }
 
 /** A command that is no application command: the kind's own first, then what both kinds have. */

@@ -1,6 +1,7 @@
 // CMD35, 36, 38 (SD 32, 33, 38): the erase sequence and what is erased.
 
 import { SD_DISCARD, SD_FULE } from "../layout";
+import { sectorOf } from "./address";
 import { answerR1, RESPONSE_R1 } from "./answer";
 import { beginErase, beginLogicalErase } from "./busy";
 import { ERASE_GROUP_SECTORS } from "./emmc-registers";
@@ -19,7 +20,6 @@ import {
   STATE_PRG,
   STATE_TRAN,
 } from "./state";
-import { sectorOf } from "./transfer";
 
 const SD_ERASE: u32 = 0;
 const DISCARD: u32 = 1;

@@ -2,6 +2,7 @@
 
 import { storeBigEndian16, storeBigEndian32 } from "../bytes";
 import { CARD_BLOCK, EXT_CSD_BASE } from "../layout";
+import { sectorOf } from "./address";
 import { answerR1, RESPONSE_NONE, RESPONSE_R1, RESPONSE_R6, RESPONSE_R7 } from "./answer";
 import { beginControl } from "./busy";
 import { sendOperatingConditions } from "./operating-conditions";
@@ -13,12 +14,13 @@ import {
   card,
   NOT_MINE,
   R1_OUT_OF_RANGE,
+  SOURCE_CSD,
   STATE_PRG,
   STATE_STBY,
   STATE_TRAN,
   VOLTAGE_CHANGING,
 } from "./state";
-import { sectorOf, sendRegister, startCsd } from "./transfer";
+import { receiveRegister, sendRegister } from "./transfer";
 
 /** The RCA an SD card publishes. */
 const SD_RCA: u32 = 0x1234;
@@ -111,8 +113,8 @@ export function sdCommand(index: u32, argument: u32, timeNs: u64): u32 {
       return publishAddress();
     case 6:
       answerR1(card().state, 0);
-      switchFunction(argument);
       sendRegister(64, timeNs);
+      switchFunction(argument);
       return RESPONSE_R1;
     case 11:
       return switchVoltage();
@@ -126,7 +128,7 @@ export function sdCommand(index: u32, argument: u32, timeNs: u64): u32 {
       return answerBusy(timeNs);
     case 27:
       answerR1(STATE_TRAN, 0);
-      startCsd();
+      receiveRegister(SOURCE_CSD, 16);
       return RESPONSE_R1;
     case 28:
     case 29:

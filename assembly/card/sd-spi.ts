@@ -11,7 +11,6 @@ import {
   FAULT_NO_RESPONSE,
   FAULT_PULLED,
   SD_V110,
-  SECTOR_BYTES,
   STUCK_UNTIL_POWER_CYCLE,
   TRACE_COMMAND,
 } from "../layout";
@@ -37,7 +36,6 @@ import {
   R1_OUT_OF_RANGE,
   R1_WP_ERASE_SKIP,
   R1_WP_VIOLATION,
-  SOURCE_CSD,
   STATE_DATA,
   STATE_IDLE,
   STATE_INA,
@@ -275,7 +273,7 @@ export function takesManySpiBlocks(): bool {
 
 /** Length of the block that is to come: 16 bytes of CSD, or a sector. */
 export function spiBlockBytes(): u32 {
-  return card().transferSource == SOURCE_CSD ? 16 : SECTOR_BYTES;
+  return card().transferBlockBytes;
 }
 
 /** True while blocks of a read are to come. */

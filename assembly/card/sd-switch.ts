@@ -11,9 +11,10 @@ import { card, hasSdFlag, VOLTAGE_180 } from "./state";
 /** Functions of group 1. */
 const ACCESS_SDR50: u32 = 2;
 const ACCESS_SDR104: u32 = 3;
-export const ACCESS_DDR50: u32 = 4;
+const ACCESS_DDR50: u32 = 4;
 const KEEP: u32 = 15;
 const REFUSED: u32 = 15;
+const TO_COME: u32 = 1 << 31;
 
 /** The fastest clock of the present access mode; SDR104 is 208 MHz, of which the controller makes 200. */
 export function sdClockKhzMax(): u32 {
@@ -50,8 +51,8 @@ function resultOf(group: u32, wanted: u32): u32 {
 }
 
 /**
- * The 64-byte status of an SD CMD6 into CARD_BLOCK; mode 1 also switches, unless one group refuses: then none
- * is switched.
+ * The 64-byte status of an SD CMD6 into CARD_BLOCK; mode 1 also switches when that has gone out (CMD12 before: it does
+ * not), unless one group refuses: then none is switched.
  */
 export function switchFunction(argument: u32): void {
   const c = card();
@@ -73,7 +74,17 @@ export function switchFunction(argument: u32): void {
   store<u8>(CARD_BLOCK + 16, <u8>results);
   store<u8>(CARD_BLOCK + 17, 1); // structure version: busy bitmaps follow
   if (argument >>> 31 == 0 || !possible) return;
+  c.functionsToCome = TO_COME | results;
+}
+
+/** The status has gone out in the old mode; the next block comes in the new one. */
+export function applyFunctions(): void {
+  const c = card();
+  const results = c.functionsToCome;
+  c.functionsToCome = 0;
+  if ((results & TO_COME) == 0) return;
   c.highSpeed = results & 15;
+  c.dualRate = c.highSpeed == ACCESS_DDR50 ? 1 : 0;
   c.driverStrength = (results >>> 8) & 15;
   c.currentLimit = (results >>> 12) & 15;
 }

@@ -63,7 +63,7 @@ export const NOT_MINE: u32 = 0xff;
 export const SOURCE_MEDIUM: u32 = 0;
 export const SOURCE_REGISTER: u32 = 1; // CARD_BLOCK is already filled: EXT_CSD, SCR, SSR, switch status
 /** Where the block of a write goes, if not to the medium: CMD27. */
-export const SOURCE_CSD: u32 = 2;
+export const SOURCE_CSD: u32 = 3;
 
 /** A transfer without a count: until CMD12. */
 export const OPEN_ENDED: u32 = 0xffffffff;
@@ -88,6 +88,7 @@ export class Card {
   appCommand: u32;
   busWidth: u32;
   highSpeed: u32; // SD: the function of CMD6 group 1
+  dualRate: u32; // two bits a clock and line
   partition: u32; // EXT_CSD_PARTITION_CONFIG access bits: 0 user, 1 and 2 boot
   countArmed: u32; // CMD23 came directly before
   countArgument: u32;
@@ -117,6 +118,7 @@ export class Card {
   driverStrength: u32; // SD: the function of CMD6 group 3
   currentLimit: u32; // SD: the function of CMD6 group 4
   voltage: u32; // SD: VOLTAGE_*
+  functionsToCome: u32; // SD: 1 << 31 | CMD6's results, which hold when its status has gone out
   spi: u32; // SD: CMD0 came with chip select low; only a power cycle leads back
   response0: u32; // bits 31:0 of the response's content; R2: 31:0 of the register
   response1: u32;

@@ -20,11 +20,11 @@ import { cacheBlock, cacheFind } from "./cache";
 import { faultOnBlock } from "./faults";
 import { mediumRead, mediumSectors } from "./medium";
 import { isWriteProtected } from "./sd-protect";
+import { applyFunctions } from "./sd-switch";
 import {
   card,
   isEmmc,
   OPEN_ENDED,
-  R1_ADDRESS_ERROR,
   R1_CARD_ECC_FAILED,
   R1_OUT_OF_RANGE,
   R1_WP_VIOLATION,
@@ -37,9 +37,6 @@ import {
   STATE_RCV,
   STATE_TRAN,
 } from "./state";
-
-/** What CMD27 sends. */
-const CSD_BYTES: u32 = 16;
 
 export const BLOCK_NONE: u32 = 0;
 export const BLOCK_GOOD: u32 = 1;
@@ -54,6 +51,7 @@ export function sendRegister(bytes: u32, timeNs: u64): void {
   const c = card();
   c.state = STATE_DATA;
   c.transferSource = SOURCE_REGISTER;
+  c.functionsToCome = 0;
   c.transferMultiple = 0;
   c.transferIgnored = 0;
   c.transferLeft = 1;
@@ -61,22 +59,9 @@ export function sendRegister(bytes: u32, timeNs: u64): void {
   c.blockDueNs = timeNs;
 }
 
-/** The sector that an address argument names: bytes on SDSC and small eMMCs, else sectors (mmc.md §1.5). */
-export function sectorOf(argument: u32): u32 {
-  return card().byteAddressed != 0 ? argument / <u32>SECTOR_BYTES : argument;
-}
-
-/** True for a byte address in the middle of a sector: neither READ_ nor WRITE_BLK_MISALIGN is allowed. */
-function isMisaligned(argument: u32): bool {
-  return card().byteAddressed != 0 && argument % <u32>SECTOR_BYTES != 0;
-}
-
-/** CMD17, 18, 24, 25. Error bits of its R1; R1_OUT_OF_RANGE and R1_ADDRESS_ERROR: no data. */
-export function startTransfer(isWrite: bool, multiple: bool, argument: u32, timeNs: u64): u32 {
+/** CMD17, 18, 24, 25 at a sector of the selected partition that is there. */
+export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u64): void {
   const c = card();
-  const lba = sectorOf(argument);
-  if (isMisaligned(argument)) return R1_ADDRESS_ERROR;
-  if (lba >= mediumSectors(c.partition)) return R1_OUT_OF_RANGE;
   c.transferSource = SOURCE_MEDIUM;
   c.transferLba = lba;
   c.transferBlockBytes = SECTOR_BYTES;
@@ -97,21 +82,17 @@ export function startTransfer(isWrite: bool, multiple: bool, argument: u32, time
   c.state = isWrite ? STATE_RCV : STATE_DATA;
   c.blockDueNs = timeNs + load<u32>(CONFIG_READ_NS);
   if (isWrite) c.writtenBlocks = 0;
-  // Told at once, although the card takes blocks until CMD12 and drops them (mmc.md §2.5).
-  return isWrite && !isEmmc() && isWriteProtected(lba) ? R1_WP_VIOLATION : 0;
 }
 
-/** CMD27: one block of 16 bytes, the CSD. */
-export function startCsd(): void {
+/** CMD27: one block of a register comes in. */
+export function receiveRegister(source: u32, bytes: u32): void {
   const c = card();
   c.state = STATE_RCV;
-  c.transferSource = SOURCE_CSD;
+  c.transferSource = source;
   c.transferMultiple = 0;
   c.transferIgnored = 0;
   c.transferLeft = 1;
-  c.transferLba = 0;
-  c.transferDurable = 0;
-  c.transferReliable = 0;
+  c.transferBlockBytes = bytes;
 }
 
 /** When the next block of a read can start on the wire; NEVER if none comes. */
@@ -169,6 +150,7 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
     good = faultOnBlock(FAULT_READ_CRC, 0xffffffff) == 0;
   }
   traceAt(timeNs, TRACE_BLOCK_READ, c.transferBlockBytes, lba, 0);
+  if (c.transferSource == SOURCE_REGISTER) applyFunctions();
   c.transferLba = lba + 1;
   c.blockDueNs = timeNs;
   if (c.transferLeft != OPEN_ENDED) {
@@ -181,12 +163,12 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
 /** CMD27's block: 16 bytes, judged and programmed when busy is over. */
 function receiveCsd(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
   const c = card();
-  const good = intact && bytes == CSD_BYTES && faultOnBlock(FAULT_WRITE_CRC, 0xffffffff) == 0;
+  const good = intact && bytes == c.transferBlockBytes && faultOnBlock(FAULT_WRITE_CRC, 0xffffffff) == 0;
   const token = good ? CRC_STATUS_GOOD : CRC_STATUS_BAD;
   traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, 0, token);
   c.state = good ? STATE_PRG : STATE_TRAN;
   if (good) {
-    memory.copy(PROGRAM_BLOCK, ptr, CSD_BYTES);
+    memory.copy(PROGRAM_BLOCK, ptr, bytes);
     beginCsd(timeNs);
   }
   return token;

@@ -8,9 +8,9 @@ import { claim, holds, release } from "../owner";
 import { ANSWER_R1, lastResponse, MILLISECOND, STATUS_BLOCK_ERRORS, sendCommand } from "./command";
 import { identify } from "./enumerate";
 import { powerUp } from "./setup";
-import { KIND_EMMC, shadow } from "./shadow";
+import { addressOf, KIND_EMMC, shadow } from "./shadow";
 import { flushCache } from "./switch";
-import { addressOf, awaitReady, transferBlocks } from "./transfer";
+import { awaitReady, transferBlocks } from "./transfer";
 
 /** The id that normal requests claim the host with. */
 export const NORMAL_ID: u32 = 1;

@@ -133,7 +133,7 @@ function setUpSd(): i32 {
   s.sectors = capacity();
   status = sendCommand(7, s.rca << 16, ANSWER_R1, 0);
   // The block length of SDSC need not be 512 yet; everything else has no other.
-  if (status == OK && s.byteAddressed != 0) status = sendCommand(16, SECTOR_BYTES, ANSWER_R1, 0);
+  if (status == OK && s.addressUnit != 1) status = sendCommand(16, SECTOR_BYTES, ANSWER_R1, 0);
   if (status == OK) status = readRegister(51, 0, 8, true);
   if (status != OK) return status;
   s.hasCmd23 = (load<u8>(REGISTER_BLOCK + 3) >>> 1) & 1;
@@ -161,10 +161,11 @@ function identifyAs(kind: u32, version1: bool): i32 {
   } else {
     status = powerUpCard(false, OCR_VOLTAGES | OCR_SECTORS);
   }
-  if (status == OK) s.byteAddressed = (lastResponse() & OCR_SECTORS) == 0 ? 1 : 0;
+  const unit: u32 = (lastResponse() & OCR_SECTORS) != 0 ? 1 : SECTOR_BYTES;
   if (status == OK) status = checkIdentity();
   if (status != OK) return status;
   s.kind = kind;
+  s.addressUnit = unit;
   s.version1 = version1 ? 1 : 0;
   status = kind == KIND_SD ? setUpSd() : setUpEmmc();
   if (status == OK) status = awaitReady(READY_NS);

@@ -30,7 +30,7 @@ export class Shadow {
   hasHpi: u32;
   cacheOn: u32;
   careful: u32; // single blocks by PIO: after a transfer that failed
-  byteAddressed: u32; // OCR bit 30 was 0: arguments are bytes
+  addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
   version1: u32; // SD: the card did not know CMD8
   hasSwitch: u32; // SD: CMD6, from version 1.10 on
   lastCommand: u32;
@@ -48,6 +48,11 @@ export function usesDma(): bool {
 
 export function usesCmd23(): bool {
   return (load<u32>(CONFIG_DRIVER_FLAGS) & DRIVER_CMD23) != 0 && shadow().hasCmd23 != 0;
+}
+
+/** A sector as the card wants it addressed. */
+export function addressOf(lba: u32): u32 {
+  return lba * shadow().addressUnit;
 }
 
 /** True when the operation's time is up. Every wait asks. */

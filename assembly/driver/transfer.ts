@@ -36,7 +36,7 @@ import {
 } from "./command";
 import { portNowNs, portRead32, portWrite32 } from "./port";
 import { setHostControl } from "./setup";
-import { isLate, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
+import { addressOf, isLate, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
 
 /** CMD23 argument bits. */
 export const WRITE_RELIABLE: u32 = 1 << 31;
@@ -130,11 +130,6 @@ export function readRegister(index: u32, argument: u32, blockBytes: u32, app: bo
 /** CMD12; the answer says nothing that CMD13 does not say better. */
 export function stopTransmission(): i32 {
   return sendCommand(12, 0, ANSWER_R1, 0);
-}
-
-/** The argument that names a sector: its number, or its first byte on a byte-addressed card. */
-export function addressOf(lba: u32): u32 {
-  return shadow().byteAddressed != 0 ? lba * SECTOR_BYTES : lba;
 }
 
 /** Starts a block command. `flags`: WRITE_* of CMD23, which then is used whatever the configuration prefers. */

@@ -13,7 +13,6 @@ import {
   CRC_STATUS_NONE,
   dat0,
   hears,
-  isDdr,
   isPresent,
   isWriteSwitchLocked,
   linesAgree,
@@ -75,6 +74,7 @@ import {
   SDHCI_DOING_READ,
   SDHCI_DOING_WRITE,
   SDHCI_HOST_CONTROL,
+  SDHCI_HOST_CONTROL2,
   SDHCI_INT_CRC,
   SDHCI_INT_DATA_AVAIL,
   SDHCI_INT_DATA_CRC,
@@ -153,8 +153,14 @@ function lines(): u32 {
   return (control & SDHCI_CTRL_8BITBUS) != 0 ? 8 : (control & SDHCI_CTRL_4BITBUS) != 0 ? 4 : 1;
 }
 
+/** Two bits a clock and line: DDR50, which is DDR52 of an eMMC, and 5, which Linux uses for HS400. */
+function isDualRate(): bool {
+  const mode = register8(SDHCI_HOST_CONTROL2) & 7;
+  return mode == 4 || mode == 5;
+}
+
 function blockClocks(bytes: u32): u32 {
-  return (bytes * 8) / (isDdr() ? 2 * lines() : lines()) + FRAME_CLOCKS;
+  return (bytes * 8) / (lines() * (isDualRate() ? 2 : 1)) + FRAME_CLOCKS;
 }
 
 function timeoutNs(): u64 {
@@ -313,7 +319,7 @@ function readBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   // A block of another length than announced has its CRC where data is expected.
-  const intact = linesAgree(lines(), clockKhz()) && blockBytesOnWire() == e.blockBytes;
+  const intact = linesAgree(lines(), clockKhz(), isDualRate()) && blockBytesOnWire() == e.blockBytes;
   const block = sendBlock(SDHCI_BUFFER, timeNs);
   e.floorNs = timeNs;
   if (block == BLOCK_NONE) {
@@ -364,7 +370,12 @@ function sendBuffer(timeNs: u64): void {
 function writeBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
-  const token = receiveBlock(SDHCI_BUFFER, e.blockBytes, linesAgree(lines(), clockKhz()), timeNs);
+  const token = receiveBlock(
+    SDHCI_BUFFER,
+    e.blockBytes,
+    linesAgree(lines(), clockKhz(), isDualRate()),
+    timeNs,
+  );
   e.floorNs = timeNs;
   if (token == CRC_STATUS_NONE) {
     e.dataNs = NEVER;

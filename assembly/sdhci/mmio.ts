@@ -6,7 +6,7 @@
 // Not modelled: interrupt lines, SDMA, auto-CMD12/23, block gap, force event, insert/remove
 // interrupts, UHS, tuning, presets.
 
-import { powerCycleOff, powerOn } from "../card/card";
+import { powerCycleOff, powerOn, setVoltage18 } from "../card/card";
 import { advanceNs, nowNs } from "../clock";
 import { CONFIG_ACCESS_COST_NS, SDHCI_BASE, SDHCI_REGISTERS, TRACE_RESET } from "../layout";
 import { trace } from "../trace";
@@ -30,6 +30,8 @@ import {
   SDHCI_CLOCK_INT_EN,
   SDHCI_CLOCK_INT_STABLE,
   SDHCI_COMMAND,
+  SDHCI_CTRL_VDD_180,
+  SDHCI_HOST_CONTROL2,
   SDHCI_HOST_VERSION,
   SDHCI_INT_ERROR,
   SDHCI_INT_STATUS,
@@ -125,6 +127,7 @@ function writeByte(offset: u32, value: u32): void {
   if (offset == SDHCI_COMMAND + 1) issueCommand();
   else if (offset == SDHCI_POWER_CONTROL) writePower(value);
   else if (offset == SDHCI_CLOCK_CONTROL) writeClock();
+  else if (offset == SDHCI_HOST_CONTROL2) setVoltage18((value & SDHCI_CTRL_VDD_180) != 0);
 }
 
 function readByte(offset: u32): u32 {

@@ -76,6 +76,7 @@ export const SDHCI_INT_ENABLE: u32 = 0x34;
 export const SDHCI_SIGNAL_ENABLE: u32 = 0x38;
 export const SDHCI_ACMD12_ERR: u32 = 0x3c;
 export const SDHCI_HOST_CONTROL2: u32 = 0x3e;
+export const SDHCI_CTRL_VDD_180: u32 = 1 << 3;
 export const SDHCI_CAPABILITIES: u32 = 0x40;
 export const SDHCI_CAPABILITIES_1: u32 = 0x44;
 export const SDHCI_MAX_CURRENT: u32 = 0x48;
@@ -125,6 +126,7 @@ export function writableBits(offset: u32): u32 {
       return 0xff;
     case 0x29:
       return 0x0f;
+    case 0x3e: // UHS mode select, 1.8 V
     case 0x2a:
       return 0x0f;
     case 0x2b:
