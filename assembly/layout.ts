@@ -3,7 +3,7 @@
 // fill CONFIG and FAULTS and to read RESULT and TRACE. Offsets below MEDIUM_BASE never move within a version.
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
-//   0x00600  FAULTS (host)   0x00800  RESULT           0x00900  card, controller, driver, pstore, registers
+//   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
 //   0x02000  write cache     0x10000  BOUNCE           0x20000  VERIFY
 //   0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)      0x140000  medium
 

@@ -113,6 +113,7 @@ test("SCR and SSR by version and options", () => {
   const ssr = (sd: SdOptions) => opened({ sd }).register(13, 0, 64, true);
   assert.is(ssr({})[24], 2, "discard");
   assert.is(ssr({ discard: false })[24], 0);
+  assert.is(ssr({ version: "2.00" })[24], 0);
   assert.is(ssr({ fule: true })[24], 3);
   assert.is(ssr({ uhs: true })[14], 0x19, "UHS grade 1, 4 MiB");
   assert.is(ssr({})[8], 4, "class 10");

@@ -86,7 +86,7 @@ export interface SdOptions {
   currentLimits?: boolean | undefined;
   /** CMD20, speed class control. Default false. */
   cmd20?: boolean | undefined;
-  /** CMD38 with 1. Default true. */
+  /** CMD38 with 1. Default true from version 3.01 on. */
   discard?: boolean | undefined;
   /** CMD38 with 2, full user area logical erase. Default false. */
   fule?: boolean | undefined;
@@ -116,7 +116,7 @@ function sdFlags(sd: SdOptions): number {
     (sd.driverTypes ? layout.SD_DRIVER_TYPES : 0) |
     (sd.currentLimits ? layout.SD_CURRENTS : 0) |
     (sd.cmd20 ? layout.SD_CMD20 : 0) |
-    ((sd.discard ?? true) ? layout.SD_DISCARD : 0) |
+    ((sd.discard ?? (sd.version ?? "3.01") === "3.01") ? layout.SD_DISCARD : 0) |
     (sd.fule ? layout.SD_FULE : 0) |
     (sd.erasedByte === 255 ? layout.SD_ERASED_ONES : 0) |
     (sd.writeSwitchLocked ? layout.SD_LOCK_SWITCH : 0)
