@@ -463,6 +463,19 @@ test("busy goes on without chip select and shows again", () => {
   same(host.read(9, 1), pattern(1), "it landed");
 });
 
+test("a token while the card is busy is not heard", () => {
+  const host = new Host({ card: "sd", timing: { programNs: 1_000_000 } }).open();
+  assert.is(host.command(25, 40), 0);
+  assert.is(host.give(pattern(2).subarray(0, 512), 0xfc), ACCEPTED);
+  assert.is(host.byte(0xfc), 0, "busy");
+  assert.ok(host.awaitReady() > 600, "as long as a block would last");
+  assert.is(host.give(pattern(2).subarray(512), 0xfc), ACCEPTED);
+  host.awaitReady();
+  host.byte(0xfd);
+  host.byte();
+  same(host.read(40, 2), pattern(2), "both blocks");
+});
+
 test("time: 8 clocks a byte of the configured clock; N_CR as configured", () => {
   for (const [spiKhz, spiResponseBytes] of [
     [400, 1],
