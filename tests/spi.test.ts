@@ -464,11 +464,11 @@ test("busy goes on without chip select and shows again", () => {
 });
 
 test("a token while the card is busy is not heard", () => {
-  const host = new Host({ card: "sd", timing: { programNs: 1_000_000 } }).open();
+  const host = new Host({ card: "sd", timing: { programNs: 32_000 } }).open();
   assert.is(host.command(25, 40), 0);
   assert.is(host.give(pattern(2).subarray(0, 512), 0xfc), ACCEPTED);
   assert.is(host.byte(0xfc), 0, "busy");
-  assert.ok(host.awaitReady() > 600, "as long as a block would last");
+  assert.ok(host.awaitReady() > 50, "and a block would last longer");
   assert.is(host.give(pattern(2).subarray(512), 0xfc), ACCEPTED);
   host.awaitReady();
   host.byte(0xfd);
