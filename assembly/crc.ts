@@ -1,5 +1,5 @@
 // CRC-32C for seals (table in memory, built before use: a panic trusts no table that somebody else left)
-// and CRC7 for the card's registers.
+// CRC7 for the card's registers and commands, and CRC16 for its blocks.
 import { CRC_TABLE } from "./layout";
 
 /** Fills the table; about 2,000 steps. Reflected polynomial of CRC-32C (RFC 3720, B.4). */
@@ -20,15 +20,30 @@ export function crc32c(before: u32, ptr: usize, count: u32): u32 {
   return ~crc;
 }
 
-/** CRC7 (x^7 + x^3 + 1) over `count` (≤ 16) bytes, most significant bit first: CID and CSD carry it in bits 7:1. */
+/** CRC16 (x^16 + x^12 + x^5 + 1) over `count` (≤ 512) bytes: what follows a block. */
+export function crc16(ptr: usize, count: u32): u32 {
+  let crc: u32 = 0;
+  for (let i: u32 = 0; i < count && i < 512; i++) {
+    let mixed = (crc >>> 8) ^ load<u8>(ptr + i);
+    mixed ^= mixed >>> 4;
+    crc = ((crc << 8) ^ (mixed << 12) ^ (mixed << 5) ^ mixed) & 0xffff;
+  }
+  return crc;
+}
+
+/** CRC7 (x^7 + x^3 + 1) of one more byte, most significant bit first. */
+export function crc7Byte(before: u32, byte: u32): u32 {
+  let crc = before;
+  for (let bit = 7; bit >= 0; bit--) {
+    const feedback = ((crc >>> 6) ^ (byte >>> bit)) & 1;
+    crc = ((crc << 1) & 0x7f) ^ (feedback != 0 ? 0x09 : 0);
+  }
+  return crc;
+}
+
+/** CRC7 over `count` (≤ 16) bytes: CID and CSD carry it in bits 7:1. */
 export function crc7(ptr: usize, count: u32): u32 {
   let crc: u32 = 0;
-  for (let i: u32 = 0; i < count && i < 16; i++) {
-    const byte: u32 = load<u8>(ptr + i);
-    for (let bit = 7; bit >= 0; bit--) {
-      const feedback = ((crc >>> 6) ^ (byte >>> bit)) & 1;
-      crc = ((crc << 1) & 0x7f) ^ (feedback != 0 ? 0x09 : 0);
-    }
-  }
+  for (let i: u32 = 0; i < count && i < 16; i++) crc = crc7Byte(crc, load<u8>(ptr + i));
   return crc;
 }

@@ -25,3 +25,4 @@ export {
   mmioWrite32,
 } from "./sdhci/mmio";
 export { irqLevel } from "./sdhci/state";
+export { spiAttach, spiTransfer } from "./spi/port";

@@ -3,7 +3,7 @@
 // fill CONFIG and FAULTS and to read RESULT and TRACE. Offsets below MEDIUM_BASE never move within a version.
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
-//   0x00600  FAULTS (host)   0x00800  RESULT           0x00900  card, controller, driver, pstore, registers
+//   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
 //   0x02000  write cache     0x0c000  protection       0x10000  BOUNCE           0x20000  VERIFY
 //   0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)      0x140000  medium
 
@@ -21,7 +21,7 @@ export const FAILED_CHECK = 0x450;
 
 // CONFIG: u32 words, written by the host before machineInit().
 export const CONFIG_BASE = 0x480;
-export const CONFIG_CARD_KIND = 0x480; // CARD_EMMC, CARD_SDHC
+export const CONFIG_CARD_KIND = 0x480; // CARD_*
 export const CONFIG_SECTORS = 0x484; // user area, in sectors of 512 bytes
 export const CONFIG_BOOT_SECTORS = 0x488; // each eMMC boot partition; a multiple of 256 (BOOT_SIZE_MULT is 128 KiB)
 export const CONFIG_CACHE_SECTORS = 0x48c; // 0 (no cache) … CACHE_SECTORS_MAX
@@ -77,10 +77,29 @@ export const CONFIG_GP1_SECTORS = 0x544; // general purpose partitions, in secto
 export const CONFIG_GP2_SECTORS = 0x548;
 export const CONFIG_GP3_SECTORS = 0x54c;
 export const CONFIG_GP4_SECTORS = 0x550;
-export const CONFIG_END = 0x554;
+// What only an SD card has.
+export const CONFIG_SD_FLAGS = 0x554; // SD_*
+export const CONFIG_SPI_KHZ = 0x558; // clock of the SPI port; 0: no time passes
+export const CONFIG_SPI_NCR_BYTES = 0x55c; // bytes between an SPI command and its response, 1 … 8
+export const CONFIG_END = 0x560;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
+export const CARD_SDSC = 2; // byte addresses, CSD version 1.0, up to 2 GiB
+export const CARD_SDXC = 3;
+export const SD_VERSION_MASK = 3; // Physical Layer version: SD_V301 and its older ones
+export const SD_V301 = 0;
+export const SD_V200 = 1;
+export const SD_V110 = 2; // no CMD8
+export const SD_V101 = 3; // no CMD8, no CMD6
+export const SD_UHS = 4; // 1.8 V: CMD11, CMD19, SDR50, SDR104, DDR50
+export const SD_CMD20 = 8; // SCR CMD_SUPPORT bit 0
+export const SD_DISCARD = 16; // SSR bit 313
+export const SD_FULE = 32; // SSR bit 312
+export const SD_ERASED_ONES = 64; // SCR DATA_STAT_AFTER_ERASE: erased bytes are 0xff
+export const SD_LOCK_SWITCH = 128; // the write-protect switch of the case is in its lock position
+export const SD_DRIVER_TYPES = 256; // CMD6 group 3: types A, C, D besides B
+export const SD_CURRENTS = 512; // CMD6 group 4: 400, 600, 800 mA besides 200
 export const FEATURE_RELIABLE_WRITE = 1; // EXT_CSD_WR_REL_PARAM bit 2
 export const FEATURE_CMD23 = 2; // SD: SCR CMD_SUPPORT bit 1 (an eMMC always has it)
 export const FEATURE_HPI = 4; // EXT_CSD_HPI_FEATURES bit 0
@@ -196,12 +215,13 @@ export const STEP_VERIFY = 8;
 export const STEP_DONE = 9;
 
 // Private state, each struct a view in the file that owns it.
+export const SPI_BASE = 0x880; // … 0x8ff
 export const CARD_BASE = 0x900; // … 0xbff
 export const SDHCI_REGISTERS = 0xc00; // 256 bytes as a driver sees them
 export const SDHCI_BASE = 0xd00; // … 0xdff
 export const DRIVER_BASE = 0xe00; // … 0xfff
 export const PSTORE_BASE = 0x1000; // … 0x11ff
-export const EXT_CSD_BASE = 0x1200; // 512 bytes; SD: SSR (64), SCR (8)
+export const EXT_CSD_BASE = 0x1200; // 512 bytes; SD: SSR (64), SCR (8), write-protected groups
 export const CARD_BLOCK = 0x1400; // 512, the block on its way out of the card
 export const PROGRAM_BLOCK = 0x1600; // 512, the sector being programmed or cached
 export const SDHCI_BUFFER = 0x1800; // 512, the controller's block buffer

@@ -22,6 +22,7 @@ import {
 import { freeOwner } from "./owner";
 import { beginRecovery } from "./pstore/recover";
 import { makeController, slotChanged } from "./sdhci/mmio";
+import { resetPort } from "./spi/port";
 
 /** After CONFIG is filled: a new machine, power off, time 0. The medium keeps its bytes. */
 export function machineInit(): void {
@@ -37,6 +38,7 @@ export function machineInit(): void {
 /** What dies with the power of the machine, besides the card: controller, driver, what was known of the area. */
 function startOver(): void {
   makeController();
+  resetPort();
   memory.fill(DRIVER_BASE, 0, offsetof<Shadow>());
   memory.fill(PSTORE_BASE, 0, 0x200);
   memory.fill(ZONE_STATES, 0, ZONES_MAX);

@@ -31,6 +31,7 @@ import {
   type Policy,
   PROFILES,
   type ProfileName,
+  type SdOptions,
   type Timing,
   writeConfig,
 } from "./core/profile.js";
@@ -59,6 +60,8 @@ export interface PanicArea {
 
 export interface DeviceOptions {
   card?: CardKind | undefined;
+  /** What an SD card has besides its kind. */
+  sd?: SdOptions | undefined;
   /** Size of the user area in bytes, rounded up to 512 KiB. Default: that of `content`. */
   sizeBytes?: number | undefined;
   /** What the medium holds at first; the rest is zero. Not for an external medium. */
@@ -188,13 +191,14 @@ export interface ExternalMedium {
 }
 
 const CARD_GRANULE_BYTES = 512 * 1024;
-/** What an erased range is written with. */
-const ZEROS = new Uint8Array(1 << 20);
+/** What an erased range is written with, by the number that stands for it in place of a pointer. */
+const ERASED = [new Uint8Array(1 << 20), new Uint8Array(1 << 20).fill(0xff)];
 /** The core counts a pause in 32 bits. */
 const IDLE_STEP_NS = 0x7fffffff;
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 /** 2^32 sectors less one: what a card's 32-bit sector numbers reach. */
 const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
+const SDSC_BYTES_MAX = 2 ** 31;
 /** A WebAssembly memory ends at 4 GiB. */
 const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 21;
 
@@ -223,6 +227,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     const most = name === "neighbourSectors" ? NEIGHBOURS_MAX : 0xffffffff;
     if (value !== undefined) requireNumber(`damage.${name}`, value, 0, most);
   }
+  checkSd(card, options.sd ?? {}, sizeBytes);
   const bootBytes = options.bootBytes ?? 0;
   requireNumber("bootBytes", bootBytes, 0, 255 * 131072);
   if (bootBytes % 131072 !== 0) {
@@ -247,6 +252,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
   if (area) checkArea(area, sizeBytes);
   return {
     card,
+    sd: options.sd,
     sectors: sizeBytes / SECTOR_BYTES,
     bootSectors: bootBytes / SECTOR_BYTES,
     cacheSectors,
@@ -259,7 +265,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     abortOutcome: options.abortOutcome ?? "torn-low",
     cacheKeptAtReset: options.cacheKeptAtReset ?? false,
     dma: options.dma ?? hasAdma2(controller),
-    busWidth: options.busWidth ?? (card === "sd" || !hasEightLines(controller) ? 4 : 8),
+    busWidth: options.busWidth ?? (card !== "emmc" || !hasEightLines(controller) ? 4 : 8),
     highSpeed: options.highSpeed ?? true,
     areaFirstLba: area ? area.offset / SECTOR_BYTES : 0,
     zoneSectors: area ? area.kmsgSize / SECTOR_BYTES : 2,
@@ -309,6 +315,24 @@ function partitionSectors(config: MachineConfig): number {
   return 2 * config.bootSectors + gpSectors.reduce((sum, sectors) => sum + sectors, 0);
 }
 
+function checkSd(card: CardKind, sd: SdOptions, sizeBytes: number): void {
+  requireNumber("sd.spiKhz", sd.spiKhz ?? 0, 0, 25_000);
+  requireNumber("sd.spiResponseBytes", sd.spiResponseBytes ?? 1, 1, 8);
+  if (card === "sdsc" && (sizeBytes > SDSC_BYTES_MAX || (sizeBytes > 2 ** 30 && sizeBytes % 2 ** 20 !== 0))) {
+    throw new MmcError("EINVAL", `sizeBytes: ${sizeBytes} is no size of an SDSC card, which ends at 2 GiB`);
+  }
+  const version = sd.version ?? "3.01";
+  if (card === "sd" && version < "2.00") {
+    throw new MmcError("EINVAL", `sd.version: ${version} has no SDHC, which came with 2.00`);
+  }
+  if (card === "sdxc" && version < "3.01") {
+    throw new MmcError("EINVAL", `sd.version: ${version} has no SDXC, which came with 3.01`);
+  }
+  if (sd.uhs && (card === "sdsc" || version < "3.01")) {
+    throw new MmcError("EINVAL", "sd.uhs: 1.8 V is for SDHC and SDXC cards of version 3.01");
+  }
+}
+
 function checkArea(area: PanicArea, sizeBytes: number): void {
   requireNumber("area.offset", area.offset, 0, sizeBytes);
   requireNumber("area.kmsgSize", area.kmsgSize, 2 * SECTOR_BYTES, 128 * 2 ** 20);
@@ -340,10 +364,11 @@ function mediumImports(
       try {
         const offset = (lba >>> 0) * SECTOR_BYTES;
         const lengthBytes = (sectors >>> 0) * SECTOR_BYTES;
-        if (ptr !== 0) call(offset, new Uint8Array(memory.buffer, ptr >>> 0, lengthBytes));
-        // No pointer: zeros, in pieces, because an erase may be as large as the card.
-        for (let at = 0; ptr === 0 && at < lengthBytes; at += ZEROS.length) {
-          call(offset + at, ZEROS.subarray(0, Math.min(ZEROS.length, lengthBytes - at)));
+        const erased = ERASED[ptr];
+        if (!erased) call(offset, new Uint8Array(memory.buffer, ptr >>> 0, lengthBytes));
+        // No pointer: zeros or ones, in pieces, because an erase may be as large as the card.
+        for (let at = 0; erased && at < lengthBytes; at += erased.length) {
+          call(offset + at, erased.subarray(0, Math.min(erased.length, lengthBytes - at)));
         }
         return 0;
       } catch (error) {

@@ -9,6 +9,8 @@ export {
   type Policy,
   PROFILES,
   type ProfileName,
+  type SdOptions,
+  type SdVersion,
   type Timing,
   TYPICAL_EMMC,
   TYPICAL_SD,
@@ -36,6 +38,7 @@ export {
   type PanicInput,
   type Reason,
 } from "./device.js";
+export { SpiCard } from "./embed/spi.js";
 export { ERRNO, type ErrorCode, MmcError } from "./errors.js";
 export {
   type Abi,

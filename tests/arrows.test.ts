@@ -132,6 +132,13 @@ const ARROWS: Arrow[] = [
     good: ["assembly/sdhci/engine.ts", `import { dat0 } from "../card/card";`],
   },
   {
+    what: "the SPI port sees the card through card.ts alone, and no controller",
+    from: /^assembly\/spi\//,
+    never: /^assembly\/(card\/(?!card\.ts$)|sdhci|driver|pstore)/,
+    bad: ["assembly/spi/port.ts", `import { spiListens } from "../card/sd-spi";`],
+    good: ["assembly/spi/port.ts", `import { spiListens } from "../card/card";`],
+  },
+  {
     what: "the driver never touches the card, nor what the bytes mean",
     from: /^assembly\/driver\//,
     never: /^assembly\/(card|pstore)\//,

@@ -120,6 +120,7 @@ const SDHC: Row[] = [
   { index: 23, argument: () => 2, legal: staysIn("tran") },
   { index: 24, legal: WRITE },
   { index: 25, legal: WRITE },
+  { index: 27, legal: WRITE },
   { index: 32, legal: staysIn("tran") },
   { index: 33, legal: staysIn("tran") },
   { index: 38, answer: "r1b", legal: staysIn("tran") },
@@ -129,7 +130,7 @@ const SDHC: Row[] = [
     legal: staysIn("idle", ...ADDRESSED),
   },
 ];
-const SD_NOT_MODELLED = new Set([11, 19, 20, 27, 28, 29, 30, 42, 48, 49, 56]);
+const SD_NOT_MODELLED = new Set([42, 48, 49, 56]);
 /** For SDIO: a memory card is silent; whether it complains afterwards is left open. */
 const SD_SDIO = new Set([5, 52, 53]);
 

@@ -522,6 +522,7 @@ const REGIONS: Region[] = [
   { name: "CONFIG_BASE", from: layout.CONFIG_BASE, bytes: layout.CONFIG_END - layout.CONFIG_BASE },
   { name: "FAULTS_BASE", from: layout.FAULTS_BASE, bytes: layout.FAULTS_MAX * layout.FAULT_BYTES },
   { name: "RESULT_BASE", from: layout.RESULT_BASE, bytes: layout.RESULT_BYTES },
+  { name: "SPI_BASE", from: layout.SPI_BASE, bytes: sizeOf("assembly/spi/state.ts", "SpiPort") },
   { name: "CARD_BASE", from: layout.CARD_BASE, bytes: bytesOf(CARD_FIELDS) },
   { name: "SDHCI_REGISTERS", from: layout.SDHCI_REGISTERS, bytes: 256 },
   { name: "SDHCI_BASE", from: layout.SDHCI_BASE, bytes: sizeOf("assembly/sdhci/state.ts", "Engine") },

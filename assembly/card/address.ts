@@ -1,12 +1,12 @@
-// What a command's argument means as an address: a sector of the selected partition. eMMC up to 2 GiB may count
-// bytes (mmc.md §1.7, OCR bits 30:29), all others count sectors.
+// What a command's argument means as an address: a sector of the selected partition. SDSC counts bytes, an eMMC up
+// to 2 GiB may (mmc.md §1.7, OCR bit 30), all others count sectors.
 
 import { CONFIG_EMMC_FLAGS, EMMC_BYTE_ADDRESSED, SECTOR_BYTES } from "../layout";
 import { mediumSectors } from "./medium";
-import { card, isEmmc, R1_ADDRESS_ERROR, R1_OUT_OF_RANGE } from "./state";
+import { card, isEmmc, isSdsc, R1_ADDRESS_ERROR, R1_OUT_OF_RANGE } from "./state";
 
 export function isByteAddressed(): bool {
-  return isEmmc() && (load<u32>(CONFIG_EMMC_FLAGS) & EMMC_BYTE_ADDRESSED) != 0;
+  return isEmmc() ? (load<u32>(CONFIG_EMMC_FLAGS) & EMMC_BYTE_ADDRESSED) != 0 : isSdsc();
 }
 
 /** The sector that an argument names; only sensible when addressErrors() is 0. */

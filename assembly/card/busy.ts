@@ -49,6 +49,7 @@ import { applySwitch } from "./emmc-switch";
 import { faultOnBlock } from "./faults";
 import { cutErased, cutSector, damage, flashWrite } from "./flash";
 import { mediumSectors } from "./medium";
+import { eraseUnprotectedGroups, programSdCsd } from "./sd-protect";
 import {
   card,
   isEmmc,
@@ -56,6 +57,8 @@ import {
   OP_AWAKE,
   OP_BACKGROUND,
   OP_CACHE,
+  OP_CONTROL,
+  OP_CSD,
   OP_ERASE,
   OP_FAIL,
   OP_FLUSH,
@@ -143,14 +146,28 @@ export function beginSleep(op: u32, startNs: u64, lengthNs: u64): void {
   begin(op, startNs, lengthNs);
 }
 
-/** Erases `first … last` of the selected partition: `groupNs` for each erase group that is touched. */
-export function beginErase(first: u32, last: u32, startNs: u64, groupNs: u32): void {
-  const groups: u64 = last / ERASE_GROUP_SECTORS - first / ERASE_GROUP_SECTORS + 1;
+/** Erases `first … last` of the selected partition: `groupNs` for each erase group that is touched, or `once`. */
+export function beginErase(first: u32, last: u32, startNs: u64, groupNs: u32, once: bool): void {
+  const groups: u64 = once ? 1 : last / ERASE_GROUP_SECTORS - first / ERASE_GROUP_SECTORS + 1;
   const c = card();
   c.opLba = first;
   c.opLast = last;
   c.opPartition = c.partition;
   begin(OP_ERASE, startNs, load<u32>(CONFIG_ERASE_CALL_NS) + groups * groupNs);
+}
+
+/** What is not protected of `first … first + count - 1` is erased. False: the medium refused. */
+function eraseRange(partition: u32, first: u32, count: u32): bool {
+  return isEmmc() ? eraseUnprotected(partition, first, count) : eraseUnprotectedGroups(first, count);
+}
+
+/** SD: busy for one program time; at its end nothing (OP_CONTROL) or the CSD (OP_CSD). */
+export function beginControl(startNs: u64): void {
+  begin(OP_CONTROL, startNs, load<u32>(CONFIG_PROGRAM_NS));
+}
+
+export function beginCsd(startNs: u64): void {
+  begin(OP_CSD, startNs, load<u32>(CONFIG_PROGRAM_NS));
 }
 
 /** True if plain writes go to the write cache. */
@@ -220,7 +237,7 @@ function finish(timeNs: u64): void {
     if (cacheMustEvict(c.opPartition, c.opLba) && !cacheWriteOldest(false)) raise(R1_ERROR);
     if (c.opPhantom == 0) cachePut(c.opPartition, c.opLba, PROGRAM_BLOCK);
   } else if (op == OP_ERASE) {
-    if (!eraseUnprotected(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);
+    if (!eraseRange(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);
   } else if (op == OP_FLUSH) {
     if (c.cacheCount > 0 && !cacheWriteOldest(false)) raise(R1_ERROR);
     if (c.cacheCount > 0) {
@@ -231,6 +248,8 @@ function finish(timeNs: u64): void {
     applySwitch(c.opSwitchIndex, c.opSwitchValue);
   } else if (op == OP_BACKGROUND && c.opSwitchIndex == EXT_CSD_BKOPS_START) {
     c.unkemptSectors = 0;
+  } else if (op == OP_CSD) {
+    programSdCsd();
   }
   traceAt(timeNs, TRACE_BUSY_END, op, c.opLba, 0);
   settle();
@@ -268,7 +287,7 @@ export function cutBusy(outcome: u32): void {
     const half = outcome == CUT_NEW ? count : none ? 0 : (count + 1) / 2;
     const first = outcome == CUT_TORN_HIGH ? c.opLba + count - half : c.opLba;
     if (half > 0) {
-      eraseUnprotected(c.opPartition, first, half);
+      eraseRange(c.opPartition, first, half);
       cutErased(c.opPartition, first + half - 1, outcome);
     }
   } else if (op == OP_PROGRAM && c.opPhantom == 0 && c.opRefused == 0) {

@@ -1,22 +1,40 @@
 // The card as the bus sees it: lines, clock, commands, blocks, busy, power. The controller imports this file and
 // nothing else of this folder.
 //
-// Modelled: eMMC 5.1, by sectors or (up to 2 GiB) by bytes, and SDHC; all states but btst and irq; R1; CID, CSD,
-// EXT_CSD, SCR, SSR; user area, boot and general purpose partitions; write protection; write cache, flush,
-// reliable write, forced programming, HPI, sleep, erase, trim, background operations, sanitize, RST_n;
+// Modelled: eMMC 5.1, by sectors or (up to 2 GiB) by bytes; SDSC, SDHC and SDXC with UHS-I and the SPI mode; all
+// states but btst and irq; R1; CID, CSD, EXT_CSD, SCR, SSR; user area, boot and general purpose partitions; write
+// protection; write cache, flush, reliable write, forced programming, HPI, sleep, erase, trim, background
+// operations, sanitize, RST_n;
 // legacy/default and high speed, DDR52, HS200, HS400, 1, 4, 8 lines with their CRCs, the tuning block; program,
 // erase and switch times; power cuts; the fault plan.
 // Damage and time: flash.ts and busy.ts; what goes wrong: faults.ts and docs/FAULTS.md.
-// Not modelled: signal voltages, UHS, RPMB, lock, CMDQ, boot mode, partitioning at run time, SPI.
+// Not modelled: RPMB, lock, CMDQ, boot mode, partitioning at run time, signal voltages of an eMMC; of SD partial
+// blocks (SDSC), UHS-II and the extension registers (CMD48, 49, 58, 59).
 import { NEVER, nowNs } from "../clock";
-import { CARD_BASE, CARD_BLOCK, CONFIG_ABORT_OUTCOME, CONFIG_CACHE_AT_RESET } from "../layout";
+import {
+  CARD_BASE,
+  CARD_BLOCK,
+  CONFIG_ABORT_OUTCOME,
+  CONFIG_CACHE_AT_RESET,
+  SD_LOCK_SWITCH,
+} from "../layout";
 import { advanceCard, isBusy } from "./busy";
 import { EXT_CSD_RST_N_FUNCTION, extCsd } from "./emmc-registers";
 import { TIMING_HS200 } from "./emmc-switch";
 import { damage, makeFlash } from "./flash";
 import { powerOff, powerOn } from "./power";
 import { buildRegisters } from "./registers";
-import { Card, card, isEmmc, STATE_DIS, STATE_IDENT } from "./state";
+import { sdClockKhzMax } from "./sd-switch";
+import {
+  Card,
+  card,
+  hasSdFlag,
+  isEmmc,
+  STATE_DIS,
+  STATE_IDENT,
+  VOLTAGE_180,
+  VOLTAGE_CHANGING,
+} from "./state";
 
 export {
   RESPONSE_NONE,
@@ -28,7 +46,30 @@ export {
 } from "./answer";
 export { advanceCard } from "./busy";
 export { powerOff, powerOn, swapIdentity } from "./power";
-export { blockDueNs, CRC_STATUS_GOOD, CRC_STATUS_NONE, sendsCounted } from "./transfer";
+export {
+  dropSpiBlock,
+  endSpiWrite,
+  receiveSpiBlock,
+  receiveSpiCommand,
+  SPI_BLOCK,
+  SPI_BLOCK_BAD_CRC,
+  SPI_NO_BLOCK,
+  SPI_SILENT,
+  sendSpiBlock,
+  sendsSpiBlocks,
+  spiBlockBytes,
+  spiListens,
+  takesManySpiBlocks,
+  takesSpiBlocks,
+} from "./sd-spi";
+export {
+  blockBytesOnWire,
+  blockDueNs,
+  CRC_STATUS_BAD,
+  CRC_STATUS_GOOD,
+  CRC_STATUS_NONE,
+  sendsCounted,
+} from "./transfer";
 export { acceptBlock, answerFrame, giveBlock, receiveFrame } from "./wire";
 
 /** Identification is open-drain, at most 400 kHz (mmc.md §1.11). */
@@ -44,12 +85,23 @@ export function hears(clockKhz: u32): bool {
   return card().state > STATE_IDENT || clockKhz <= IDENTIFICATION_KHZ;
 }
 
-/** The highest clock of the card's timing: eMMC 26, 52 and 200 MHz, SD 25 and 50 (mmc.md §1.11). */
+/** The highest clock of the card's timing: eMMC 26, 52 and 200 MHz, SD as sd-switch.ts has it (mmc.md §1.11). */
 function clockMaxKhz(): u32 {
+  if (!isEmmc()) return sdClockKhzMax();
   const c = card();
-  const base: u32 = isEmmc() ? 26000 : 25000;
-  if (isEmmc() && c.highSpeed >= TIMING_HS200) return 200000;
-  return c.highSpeed != 0 ? base * 2 : base;
+  if (c.highSpeed >= TIMING_HS200) return 200000;
+  return c.highSpeed != 0 ? 52000 : 26000;
+}
+
+/** The switch of an SD card's case says: do not write. Only the host sees it (mmc.md §3.1, present state bit 19). */
+export function isWriteSwitchLocked(): bool {
+  return !isEmmc() && hasSdFlag(SD_LOCK_SWITCH);
+}
+
+/** The host's signalling, with the card's clock stopped. 1.8 V ends the low level that CMD11 began. */
+export function setVoltage18(low: bool): void {
+  const c = card();
+  if (low && c.voltage == VOLTAGE_CHANGING) c.voltage = VOLTAGE_180;
 }
 
 /** True if the card's timing bears this clock and as many bits a clock: else a bit of each block is lost. */
@@ -64,13 +116,18 @@ export function accessClocks(): u32 {
 
 /** The slide of an SD card stands at "lock": nothing but the host's own manners obeys it. */
 export function isWriteProtected(): bool {
-  return damage().writeProtected != 0;
+  return damage().writeProtected != 0 || isWriteSwitchLocked();
+}
+
+/** The first word of the last response, as the SPI mode sends it. */
+export function responseWord(): u32 {
+  return card().response0;
 }
 
 /** DAT0: low while busy, unless the card is deselected or shows its busy late; low for good if the line is stuck. */
 export function dat0(): bool {
   const c = card();
-  if (c.datStuck != 0) return false;
+  if (c.datStuck != 0 || c.voltage == VOLTAGE_CHANGING) return false;
   return !isBusy() || c.state == STATE_DIS || nowNs() < c.opHiddenUntilNs;
 }
 

@@ -30,6 +30,7 @@ import { isAppCommand, isLegal } from "./legal";
 import { loseSupply, swapIdentity } from "./power";
 import { resetVolatileRegisters } from "./registers";
 import { sdAppCommand, sdCommand } from "./sd-commands";
+import { isWriteProtected } from "./sd-protect";
 import {
   card,
   isEmmc,
@@ -50,6 +51,8 @@ import {
   STATE_SLP,
   STATE_STBY,
   STATE_TRAN,
+  VOLTAGE_180,
+  VOLTAGE_330,
 } from "./state";
 import { startTransfer } from "./transfer";
 import { isProtected } from "./write-protect";
@@ -58,8 +61,8 @@ const COUNT_RELIABLE: u32 = 1 << 31;
 const COUNT_PACKED: u32 = 1 << 30;
 const EN_REL_WR: u32 = 1 << 2;
 
-/** CMD0: whatever it was, it is over; SD keeps its voltage, which is not modelled (3.3 V only). */
-function goIdle(timeNs: u64): void {
+/** CMD0: whatever it was, it is over. SD keeps 1.8 V until its supply goes (mmc.md §2.2). */
+export function goIdle(timeNs: u64): void {
   const c = card();
   dropBusy(load<u32>(CONFIG_ABORT_OUTCOME), load<u32>(CONFIG_CACHE_AT_RESET) != 0 ? 0xffffffff : 0, timeNs);
   c.state = STATE_IDLE;
@@ -68,6 +71,10 @@ function goIdle(timeNs: u64): void {
   c.busWidth = 1;
   c.highSpeed = 0;
   c.dualRate = 0;
+  c.functionsToCome = 0;
+  c.driverStrength = 0;
+  c.currentLimit = 0;
+  if (c.voltage != VOLTAGE_180) c.voltage = VOLTAGE_330;
   c.partition = 0;
   c.countArmed = 0;
   c.appCommand = 0;
@@ -153,7 +160,9 @@ function readOrWrite(index: u32, argument: u32, timeNs: u64): u32 {
   if (errors == 0) {
     const c = card();
     startTransfer(index >= 24, isMultiple, sectorOf(argument), timeNs);
-    if (index >= 24 && isProtected(c.partition, c.transferLba)) {
+    const isSdProtected = !isEmmc() && isWriteProtected(c.transferLba);
+    if (index >= 24 && isSdProtected) errors = R1_WP_VIOLATION;
+    if (index >= 24 && isEmmc() && isProtected(c.partition, c.transferLba)) {
       // Told at once. One block may still come, and is dropped; a multiple waits for CMD12.
       errors = R1_WP_VIOLATION;
       c.transferIgnored = isMultiple ? 1 : 0;
@@ -163,7 +172,7 @@ function readOrWrite(index: u32, argument: u32, timeNs: u64): u32 {
 }
 
 /** A command that is no application command: the kind's own first, then what both kinds have. */
-function plainCommand(index: u32, argument: u32, timeNs: u64): u32 {
+export function plainCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const own = isEmmc() ? emmcCommand(index, argument, timeNs) : sdCommand(index, argument, timeNs);
   if (own != NOT_MINE) return own;
   const c = card();
@@ -257,6 +266,8 @@ export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const c = card();
   faultsBefore(index, timeNs);
   if (c.power == 0 || c.pulled != 0 || c.gone != 0 || c.state == STATE_INA) return RESPONSE_NONE;
+  // In SPI mode DAT3 is chip select and nothing of the SD bus is heard any more.
+  if (c.spi != 0) return RESPONSE_NONE;
   // A wedged chip hears nothing until its supply is gone.
   if (c.opStuck == 1 + STUCK_UNTIL_POWER_CYCLE && index == 0) return RESPONSE_NONE;
   const app = c.appCommand != 0 && !isEmmc() && isAppCommand(index);

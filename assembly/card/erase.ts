@@ -1,22 +1,30 @@
 // CMD35, 36, 38 (SD 32, 33, 38): the erase sequence and what is erased.
 
-import { CONFIG_DISCARD_NS, CONFIG_ERASE_NS, CONFIG_TRIM_NS } from "../layout";
+import { CONFIG_DISCARD_NS, CONFIG_ERASE_NS, CONFIG_TRIM_NS, SD_DISCARD, SD_FULE } from "../layout";
 import { addressErrors, sectorOf } from "./address";
 import { answerR1, RESPONSE_R1 } from "./answer";
 import { beginErase } from "./busy";
 import { ERASE_GROUP_SECTORS } from "./emmc-registers";
 import { mediumSectors } from "./medium";
+import { anyProtected, isCardProtected } from "./sd-protect";
 import {
   card,
+  hasSdFlag,
   isEmmc,
   R1_ERASE_PARAM,
   R1_ERASE_SEQ_ERROR,
   R1_WP_ERASE_SKIP,
+  R1_WP_VIOLATION,
   raise,
   STATE_PRG,
   STATE_TRAN,
 } from "./state";
 import { isProtectedWithin } from "./write-protect";
+
+const SD_ERASE: u32 = 0;
+const DISCARD: u32 = 1;
+/** Full user area logical erase. */
+const FULE: u32 = 2;
 
 /** CMD35/36 (SD 32/33): first and last sector of an erase, in this order. */
 export function eraseBound(isLast: bool, argument: u32): u32 {
@@ -33,6 +41,14 @@ export function eraseBound(isLast: bool, argument: u32): u32 {
     c.eraseStep = 1;
   }
   return answerR1(STATE_TRAN, errors);
+}
+
+/** The argument of CMD38: SD takes 1 and 2 as its SSR advertises them, 2 for the whole user area only. */
+function isEraseMode(argument: u32, first: u32, last: u32): bool {
+  if (isEmmc()) return argument == 0 || argument == 1 || argument == 3;
+  if (argument == SD_ERASE) return true;
+  if (argument == DISCARD) return hasSdFlag(SD_DISCARD);
+  return argument == FULE && hasSdFlag(SD_FULE) && first == 0 && last == mediumSectors(0) - 1;
 }
 
 /** What an erase group costs: eMMC trim (1) and discard (3), SD discard (1) have times of their own. */
@@ -54,7 +70,7 @@ export function erase(argument: u32, timeNs: u64): u32 {
   c.eraseStep = 0;
   let first = c.eraseFirst;
   let last = c.eraseLast;
-  if (first > last || (isEmmc() ? argument != 0 && argument != 1 && argument != 3 : argument > 1)) {
+  if (first > last || !isEraseMode(argument, first, last)) {
     return answerR1(STATE_TRAN, R1_ERASE_PARAM);
   }
   if (isEmmc() && argument == 0) {
@@ -64,9 +80,11 @@ export function erase(argument: u32, timeNs: u64): u32 {
     const end = mediumSectors(c.partition) - 1;
     if (last > end) last = end;
   }
+  if (!isEmmc() && isCardProtected()) return answerR1(STATE_TRAN, R1_WP_VIOLATION);
   answerR1(STATE_TRAN, 0);
   c.state = STATE_PRG;
-  if (isProtectedWithin(c.partition, first, last)) raise(R1_WP_ERASE_SKIP);
-  beginErase(first, last, timeNs, groupNs(argument));
+  if (isEmmc() ? isProtectedWithin(c.partition, first, last) : anyProtected(first, last))
+    raise(R1_WP_ERASE_SKIP);
+  beginErase(first, last, timeNs, groupNs(argument), argument == FULE);
   return RESPONSE_R1;
 }

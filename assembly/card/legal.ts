@@ -4,10 +4,13 @@
 // Modelled: the commands of enumeration, block I/O, erase, flush, sleep, HPI and takeover; of an eMMC also write
 // protection, CMD26 and 27, and CMD21 (legal in HS200 only, which emmc-commands.ts asks).
 // Not modelled, thus illegal in every state: eMMC 14 and 19 (bus test), 39 and 40 (class 9), 42 (class 7), 44-48
-// (command queue: EXT_CSD bytes 307 and 308 are 0), 49, 53, 54 (class 10), 56 (class 8), as its CCC says; SD 11,
-// 19, 20, 27-30, 42, 48, 49, 56 (SD 5, 52, 53 belong to SDIO: a memory card is silent).
-import { CONFIG_FEATURES, FEATURE_CMD23 } from "../layout";
+// (command queue: EXT_CSD bytes 307 and 308 are 0), 49, 53, 54 (class 10), 56 (class 8), as its CCC says; SD 42,
+// 48, 49, 56 (SD 5, 52, 53 belong to SDIO: a memory card is silent).
+import { CONFIG_FEATURES, FEATURE_CMD23, SD_CMD20, SD_V101, SD_V110, SD_V301 } from "../layout";
 import {
+  card,
+  hasSdFlag,
+  isSdsc,
   STATE_DATA,
   STATE_DIS,
   STATE_IDENT,
@@ -19,6 +22,9 @@ import {
   STATE_SLP,
   STATE_STBY,
   STATE_TRAN,
+  sdVersion,
+  VOLTAGE_180,
+  VOLTAGE_OFFERED,
 } from "./state";
 
 const IDLE: u32 = 1 << STATE_IDLE;
@@ -82,6 +88,11 @@ function emmcStates(index: u32): u32 {
   }
 }
 
+/** SCR CMD_SUPPORT bit 1: an optional part of version 3, and no part of older ones. */
+export function hasSdCmd23(): bool {
+  return (load<u32>(CONFIG_FEATURES) & FEATURE_CMD23) != 0 && sdVersion() == <u32>SD_V301;
+}
+
 function sdStates(index: u32): u32 {
   switch (index) {
     case 0:
@@ -97,7 +108,9 @@ function sdStates(index: u32): u32 {
     case 7:
       return STBY | TRAN | DATA | PRG | DIS;
     case 8:
-      return IDLE;
+      return sdVersion() >= <u32>SD_V110 ? 0 : IDLE;
+    case 11:
+      return card().voltage == VOLTAGE_OFFERED ? READY : 0;
     case 12:
       return DATA | RCV;
     case 13:
@@ -106,13 +119,23 @@ function sdStates(index: u32): u32 {
     case 55:
       return IDLE | ADDRESSED;
     case 23:
-      return (load<u32>(CONFIG_FEATURES) & FEATURE_CMD23) != 0 ? TRAN : 0;
+      return hasSdCmd23() ? TRAN : 0;
     case 6:
+      return sdVersion() == <u32>SD_V101 ? 0 : TRAN;
+    case 19:
+      return card().voltage == VOLTAGE_180 ? TRAN : 0;
+    case 20:
+      return hasSdFlag(SD_CMD20) ? TRAN : 0;
+    case 28:
+    case 29:
+    case 30:
+      return isSdsc() ? TRAN : 0;
     case 16:
     case 17:
     case 18:
     case 24:
     case 25:
+    case 27:
     case 32:
     case 33:
     case 38:

@@ -6,11 +6,15 @@
 
 import { CHECK_BLOCK_RANGE, check } from "../check";
 import {
+  CARD_EMMC,
   CONFIG_BOOT_SECTORS,
+  CONFIG_CARD_KIND,
   CONFIG_GP1_SECTORS,
+  CONFIG_SD_FLAGS,
   CONFIG_SECTORS,
   MEDIUM_BASE,
   MEDIUM_STORES,
+  SD_ERASED_ONES,
   SECTOR_BYTES,
 } from "../layout";
 
@@ -19,8 +23,9 @@ export const PARTITION_GP1: u32 = 4;
 /** How many numbers partitions have, those included that are not there. */
 export const PARTITIONS: u32 = 8;
 
-/** In place of a pointer to the sectors: they are all zero. */
+/** In place of a pointer to the sectors: they are all zero, or all ones. */
 const ZEROS: usize = 0;
+const ONES: usize = 1;
 
 declare function read(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
 declare function write(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
@@ -56,10 +61,18 @@ export function mediumWrite(partition: u32, lba: u32, ptr: usize): bool {
   return true;
 }
 
-/** `sectors` sectors become zero, the content of erased sectors (EXT_CSD_ERASED_MEM_CONT 0); false if one cannot. */
+/** What an erased byte reads as: EXT_CSD_ERASED_MEM_CONT 0; SD as SCR DATA_STAT_AFTER_ERASE says. */
+function erasedByte(): u8 {
+  const isSd = load<u32>(CONFIG_CARD_KIND) != <u32>CARD_EMMC;
+  return isSd && (load<u32>(CONFIG_SD_FLAGS) & SD_ERASED_ONES) != 0 ? 0xff : 0;
+}
+
+/** `sectors` sectors become what erased sectors read as; false if one cannot. */
 export function mediumErase(partition: u32, lba: u32, sectors: u32): bool {
   store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + 1);
-  if (isDefined(EXTERNAL_MEDIUM)) return write(partition, lba, sectors, ZEROS) == 0;
-  memory.fill(addressOf(partition, lba), 0, sectors * SECTOR_BYTES);
+  if (isDefined(EXTERNAL_MEDIUM)) {
+    return write(partition, lba, sectors, erasedByte() == 0 ? ZEROS : ONES) == 0;
+  }
+  memory.fill(addressOf(partition, lba), erasedByte(), sectors * SECTOR_BYTES);
   return true;
 }

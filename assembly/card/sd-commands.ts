@@ -2,12 +2,25 @@
 
 import { storeBigEndian16, storeBigEndian32 } from "../bytes";
 import { CARD_BLOCK, EXT_CSD_BASE } from "../layout";
+import { sectorOf } from "./address";
 import { answerR1, RESPONSE_NONE, RESPONSE_R1, RESPONSE_R6, RESPONSE_R7 } from "./answer";
+import { beginControl } from "./busy";
 import { sendOperatingConditions } from "./operating-conditions";
+import { groupBits, hasGroup, protectGroup } from "./sd-protect";
 import { SCR_OFFSET } from "./sd-registers";
 import { switchFunction } from "./sd-switch";
-import { card, NOT_MINE, R1_OUT_OF_RANGE, STATE_STBY, STATE_TRAN } from "./state";
-import { sendRegister } from "./transfer";
+import { tuningBlock } from "./sd-tuning";
+import {
+  card,
+  NOT_MINE,
+  R1_OUT_OF_RANGE,
+  SOURCE_CSD,
+  STATE_PRG,
+  STATE_STBY,
+  STATE_TRAN,
+  VOLTAGE_CHANGING,
+} from "./state";
+import { receiveRegister, sendRegister } from "./transfer";
 
 /** The RCA an SD card publishes. */
 const SD_RCA: u32 = 0x1234;
@@ -25,6 +38,42 @@ function publishAddress(): u32 {
   return RESPONSE_R6;
 }
 
+/** CMD11: from the response on the card holds DAT low until the host's 1.8 V are there (mmc.md §1.6). */
+function switchVoltage(): u32 {
+  const c = card();
+  answerR1(c.state, 0);
+  c.voltage = VOLTAGE_CHANGING;
+  return RESPONSE_R1;
+}
+
+/** R1, and busy for a programming time. */
+function answerBusy(timeNs: u64): u32 {
+  answerR1(STATE_TRAN, 0);
+  card().state = STATE_PRG;
+  beginControl(timeNs);
+  return RESPONSE_R1;
+}
+
+/** CMD28, 29 and 30 (SDSC): the write protection of the group that an address lies in. */
+function writeProtection(index: u32, argument: u32, timeNs: u64): u32 {
+  const lba = sectorOf(argument);
+  if (!hasGroup(lba)) return answerR1(STATE_TRAN, R1_OUT_OF_RANGE);
+  if (index == 30) {
+    answerR1(STATE_TRAN, 0);
+    storeBigEndian32(CARD_BLOCK, groupBits(lba));
+    sendRegister(4, timeNs);
+    return RESPONSE_R1;
+  }
+  protectGroup(lba, index == 28);
+  return answerBusy(timeNs);
+}
+
+/** The SD status: the SSR with the present bus width in it. */
+export function sdStatus(ptr: usize): void {
+  memory.copy(ptr, EXT_CSD_BASE, 64);
+  storeBigEndian16(ptr, card().busWidth == 4 ? 0x8000 : 0);
+}
+
 /** A command behind CMD55. It is legal here. */
 export function sdAppCommand(index: u32, argument: u32, timeNs: u64): u32 {
   const c = card();
@@ -37,8 +86,7 @@ export function sdAppCommand(index: u32, argument: u32, timeNs: u64): u32 {
       return RESPONSE_R1;
     case 13:
       answerR1(STATE_TRAN, 0);
-      memory.copy(CARD_BLOCK, EXT_CSD_BASE, 64);
-      storeBigEndian16(CARD_BLOCK, c.busWidth == 4 ? 0x8000 : 0);
+      sdStatus(CARD_BLOCK);
       sendRegister(64, timeNs);
       return RESPONSE_R1;
     case 22:
@@ -51,7 +99,9 @@ export function sdAppCommand(index: u32, argument: u32, timeNs: u64): u32 {
       memory.copy(CARD_BLOCK, EXT_CSD_BASE + SCR_OFFSET, 8);
       sendRegister(8, timeNs);
       return RESPONSE_R1;
-    default: // 23 (pre-erase count, a hint) and 42 (card detect pull-up)
+    // 23: how many blocks the next CMD25 brings, a hint that this card needs not: it erases when it programs. 42: the
+    // pull-up on DAT3, which no line here shows.
+    default:
       return answerR1(STATE_TRAN, 0);
   }
 }
@@ -63,9 +113,27 @@ export function sdCommand(index: u32, argument: u32, timeNs: u64): u32 {
       return publishAddress();
     case 6:
       answerR1(card().state, 0);
+      sendRegister(64, timeNs);
       switchFunction(argument);
+      return RESPONSE_R1;
+    case 11:
+      return switchVoltage();
+    case 19:
+      answerR1(STATE_TRAN, 0);
+      tuningBlock(CARD_BLOCK);
       sendRegister(64, timeNs);
       return RESPONSE_R1;
+    case 20:
+      // Speed class control: where a recording lies is nothing to a card that is equally fast everywhere.
+      return answerBusy(timeNs);
+    case 27:
+      answerR1(STATE_TRAN, 0);
+      receiveRegister(SOURCE_CSD, 16);
+      return RESPONSE_R1;
+    case 28:
+    case 29:
+    case 30:
+      return writeProtection(index, argument, timeNs);
     case 8:
       // Only the 2.7-3.6 V window is ours; any other is met with silence.
       if (((argument >>> 8) & 15) != 1) return RESPONSE_NONE;

@@ -1,6 +1,13 @@
 // The chip's private state and the names of its states and status bits (mmc.md §1.1, §1.2; JESD84-B51 §6.13,
 // SD Physical Layer 3.01 §4.10). Only files of this folder touch it; the controller sees card.ts alone.
-import { CARD_BASE, CARD_EMMC, CONFIG_CARD_KIND } from "../layout";
+import {
+  CARD_BASE,
+  CARD_EMMC,
+  CARD_SDSC,
+  CONFIG_CARD_KIND,
+  CONFIG_SD_FLAGS,
+  SD_VERSION_MASK,
+} from "../layout";
 
 export const STATE_IDLE: u32 = 0;
 export const STATE_READY: u32 = 1;
@@ -50,6 +57,9 @@ export const OP_ABORT: u32 = 9; // HPI on its way to tran
 export const OP_BACKGROUND: u32 = 10; // BKOPS_START, SANITIZE_START
 export const OP_REGISTER: u32 = 11; // CMD26-29: what they change is changed, the time is left
 
+export const OP_CONTROL: u32 = 20; // SD: CMD20, 28, 29: busy, and nothing happens at its end
+export const OP_CSD: u32 = 21; // SD: PROGRAM_BLOCK → CSD
+
 /** A handler's answer for a command that it leaves to the other one: no RESPONSE_*. */
 export const NOT_MINE: u32 = 0xff;
 
@@ -61,6 +71,12 @@ export const SOURCE_CSD: u32 = 3; // CMD27
 
 /** A transfer without a count: until CMD12. */
 export const OPEN_ENDED: u32 = 0xffffffff;
+
+/** SD signalling: 3.3 V; asked for 1.8 V and told that it can; CMD11 came and DAT is low; 1.8 V. */
+export const VOLTAGE_330: u32 = 0;
+export const VOLTAGE_OFFERED: u32 = 1;
+export const VOLTAGE_CHANGING: u32 = 2;
+export const VOLTAGE_180: u32 = 3;
 
 // @ts-expect-error: decorator
 @unmanaged
@@ -76,8 +92,8 @@ export class Card {
   status: u32; // error bits waiting to be told in an R1
   appCommand: u32;
   busWidth: u32;
-  highSpeed: u32; // eMMC: EXT_CSD_HS_TIMING 3:0
-  dualRate: u32; // two bits a clock and line: EXT_CSD_BUS_WIDTH 5 and 6
+  highSpeed: u32; // eMMC: EXT_CSD_HS_TIMING 3:0; SD: the function of CMD6 group 1
+  dualRate: u32; // two bits a clock and line: EXT_CSD_BUS_WIDTH 5 and 6, DDR50
   partition: u32; // EXT_CSD_PARTITION_CONFIG access bits: 0 user, 1 and 2 boot, 4 … 7 general purpose
   countArmed: u32; // CMD23 came directly before
   countArgument: u32;
@@ -109,6 +125,11 @@ export class Card {
   datStuck: u32; // DAT0 low although the card is not busy: 1 + STUCK_*
   afterStop: u32; // CMD12 has ended the transfer before
   cacheCount: u32;
+  driverStrength: u32; // SD: the function of CMD6 group 3
+  currentLimit: u32; // SD: the function of CMD6 group 4
+  voltage: u32; // SD: VOLTAGE_*
+  functionsToCome: u32; // SD: 1 << 31 | CMD6's results, which hold when its status has gone out
+  spi: u32; // SD: CMD0 came with chip select low; only a power cycle leads back
   response0: u32; // bits 31:0 of the response's content; R2: 31:0 of the register
   response1: u32;
   response2: u32;
@@ -131,6 +152,21 @@ export function card(): Card {
 
 export function isEmmc(): bool {
   return load<u32>(CONFIG_CARD_KIND) == CARD_EMMC;
+}
+
+/** SD: byte addresses are the card's kind, not the host's choice. */
+export function isSdsc(): bool {
+  return load<u32>(CONFIG_CARD_KIND) == CARD_SDSC;
+}
+
+/** SD: bits of SD_* that the card was made with. */
+export function hasSdFlag(flag: u32): bool {
+  return (load<u32>(CONFIG_SD_FLAGS) & flag) != 0;
+}
+
+/** SD: SD_V301, or an older one, which is a greater number. */
+export function sdVersion(): u32 {
+  return load<u32>(CONFIG_SD_FLAGS) & SD_VERSION_MASK;
 }
 
 /** Sets status bits that the next R1 tells and then forgets. */

@@ -21,12 +21,14 @@ import {
   TRACE_BLOCK_WRITE,
 } from "../layout";
 import { traceAt } from "../trace";
-import { beginProgram, beginRegister, isBusy, traceBusy } from "./busy";
+import { beginCsd, beginProgram, beginRegister, isBusy, traceBusy } from "./busy";
 import { cacheBlock, cacheFind } from "./cache";
 import { programCsd } from "./emmc-csd";
 import { faultOnBlock } from "./faults";
 import { flashRead, spoilSector } from "./flash";
 import { mediumSectors } from "./medium";
+import { isWriteProtected } from "./sd-protect";
+import { applyFunctions } from "./sd-switch";
 import {
   card,
   isEmmc,
@@ -62,6 +64,7 @@ export function sendRegister(bytes: u32, timeNs: u64): void {
   const c = card();
   c.state = STATE_DATA;
   c.transferSource = SOURCE_REGISTER;
+  c.functionsToCome = 0;
   c.transferMultiple = 0;
   c.transferIgnored = 0;
   c.transferLeft = 1;
@@ -137,7 +140,8 @@ export function blockBytesOnWire(): u32 {
 /** True if the card sends a counted transfer by itself, whether the host listens or not. */
 export function sendsCounted(): bool {
   const c = card();
-  return c.state == STATE_DATA && c.transferLeft != OPEN_ENDED && c.transferIgnored == 0;
+  const counted = c.transferLeft != OPEN_ENDED && c.transferIgnored == 0;
+  return c.state == STATE_DATA && counted && c.spi == 0;
 }
 
 /** A read that fails in the middle: nothing more comes; a multiple waits for CMD12. */
@@ -182,6 +186,7 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
   }
   const told: u32 = c.transferSource == SOURCE_MEDIUM ? lba : NO_LBA;
   traceAt(timeNs, TRACE_BLOCK_READ, c.transferBlockBytes, told, good ? 0 : 1);
+  if (c.transferSource == SOURCE_REGISTER) applyFunctions();
   c.transferLba = lba + 1;
   c.blockDueNs = timeNs;
   if (c.transferLeft != OPEN_ENDED) {
@@ -216,19 +221,37 @@ function receiveRegisterBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64)
   return token;
 }
 
+/** CMD27's block: 16 bytes, judged and programmed when busy is over. */
+function receiveCsd(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
+  const c = card();
+  const good = intact && bytes == c.transferBlockBytes;
+  const token = good ? CRC_STATUS_GOOD : CRC_STATUS_BAD;
+  traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, NO_LBA, token);
+  c.state = good ? STATE_PRG : STATE_TRAN;
+  if (good) {
+    memory.copy(PROGRAM_BLOCK, ptr, bytes);
+    beginCsd(timeNs);
+  }
+  return token;
+}
+
 /** A sector that has arrived, or not (`intact` false: CRC16 was wrong). Returns the CRC status token. */
 export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
   const c = card();
   if (c.state != STATE_RCV || c.transferIgnored != 0 || isBusy()) return CRC_STATUS_NONE;
+  if (c.transferSource == SOURCE_CSD && !isEmmc()) return receiveCsd(ptr, bytes, intact, timeNs);
   if (c.transferSource != SOURCE_MEDIUM) return receiveRegisterBlock(ptr, bytes, intact, timeNs);
   const lba = c.transferLba;
   let token = CRC_STATUS_GOOD;
   if (lba >= mediumSectors(c.partition)) {
     raise(R1_OUT_OF_RANGE);
     token = CRC_STATUS_FLASH_ERROR;
+  } else if (!isEmmc() && isWriteProtected(lba)) {
+    raise(R1_WP_VIOLATION);
+    token = CRC_STATUS_FLASH_ERROR;
   } else if (!intact || bytes != SECTOR_BYTES) {
     token = CRC_STATUS_BAD;
-  } else if (isProtected(c.partition, lba)) {
+  } else if (isEmmc() && isProtected(c.partition, lba)) {
     // The block has come well and goes nowhere; a multiple hears nothing more until CMD12.
     raise(R1_WP_VIOLATION);
     c.transferIgnored = 1;

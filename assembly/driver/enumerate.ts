@@ -132,6 +132,19 @@ function setUpEmmc(): i32 {
   return isLate() ? ETIMEDOUT : OK;
 }
 
+/** Sectors of an SD card, from the CSD in the response, which lacks bits 7:0 of it. */
+function capacity(): u32 {
+  const first = longResponse(1);
+  const second = longResponse(2);
+  // Version 2.0: C_SIZE 69:48 in units of 512 KiB.
+  if (((longResponse(3) >>> 22) & 3) != 0) return (((first >>> 8) & 0x3fffff) + 1) * 1024;
+  // Version 1.0: (C_SIZE 73:62 + 1) × 2^(C_SIZE_MULT 49:47 + 2) × 2^READ_BL_LEN 83:80.
+  const size = (first >>> 22) | ((second & 3) << 10);
+  const blockLength = (second >>> 8) & 15;
+  const sectors = (size + 1) << (((first >>> 7) & 7) + 2);
+  return blockLength > 9 ? sectors << (blockLength - 9) : sectors;
+}
+
 function setUpSd(): i32 {
   const s = shadow();
   let status = sendCommand(3, 0, ANSWER_R6, 0);
@@ -139,19 +152,21 @@ function setUpSd(): i32 {
   s.rca = lastResponse() >>> 16;
   status = sendCommand(9, s.rca << 16, ANSWER_R2, 0);
   if (status != OK) return status;
-  // C_SIZE 69:48 of a version 2.0 CSD, in units of 512 KiB; the response lacks bits 7:0.
-  s.sectors = (((longResponse(1) >>> 8) & 0x3fffff) + 1) * 1024;
+  s.sectors = capacity();
   status = sendCommand(7, s.rca << 16, ANSWER_R1, 0);
+  // The block length of SDSC need not be 512 yet; everything else has no other.
+  if (status == OK && s.addressUnit != 1) status = sendCommand(16, SECTOR_BYTES, ANSWER_R1, 0);
   if (status == OK) status = readRegister(51, 0, 8, true);
   if (status != OK) return status;
   s.hasCmd23 = (load<u8>(REGISTER_BLOCK + 3) >>> 1) & 1;
+  s.hasSwitch = (load<u8>(REGISTER_BLOCK) & 15) != 0 ? 1 : 0;
   s.hasReliableWrite = 0;
   s.hasHpi = 0;
   return setBus();
 }
 
-/** CMD8 answers on SD 2.0 and later only; an eMMC in idle is silent. */
-function identifyAs(kind: u32): i32 {
+/** CMD8 answers on SD 2.0 and later only; an eMMC in idle is silent. `version1`: an SD card without CMD8. */
+function identifyAs(kind: u32, version1: bool): i32 {
   const s = shadow();
   let status = goIdle();
   if (status != OK) return status;
@@ -159,9 +174,12 @@ function identifyAs(kind: u32): i32 {
   s.cacheOn = 0;
   if (kind == KIND_SD) {
     s.rca = 0;
-    const condition = sendCommand(8, 0x1aa, ANSWER_R7, 0);
-    if (condition != OK) return condition;
-    status = powerUpCard(true, OCR_VOLTAGES | OCR_SECTORS);
+    // HCS is for hosts of version 2.0 and for cards that have shown to be as new.
+    if (!version1) {
+      const condition = sendCommand(8, 0x1aa, ANSWER_R7, 0);
+      if (condition != OK) return condition;
+    }
+    status = powerUpCard(true, version1 ? OCR_VOLTAGES : OCR_VOLTAGES | OCR_SECTORS);
   } else {
     status = powerUpCard(false, OCR_VOLTAGES | OCR_SECTORS);
   }
@@ -170,6 +188,7 @@ function identifyAs(kind: u32): i32 {
   if (status != OK) return status;
   s.kind = kind;
   s.addressUnit = unit;
+  s.version1 = version1 ? 1 : 0;
   status = kind == KIND_SD ? setUpSd() : setUpEmmc();
   if (status == OK) status = awaitReady(READY_NS);
   if (status == OK) s.identified = 1;
@@ -189,9 +208,12 @@ export function identify(): i32 {
   setLines(1, false);
   const clocked = setClock(IDENTIFICATION_KHZ);
   if (clocked != OK) return clocked;
-  if (s.kind != KIND_UNKNOWN) return identifyAs(s.kind);
-  const sd = identifyAs(KIND_SD);
+  if (s.kind != KIND_UNKNOWN) return identifyAs(s.kind, s.version1 != 0);
+  const sd = identifyAs(KIND_SD, false);
   if (sd == OK || sd == ENOMEDIUM) return sd;
-  const emmc = identifyAs(KIND_EMMC);
-  return emmc == OK || emmc == ENOMEDIUM ? emmc : sd == EIO ? EIO : emmc;
+  const emmc = identifyAs(KIND_EMMC, false);
+  if (emmc == OK || emmc == ENOMEDIUM) return emmc;
+  // Neither CMD8 nor CMD1: what is left is an SD card of version 1.
+  if (sd == ETIMEDOUT && identifyAs(KIND_SD, true) == OK) return OK;
+  return sd == EIO ? EIO : emmc;
 }

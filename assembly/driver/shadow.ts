@@ -30,6 +30,8 @@ export class Shadow {
   hasHpi: u32;
   cacheOn: u32;
   careful: u32; // single blocks by PIO: after a transfer that failed
+  version1: u32; // SD: the card did not know CMD8
+  hasSwitch: u32; // SD: CMD6, from version 1.10 on
   lastCommand: u32;
   lastR1: u32;
   identified: u32; // a card was identified once: it must be this one

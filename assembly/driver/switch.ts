@@ -75,7 +75,8 @@ function setSdBus(width: u32, fast: bool): i32 {
     if (wide != OK) return wide;
     setLines(4, false);
   }
-  if (fast) {
+  // A card of version 1.01 has no CMD6, thus no high speed.
+  if (fast && shadow().hasSwitch != 0) {
     const switched = readRegister(6, 0x80fffff1, 64, false);
     if (switched != OK) return switched;
     highSpeed = (load<u8>(REGISTER_BLOCK + 16) & 15) == 1;

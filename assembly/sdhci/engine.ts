@@ -471,13 +471,15 @@ export function continueAtGap(): void {
 function readBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
+  // Asked before the block goes out: behind the status of an SD card's CMD6 it is in another mode.
+  const fits = keepsUp(clockKhz(), isDualRate());
   const came = giveBlock(SDHCI_BUFFER, timeNs);
   e.floorNs = timeNs;
   if (!came) {
     e.dataNs = NEVER; // nothing more comes: the timeout will say so
     return;
   }
-  disturbBlock();
+  disturbBlock(fits);
   const block = takeBlock(SDHCI_BUFFER, e.blockBytes, lines());
   if (e.tuning != 0) {
     tuneBy(block == BLOCK_INTACT);
@@ -495,10 +497,10 @@ function readBlock(timeNs: u64): void {
   deliverBlock(timeNs);
 }
 
-/** A clock that the card or the sampling point cannot follow costs a bit of each block. */
-function disturbBlock(): void {
+/** A clock that the card (`fits` false) or the sampling point cannot follow costs a bit of each block. */
+function disturbBlock(fits: bool): void {
   const khz = clockKhz();
-  if (!keepsUp(khz, isDualRate())) breakBlock(SDHCI_BUFFER, NOISE_FAST);
+  if (!fits) breakBlock(SDHCI_BUFFER, NOISE_FAST);
   const e = engine();
   const tuned = (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_TUNED_CLK) != 0 || e.tuning != 0;
   if (e.isRead != 0 && hasUhs() && khz > UNTUNED_KHZ && !tuned) breakBlock(SDHCI_BUFFER, NOISE_UNTUNED);
@@ -583,7 +585,7 @@ function writeBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   driveBlock(SDHCI_BUFFER, e.blockBytes, lines());
-  disturbBlock();
+  disturbBlock(keepsUp(clockKhz(), isDualRate()));
   const token = acceptBlock(SDHCI_BUFFER, e.blockBytes, timeNs);
   e.floorNs = timeNs;
   if (token == CRC_STATUS_NONE) {

@@ -8,7 +8,7 @@
 // only. Removing the card does not clear power and clock. A supply that the capabilities do not name is not
 // switched on.
 
-import { powerCycleOff, powerOn } from "../card/card";
+import { powerCycleOff, powerOn, setVoltage18 } from "../card/card";
 import { advanceNs, nowNs } from "../clock";
 import {
   CONFIG_ACCESS_COST_NS,
@@ -53,6 +53,7 @@ import {
   SDHCI_COMMAND,
   SDHCI_CTRL_EXEC_TUNING,
   SDHCI_CTRL_TUNED_CLK,
+  SDHCI_CTRL_VDD_180,
   SDHCI_HOST_CONTROL,
   SDHCI_HOST_CONTROL2,
   SDHCI_HOST_VERSION,
@@ -184,6 +185,7 @@ function writeControl2Low(value: u32): void {
   }
   const tuned = value & before & SDHCI_CTRL_TUNED_CLK;
   store<u8>(SDHCI_REGISTERS + SDHCI_HOST_CONTROL2, <u8>((value & ~SDHCI_CTRL_TUNED_CLK) | tuned));
+  setVoltage18((value & SDHCI_CTRL_VDD_180) != 0);
 }
 
 function writeStatus(offset: u32, value: u32): void {

@@ -140,10 +140,7 @@ function replacedRecord(before: Decoded, zone: number): PstoreRecord | undefined
 
 async function panic(location: string, options: PanicOptions): Promise<void> {
   const { card, inFlight } = options;
-  if (card === "sdsc") {
-    throw new MmcError("EOPNOTSUPP", "--card sdsc: is not modelled yet, emmc and sd are");
-  }
-  if (card === "sd" && inFlight === "sleep") {
+  if (card !== "emmc" && inFlight === "sleep") {
     throw new MmcError("EOPNOTSUPP", "--in-flight sleep: an SD card has no sleep, an eMMC has");
   }
   checkVcdOptions(options);

@@ -37,6 +37,8 @@ export type CoreExports = {
   mmioWrite32(offset: number, value: number): void;
   /** The controller's interrupt line: 1 while a status bit with its signal enabled is there. */
   irqLevel(): number;
+  spiAttach(): void;
+  spiTransfer(byte: number, chipSelected: number): number;
   cardState(): number;
   chooseZone(): number;
   newestZone(): number;

@@ -144,16 +144,21 @@ const OLD_EMMC: Timing = {
 /** Named sets of times. Some are of one kind of card only. */
 export type ProfileName = "ideal" | "typical" | "worst" | "slow-sd" | "old-emmc";
 
+/** One set of times for an eMMC and one for all kinds of SD card. */
+function every<T>(emmc: T, sd: T): Record<CardKind, T> {
+  return { emmc, sd, sdsc: sd, sdxc: sd };
+}
+
 export const PROFILES: Record<ProfileName, Partial<Record<CardKind, Timing>>> = {
-  ideal: { emmc: IDEAL, sd: IDEAL },
-  typical: { emmc: TYPICAL_EMMC, sd: TYPICAL_SD },
-  worst: { emmc: WORST_EMMC, sd: WORST_SD },
-  "slow-sd": { sd: SLOW_SD },
+  ideal: every(IDEAL, IDEAL),
+  typical: every(TYPICAL_EMMC, TYPICAL_SD),
+  worst: every(WORST_EMMC, WORST_SD),
+  "slow-sd": { sd: SLOW_SD, sdsc: SLOW_SD, sdxc: SLOW_SD },
   "old-emmc": { emmc: OLD_EMMC },
 };
 
 /** Longest busy that a stall may make: mmc.md §1.10, "program (per busy)". */
-export const BUSY_MAX_NS: Record<CardKind, number> = { emmc: 350_000_000, sd: 250_000_000 };
+export const BUSY_MAX_NS: Record<CardKind, number> = every(350_000_000, 250_000_000);
 
 /** What a power cut damages besides the sector in programming: docs/FAULTS.md. Everything 0 by default. */
 export interface Damage {
@@ -167,7 +172,64 @@ export interface Damage {
   rollbackSectors?: number | undefined;
 }
 
-export type CardKind = "emmc" | "sd";
+/** `sd` is SDHC, `sdsc` up to 2 GiB with byte addresses, `sdxc` more than 32 GiB. */
+export type CardKind = "emmc" | "sd" | "sdsc" | "sdxc";
+
+export const CARD_KINDS: Record<CardKind, number> = {
+  emmc: layout.CARD_EMMC,
+  sd: layout.CARD_SDHC,
+  sdsc: layout.CARD_SDSC,
+  sdxc: layout.CARD_SDXC,
+};
+
+/** What an SD card may have besides. */
+export interface SdOptions {
+  /** Physical Layer version; below 2.00 only `sdsc`: no CMD8, and in 1.01 no CMD6 either. Default 3.01. */
+  version?: SdVersion | undefined;
+  /** 1.8 V: CMD11, CMD19, SDR50, SDR104, DDR50. Default false. */
+  uhs?: boolean | undefined;
+  /** CMD6 group 3: driver types A, C, D at 1.8 V. Default false. */
+  driverTypes?: boolean | undefined;
+  /** CMD6 group 4: 400, 600, 800 mA at 1.8 V. Default false. */
+  currentLimits?: boolean | undefined;
+  /** CMD20, speed class control. Default false. */
+  cmd20?: boolean | undefined;
+  /** CMD38 with 1. Default true from version 3.01 on. */
+  discard?: boolean | undefined;
+  /** CMD38 with 2, full user area logical erase. Default false. */
+  fule?: boolean | undefined;
+  /** What an erased byte reads as. Default 0. */
+  erasedByte?: 0 | 255 | undefined;
+  /** The switch of the case is in its lock position. Default false. */
+  writeSwitchLocked?: boolean | undefined;
+  /** Clock of the SPI port, 0 … 25,000; at 0 no time passes. Default 25,000. */
+  spiKhz?: number | undefined;
+  /** N_CR in SPI mode: bytes between a command and its response, 1 … 8. Default 1. */
+  spiResponseBytes?: number | undefined;
+}
+
+export type SdVersion = "1.01" | "1.10" | "2.00" | "3.01";
+
+const SD_VERSIONS: Record<SdVersion, number> = {
+  "1.01": layout.SD_V101,
+  "1.10": layout.SD_V110,
+  "2.00": layout.SD_V200,
+  "3.01": layout.SD_V301,
+};
+
+function sdFlags(sd: SdOptions): number {
+  return (
+    SD_VERSIONS[sd.version ?? "3.01"] |
+    (sd.uhs ? layout.SD_UHS : 0) |
+    (sd.driverTypes ? layout.SD_DRIVER_TYPES : 0) |
+    (sd.currentLimits ? layout.SD_CURRENTS : 0) |
+    (sd.cmd20 ? layout.SD_CMD20 : 0) |
+    ((sd.discard ?? (sd.version ?? "3.01") === "3.01") ? layout.SD_DISCARD : 0) |
+    (sd.fule ? layout.SD_FULE : 0) |
+    (sd.erasedByte === 255 ? layout.SD_ERASED_ONES : 0) |
+    (sd.writeSwitchLocked ? layout.SD_LOCK_SWITCH : 0)
+  );
+}
 /** `first-wins` keeps the first records of a crash loop, `ring` the last ones, as Linux does. */
 export type Policy = "first-wins" | "ring";
 /** What becomes of a sector that was being programmed: docs/FAULTS.md. */
@@ -213,6 +275,7 @@ export interface EmmcConfig {
 /** Everything that CONFIG says, with its defaults filled in. Sizes in sectors of 512 bytes. */
 export interface MachineConfig {
   card: CardKind;
+  sd?: SdOptions | undefined;
   sectors: number;
   bootSectors: number;
   cacheSectors: number;
@@ -248,10 +311,10 @@ export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): 
     words[address >> 2] = value;
   };
   const { timing } = config;
-  set(layout.CONFIG_CARD_KIND, config.card === "sd" ? layout.CARD_SDHC : layout.CARD_EMMC);
+  set(layout.CONFIG_CARD_KIND, CARD_KINDS[config.card]);
   set(layout.CONFIG_SECTORS, config.sectors);
-  set(layout.CONFIG_BOOT_SECTORS, config.card === "sd" ? 0 : config.bootSectors);
-  set(layout.CONFIG_CACHE_SECTORS, config.card === "sd" ? 0 : config.cacheSectors);
+  set(layout.CONFIG_BOOT_SECTORS, config.card === "emmc" ? config.bootSectors : 0);
+  set(layout.CONFIG_CACHE_SECTORS, config.card === "emmc" ? config.cacheSectors : 0);
   set(
     layout.CONFIG_FEATURES,
     (config.reliableWrite ? layout.FEATURE_RELIABLE_WRITE : 0) |
@@ -309,4 +372,8 @@ export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): 
   set(layout.CONFIG_BKOPS_SECTORS, emmc?.bkopsSectors ?? 0);
   set(layout.CONFIG_BKOPS_NS, emmc?.bkopsNs ?? 0);
   for (let i = 0; i < 4; i++) set(layout.CONFIG_GP1_SECTORS + i * 4, emmc?.gpSectors?.[i] ?? 0);
+  const sd = config.sd ?? {};
+  set(layout.CONFIG_SD_FLAGS, sdFlags(sd));
+  set(layout.CONFIG_SPI_KHZ, sd.spiKhz ?? 25_000);
+  set(layout.CONFIG_SPI_NCR_BYTES, sd.spiResponseBytes ?? 1);
 }

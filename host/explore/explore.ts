@@ -147,7 +147,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
     renumbered: 0,
     status: 0,
   };
-  const reliable = scenario.options.card !== "sd" && scenario.options.reliableWrite !== false;
+  const reliable = (scenario.options.card ?? "emmc") === "emmc" && scenario.options.reliableWrite !== false;
   const damages = (scenario.options.damage?.neighbourSectors ?? 0) > 0 || scenario.lies === true;
   const writesUser = scenario.inFlight === "write" || scenario.inFlight === "program";
   const seen = new Map<string, Verdict>();
