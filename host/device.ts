@@ -652,7 +652,7 @@ export class Device {
       this.#check(status, `read ${name}`);
       return new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes).slice();
     };
-    const isSd = this.#card === "sd";
+    const isSd = this.#card !== "emmc";
     return {
       card: this.#card,
       cid: read("CID", 10, 16),

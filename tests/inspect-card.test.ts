@@ -17,6 +17,7 @@ import type { DecodedRegister } from "../host/registers/field.js";
 import { decodeScr } from "../host/registers/scr.js";
 import { decodeSsr } from "../host/registers/ssr.js";
 import { responseFrame } from "../host/trace/frames.js";
+import { commandName } from "../host/trace/names.js";
 import { coreModule, PANIC_LOG, ROOT } from "./machine.js";
 
 const folder = mkdtempSync(join(tmpdir(), "mmcpstore-card-"));
@@ -460,6 +461,24 @@ test("demo --vcd and panic --vcd: a new file, whole, of the same size each time;
   assert.ok(ok([...args, "--trace"], { NO_COLOR: "", FORCE_COLOR: "1" }).includes(`${ESCAPE}[36mCMD25 `));
   const left = readdirSync(folder).filter((name) => name.startsWith("."));
   assert.equal(left, [], "no draft is left");
+});
+
+test("every kind of SD card is decoded as one, and its commands are named as such", () => {
+  for (const [card, structure, sizeBytes] of [
+    ["sdsc", 0, 4 * MIB],
+    ["sd", 1, 4 * MIB],
+    ["sdxc", 1, 4 * MIB],
+  ] as const) {
+    const device = Device.open(coreModule("release"), { card, sizeBytes });
+    const { cid, csd, extCsd, scr, ssr } = device.registers();
+    assert.is(extCsd, null);
+    assert.is(scr?.length, 8);
+    assert.is(ssr?.length, 64);
+    assert.is((csd[0] ?? 0) >> 6, structure);
+    assert.is(decodeCsd(csd, card).capacityBytes, sizeBytes, card);
+    assert.is(decodeCid(cid, card).fields.find(({ name }) => name === "OID")?.at, "119:104");
+    assert.is(commandName({ index: 8, argument: 0x1aa, app: false }, card), "SEND_IF_COND");
+  }
 });
 
 test("help names the new options with examples", () => {

@@ -38,7 +38,7 @@ const PACKAGES = ["card", "BGA", "package on package", "reserved"];
 export function decodeCid(bytes: Uint8Array, card: CardKind, extCsdRev = 8): DecodedRegister {
   const { whole, problems } = wholeRegister("CID", bytes, 16);
   const fields =
-    card === "sd"
+    card !== "emmc"
       ? [
           bitField(whole, "MID", 127, 120),
           textField(whole, "OID", 119, 104),

@@ -97,7 +97,7 @@ function smallCapacity(whole: Uint8Array): number {
 export function decodeCsd(bytes: Uint8Array, card: CardKind): DecodedCsd {
   const { whole, problems } = wholeRegister("CSD", bytes, 16);
   const structure = bitsOf(whole, 127, 126);
-  const isLarge = card === "sd" && structure > 0;
+  const isLarge = card !== "emmc" && structure > 0;
   const sizeBits: [number, number] = isLarge ? (structure === 2 ? [75, 48] : [69, 48]) : [73, 62];
   const sizeCode = bitsOf(whole, ...sizeBits);
   const isElsewhere = card === "emmc" && sizeCode === 0xfff;

@@ -123,7 +123,7 @@ export function commandName(command: CommandWords, card?: CardKind): string {
   const { index } = command;
   if (isApp(command, card)) return APP[index] ?? "";
   const kind = card ?? kindOf(command);
-  const own = kind === "sd" ? SD[index] : kind === "emmc" ? EMMC[index] : undefined;
+  const own = kind === undefined ? undefined : kind === "emmc" ? EMMC[index] : SD[index];
   return own ?? COMMON[index] ?? "";
 }
 
@@ -161,7 +161,7 @@ function describeSwitchFunction(argument: number): string {
 }
 
 function describeCount(argument: number, kind: CardKind | undefined): string {
-  if (kind === "sd") return `${argument}`;
+  if (kind !== undefined && kind !== "emmc") return `${argument}`;
   const flags: [number, string][] = [
     [31, "reliable"],
     [30, "packed"],
@@ -199,11 +199,13 @@ export function describeArgument(command: CommandWords, card?: CardKind): string
     case 7:
       return argument >>> 16 === 0 ? "deselect" : rca;
     case 8:
-      return kind === "sd" ? `VHS ${(argument >>> 8) & 15}, pattern 0x${(argument & 0xff).toString(16)}` : "";
+      return kind !== undefined && kind !== "emmc"
+        ? `VHS ${(argument >>> 8) & 15}, pattern 0x${(argument & 0xff).toString(16)}`
+        : "";
     case 12:
       return (argument & 1) !== 0 ? `${rca}, HPI` : "";
     case 13: {
-      const asks = kind !== "sd" && (argument & 1) !== 0 ? ", HPI" : "";
+      const asks = (kind === undefined || kind === "emmc") && (argument & 1) !== 0 ? ", HPI" : "";
       return `${rca}${asks}`;
     }
     case 4:
