@@ -1,5 +1,5 @@
 // CRC-32C for seals (table in memory, built before use: a panic trusts no table that somebody else left)
-// CRC7 for the card's registers and commands, and CRC16 for its blocks.
+// and CRC7 by bytes: of the card's registers and of SPI commands. bus/crc.ts has those of the wires.
 import { CRC_TABLE } from "./layout";
 
 /** Fills the table; about 2,000 steps. Reflected polynomial of CRC-32C (RFC 3720, B.4). */
@@ -18,17 +18,6 @@ export function crc32c(before: u32, ptr: usize, count: u32): u32 {
     crc = load<u32>(((crc ^ load<u8>(ptr + i)) & 0xff) << 2, CRC_TABLE) ^ (crc >>> 8);
   }
   return ~crc;
-}
-
-/** CRC16 (x^16 + x^12 + x^5 + 1) over `count` (≤ 512) bytes: what follows a block. */
-export function crc16(ptr: usize, count: u32): u32 {
-  let crc: u32 = 0;
-  for (let i: u32 = 0; i < count && i < 512; i++) {
-    let mixed = (crc >>> 8) ^ load<u8>(ptr + i);
-    mixed ^= mixed >>> 4;
-    crc = ((crc << 8) ^ (mixed << 12) ^ (mixed << 5) ^ mixed) & 0xffff;
-  }
-  return crc;
 }
 
 /** CRC7 (x^7 + x^3 + 1) of one more byte, most significant bit first. */

@@ -44,10 +44,6 @@ export function stealFromPanic(): u32 {
   return atomic.add<u32>(OWNER_WORD, EPOCH) + EPOCH;
 }
 
-export function ownerId(): u32 {
-  return atomic.load<u32>(OWNER_WORD) & 0xff;
-}
-
 /** Power-up: nobody holds it, and every old token is void. */
 export function freeOwner(): void {
   atomic.store<u32>(OWNER_WORD, (atomic.load<u32>(OWNER_WORD) + EPOCH) & ~0xff);

@@ -35,7 +35,6 @@ import { isLate, isOver, shadow, untilNs } from "./shadow";
 
 export const ANSWER_NONE: u32 = 0;
 export const ANSWER_R1: u32 = SDHCI_CMD_RESP_SHORT | SDHCI_CMD_CRC | SDHCI_CMD_INDEX;
-export const ANSWER_R1B: u32 = SDHCI_CMD_RESP_SHORT_BUSY | SDHCI_CMD_CRC | SDHCI_CMD_INDEX;
 export const ANSWER_R2: u32 = SDHCI_CMD_RESP_LONG | SDHCI_CMD_CRC;
 export const ANSWER_R3: u32 = SDHCI_CMD_RESP_SHORT;
 export const ANSWER_R6: u32 = ANSWER_R1;
@@ -47,7 +46,6 @@ export const STATUS_WP_VIOLATION: u32 = 1 << 26;
 export const STATUS_SWITCH_ERROR: u32 = 1 << 7;
 export const STATUS_READY: u32 = 1 << 8;
 
-export const MICROSECOND: u64 = 1000;
 export const MILLISECOND: u64 = 1000000;
 /** Longest command at 400 kHz is 48 + 64 + 136 clocks = 0.62 ms; ten times that. */
 const COMMAND_NS: u64 = 6 * MILLISECOND;

@@ -8,6 +8,7 @@
 //
 // Not modelled: several cards on one bus, SPI modes 1 and 2, bits (chip select changes between bytes only).
 
+import { crc16OneLine } from "../bus/crc";
 import {
   advanceCard,
   blockBytesOnWire,
@@ -35,7 +36,7 @@ import {
   takesSpiBlocks,
 } from "../card/card";
 import { advanceNs, nowNs } from "../clock";
-import { crc7Byte, crc16 } from "../crc";
+import { crc7Byte } from "../crc";
 import { CONFIG_SPI_KHZ, CONFIG_SPI_NCR_BYTES, SDHCI_BUFFER, SECTOR_BYTES, SPI_BASE } from "../layout";
 import { port, SpiPort } from "./state";
 
@@ -137,7 +138,7 @@ function takeFrame(p: SpiPort, byte: u32): void {
 
 /** A block is complete, CRC included. */
 function takeBlock(p: SpiPort): void {
-  const intact = p.crcOn == 0 || (p.blockCrc & 0xffff) == crc16(SDHCI_BUFFER, p.blockBytes);
+  const intact = p.crcOn == 0 || (p.blockCrc & 0xffff) == <u32>crc16OneLine(SDHCI_BUFFER, p.blockBytes);
   const token = receiveSpiBlock(SDHCI_BUFFER, p.blockBytes, intact, nowNs());
   p.writing = takesSpiBlocks() ? WRITE_WAIT : WRITE_NONE;
   if (token == CRC_STATUS_NONE) return;
@@ -203,7 +204,7 @@ function giveRead(p: SpiPort): u32 {
   }
   p.reading = READ_BYTES;
   p.blockAt = 0;
-  p.blockCrc = crc16(SDHCI_BUFFER, p.blockBytes);
+  p.blockCrc = <u32>crc16OneLine(SDHCI_BUFFER, p.blockBytes);
   if (token == SPI_BLOCK_BAD_CRC) p.blockCrc ^= 1;
   return TOKEN_BLOCK;
 }
