@@ -22,6 +22,7 @@ import { CONTROLLERS, type ControllerKind, hasAdma2, hasEightLines } from "./cor
 import { type FaultPlan, writeFault } from "./core/faults.js";
 import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
 import {
+  CARD_KINDS,
   type CardKind,
   CUT_OUTCOMES,
   type CutOutcome,
@@ -31,6 +32,7 @@ import {
   type Policy,
   PROFILES,
   type ProfileName,
+  SD_VERSIONS,
   type SdOptions,
   type Timing,
   writeConfig,
@@ -214,6 +216,7 @@ function roundUp(value: number, granule: number): number {
 
 function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
   const card = options.card ?? "emmc";
+  requireName("card", card, CARD_KINDS);
   const cmd23 = options.cmd23 ?? true;
   const profile = options.profile ?? "typical";
   const times = Object.hasOwn(PROFILES, profile) ? PROFILES[profile][card] : undefined;
@@ -315,6 +318,11 @@ function partitionSectors(config: MachineConfig): number {
   return 2 * config.bootSectors + gpSectors.reduce((sum, sectors) => sum + sectors, 0);
 }
 
+function requireName(what: string, name: string, names: object): void {
+  if (Object.hasOwn(names, name)) return;
+  throw new MmcError("EINVAL", `${what}: ${name} is not one of ${Object.keys(names).join(", ")}`);
+}
+
 function checkSd(card: CardKind, sd: SdOptions, sizeBytes: number): void {
   requireNumber("sd.spiKhz", sd.spiKhz ?? 0, 0, 25_000);
   requireNumber("sd.spiResponseBytes", sd.spiResponseBytes ?? 1, 1, 8);
@@ -322,6 +330,7 @@ function checkSd(card: CardKind, sd: SdOptions, sizeBytes: number): void {
     throw new MmcError("EINVAL", `sizeBytes: ${sizeBytes} is no size of an SDSC card, which ends at 2 GiB`);
   }
   const version = sd.version ?? "3.01";
+  requireName("sd.version", version, SD_VERSIONS);
   if (card === "sd" && version < "2.00") {
     throw new MmcError("EINVAL", `sd.version: ${version} has no SDHC, which came with 2.00`);
   }

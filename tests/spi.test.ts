@@ -619,4 +619,19 @@ test("random bytes: never a trap, never a byte that is none", () => {
   note(`SPI: ${bytes} random bytes`);
 });
 
+test("kinds and versions that do not exist are refused by name", () => {
+  const refuses = (run: () => unknown, message: RegExp) =>
+    assert.throws(
+      run,
+      (error: Error & { code?: string }) => error.code === "EINVAL" && message.test(error.message),
+    );
+  const open = (options: object) => Device.open(coreModule("release"), { sizeBytes: 1 << 20, ...options });
+  refuses(() => open({ card: "mmc" }), /card: mmc is not one of emmc, sd, sdsc, sdxc/);
+  refuses(
+    () => open({ card: "sd", sd: { version: "9" } }),
+    /sd\.version: 9 is not one of 1\.01, 1\.10, 2\.00, 3\.01/,
+  );
+  refuses(() => open({ card: "sd", sd: { version: "toString" } }), /toString is not one of/);
+});
+
 test.run();

@@ -210,7 +210,7 @@ export interface SdOptions {
 
 export type SdVersion = "1.01" | "1.10" | "2.00" | "3.01";
 
-const SD_VERSIONS: Record<SdVersion, number> = {
+export const SD_VERSIONS: Record<SdVersion, number> = {
   "1.01": layout.SD_V101,
   "1.10": layout.SD_V110,
   "2.00": layout.SD_V200,

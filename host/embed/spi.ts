@@ -15,7 +15,7 @@ import type { Device } from "../device.js";
 export class SpiCard {
   readonly #device: Device;
 
-  /** Takes the card's power away and gives it back: it waits for 80 clocks and CMD0. */
+  /** Takes the card's power away and gives it back: it waits for 80 clocks and CMD0. An eMMC stays silent. */
   constructor(device: Device) {
     this.#device = device;
     this.attach();
@@ -26,8 +26,8 @@ export class SpiCard {
     this.#device.core.spiAttach();
   }
 
-  /** Shifts a byte out and one in: 8 clocks. `chipSelect` true: the line is low, the card is meant. */
+  /** Shifts a byte (the low 8 bits) out and one in: 8 clocks. `chipSelect` true: the line is low, the card is meant. */
   transfer(byte: number, chipSelect = true): number {
-    return this.#device.core.spiTransfer(byte, chipSelect ? 1 : 0);
+    return this.#device.core.spiTransfer(byte & 0xff, chipSelect ? 1 : 0);
   }
 }
