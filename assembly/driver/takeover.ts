@@ -192,8 +192,12 @@ export function restartCard(powerToo: bool): i32 {
   return identify();
 }
 
-/** In tran: forget old status bits, and make sure of the user area. A bus that lost its width shows only in data. */
+/**
+ * In tran: forget old status bits, and make sure of the user area. A bus that lost its width shows only in data.
+ * The second status tells what the first one was: behind a CMD55 that nobody saw it is ACMD13, and an SD card
+ * is in data with it.
+ */
 function isSettled(): bool {
-  if (sendStatus() != OK) return false;
+  if (sendStatus() != OK || ((lastResponse() >>> 9) & 15) != STATE_TRAN) return false;
   return selectUserArea() == OK;
 }
