@@ -193,6 +193,11 @@ function completeTransfer(timeNs: u64): void {
 
 // ---- command engine ----
 
+/** CMD12, or whatever else the driver calls an abort. */
+function isAbort(command: u32): bool {
+  return command >>> 8 == 12 || (command & SDHCI_CMD_TYPE_MASK) == SDHCI_CMD_ABORTCMD;
+}
+
 /** The upper byte of SDHCI_COMMAND was written. */
 export function issueCommand(): void {
   const e = engine();
@@ -204,8 +209,7 @@ export function issueCommand(): void {
   }
   const hasData = (command & SDHCI_CMD_DATA) != 0;
   const hasBusy = (command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_SHORT_BUSY;
-  const aborts = command >>> 8 == 12 || (command & SDHCI_CMD_TYPE_MASK) == SDHCI_CMD_ABORTCMD;
-  if (dataIsInhibited() && (hasData || hasBusy) && !aborts) return;
+  if (dataIsInhibited() && (hasData || hasBusy) && !isAbort(command)) return;
   e.command = command;
   e.argument = register32(SDHCI_ARGUMENT);
   const counts = (register16(SDHCI_TRANSFER_MODE) & SDHCI_TRNS_AUTO_MASK) == SDHCI_TRNS_AUTO_CMD23;
@@ -344,7 +348,8 @@ function takeResponse(timeNs: u64): void {
   const hasBusy = (e.command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_SHORT_BUSY;
   // A CMD12 ends a transfer that waits at a gap.
   if (e.dataPhase == DATA_GAP && index == 12) e.dataPhase = DATA_IDLE;
-  if (hasBusy && e.dataPhase == DATA_IDLE) wait(DATA_BUSY, timeNs);
+  // A command with busy completes as a transfer of its own; an abort takes the place of the one that it ends.
+  if (hasBusy && (e.dataPhase == DATA_IDLE || isAbort(e.command))) wait(DATA_BUSY, timeNs);
 }
 
 function endSilence(timeNs: u64): void {

@@ -58,6 +58,7 @@ import {
   SDHCI_HOST_CONTROL2,
   SDHCI_HOST_VERSION,
   SDHCI_INT_AUTO_CMD_ERR,
+  SDHCI_INT_ENABLE,
   SDHCI_INT_STATUS,
   SDHCI_POWER_180,
   SDHCI_POWER_300,
@@ -75,6 +76,7 @@ import {
   SDHCI_RESET_DATA,
   SDHCI_SET_ACMD12_ERROR,
   SDHCI_SET_INT_ERROR,
+  SDHCI_SIGNAL_ENABLE,
   SDHCI_SLOT_INT_STATUS,
   SDHCI_SOFTWARE_RESET,
   SDHCI_TRANSFER_MODE,
@@ -91,6 +93,7 @@ import {
   irqLevel,
   MOVE_SDMA,
   register8,
+  register32,
   setRegister16,
   setRegister32,
   signal,
@@ -255,6 +258,9 @@ function writeByte(offset: u32, value: u32): void {
   else if (offset == SDHCI_BLOCK_GAP_CONTROL) continueAtGap();
   else if (offset == SDHCI_HOST_CONTROL) watchSlot();
   else if (offset == SDHCI_BLOCK_SIZE - 1) restartSdma();
+  // A status bit that is not enabled does not show, and has not been kept when it is enabled again.
+  else if (offset >= SDHCI_INT_ENABLE && offset < SDHCI_SIGNAL_ENABLE)
+    engine().status &= register32(SDHCI_INT_ENABLE);
 }
 
 function readByte(offset: u32): u32 {
