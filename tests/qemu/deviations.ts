@@ -176,11 +176,30 @@ export const DEVIATIONS: Deviation[] = [
     },
   },
   {
+    name: "Deselected with an error to tell",
+    qemu: "00000700",
+    ours: "00400700",
+    show(session) {
+      session.send(63, 0);
+      session.send(7, 0, "none");
+      return hex(session.send(7, session.address));
+    },
+  },
+  {
     name: "CMD26 writes the CID",
     qemu: "00000d00",
     ours: "00400900",
     show(session) {
       session.send(26, 0);
+      return hex(session.send(13, session.address));
+    },
+  },
+  {
+    name: "CMD52 of SDIO",
+    qemu: "00400900",
+    ours: "00000900",
+    show(session) {
+      session.send(52, 0);
       return hex(session.send(13, session.address));
     },
   },

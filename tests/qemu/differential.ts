@@ -39,7 +39,7 @@ for (const [kind, sizeBytes] of [
           script.close();
         }
       }),
-      { numRuns: RUNS, seed: SEED },
+      { numRuns: RUNS, seed: SEED, includeErrorInReport: true },
     );
   });
 }
