@@ -503,7 +503,8 @@ export function readRamoops(region: Uint8Array, options: RamoopsOptions = {}): R
   return { eccSize: code?.parityBytes ?? 0, zones, records, ecc };
 }
 
-function compareRecords(a: RamoopsRecord, b: RamoopsRecord): number {
+/** For sort(): the oldest dmesg record first, by its time, then by its counter and slot. */
+export function compareRecords(a: RamoopsRecord, b: RamoopsRecord): number {
   if (a.timeSec !== b.timeSec) return a.timeSec < b.timeSec ? -1 : 1;
   return a.timeNsec - b.timeNsec || a.count - b.count || a.id - b.id;
 }

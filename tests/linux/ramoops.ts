@@ -147,10 +147,7 @@ mkdirSync(CACHE, { recursive: true });
 for (const layout of LAYOUTS) {
   test(`${layout.name}: a panic, then the same kernel's next boot, with bytes of the region broken`, async () => {
     rmSync(RAM, { force: true });
-    const output = await bootOnRam(layout, [
-      "echo 'region to keep' > /dev/kmsg",
-      "echo c > /proc/sysrq-trigger",
-    ]);
+    await bootOnRam(layout, ["echo 'region to keep' > /dev/kmsg", "echo c > /proc/sysrq-trigger"]);
     const golden = readRegion(layout);
     if (GOLDEN !== undefined)
       writeFileSync(`${GOLDEN}/${layout.name}.bin.gz`, gzipSync(golden, { level: 9 }));
