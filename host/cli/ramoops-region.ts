@@ -53,10 +53,11 @@ export async function openRegion(location: string, options: RegionOptions): Prom
       const bytes = await file.read(range.offset, range.sizeBytes);
       const region = readRamoops(bytes, { recordSize: options.recordSize, eccSize: options.ecc });
       if (!region.zones.some((zone) => zone.state !== "invalid")) {
-        throw new MmcError(
-          "ENODATA",
-          `${file.name}: there is no ramoops zone in ${range.sizeBytes} bytes at ${hex(range.offset)}`,
-        );
+        const where = `${range.sizeBytes} bytes at ${hex(range.offset)}`;
+        const why = isRamoopsZone(bytes, 0)
+          ? `no zone fits into ${where}: cut off, or --record-size or --ecc are not its own`
+          : `there is no ramoops zone in ${where}`;
+        throw new MmcError("ENODATA", `${file.name}: ${why}`);
       }
       return { ...region, name: file.name, range };
     } finally {

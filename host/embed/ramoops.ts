@@ -91,7 +91,7 @@ export interface RamoopsRegion {
   zones: RamoopsZone[];
   /** dmesg by slot, console, pmsg. Empty zones have none. */
   records: RamoopsRecord[];
-  /** Sums over all zones; null without ECC. */
+  /** Sums over the dmesg zones; null without ECC. Where rings begin and end may be a guess. */
   ecc: RamoopsEcc | null;
 }
 
@@ -145,12 +145,17 @@ export function isRamoopsZone(bytes: Uint8Array, at: number): boolean {
   return view.getUint32(at + 4, true) <= view.getUint32(at + 8, true);
 }
 
-/** The same for ftrace: the signature gives a version of Linux from 3.0 to 15.255. */
-function isFtraceZone(view: DataView, at: number): boolean {
+/** The signature of an ftrace zone gives a version of Linux, from 3.0 to 15.255. */
+function isFtraceSignature(view: DataView, at: number): boolean {
   const version = (view.getUint32(at, true) ^ SIGNATURE) >>> 0;
-  if (version < 0x030000 || version > 0x0fffff) return false;
+  return version >= 0x030000 && version <= 0x0fffff;
+}
+
+/** Whether an ftrace zone may begin at `at`: it has no signature of its own, so its numbers must fit too. */
+function isFtraceZone(view: DataView, at: number): boolean {
   const size = view.getUint32(at + 8, true);
-  return view.getUint32(at + 4, true) <= size && size <= view.byteLength - at - HEADER_BYTES;
+  const fits = view.getUint32(at + 4, true) <= size && size <= view.byteLength - at - HEADER_BYTES;
+  return fits && isFtraceSignature(view, at);
 }
 
 function roundDownToPowerOfTwo(value: number): number {
@@ -190,14 +195,13 @@ interface Found {
   end: number;
 }
 
-/** Whether data begin as a dmesg record's do, `====` and digits, or nearly so: ECC may still mend them. */
+/** Whether data begin as a dmesg record's do, `====` and digits, or half so: ECC may still mend them. */
 function looksLikeRecord(data: Uint8Array): boolean {
-  let fitting = 0;
-  for (let i = 0; i < 10; i++) {
-    const byte = data[i] ?? 0;
-    if (i < 4 ? byte === 0x3d : byte >= 0x30 && byte <= 0x39) fitting++;
-  }
-  return fitting >= 7;
+  let signs = 0;
+  let digits = 0;
+  for (let i = 0; i < 4; i++) if (data[i] === 0x3d) signs++;
+  for (let i = 4; i < 10; i++) if ((data[i] ?? 0) >= 0x30 && (data[i] ?? 0) <= 0x39) digits++;
+  return signs >= 1 && signs + digits >= 5;
 }
 
 /** Every zone header that is not inside the data of another, ascending. */
@@ -381,8 +385,8 @@ function readZone(
   if (code !== null)
     count(code.correct(header, region.slice(offset + size - code.parityBytes, offset + size)));
   const view = viewOf(header);
-  if (type === "ftrace" ? !isFtraceZone(view, 0) && !isRamoopsHeader(view) : !isRamoopsHeader(view))
-    return nothing;
+  const isSigned = view.getUint32(0, true) === SIGNATURE || (type === "ftrace" && isFtraceSignature(view, 0));
+  if (!isSigned) return nothing;
   const start = view.getUint32(4, true);
   const datalen = view.getUint32(8, true);
   if (datalen > shape.dataBytes || start > datalen) return nothing;
@@ -408,10 +412,6 @@ function readZone(
   ordered.set(data.subarray(start, datalen));
   ordered.set(data.subarray(0, start), datalen - start);
   return { zone, data: ordered };
-}
-
-function isRamoopsHeader(header: DataView): boolean {
-  return header.getUint32(0, true) === SIGNATURE;
 }
 
 /** The head of a dmesg record as text; every byte is one character. */
@@ -498,7 +498,8 @@ export function readRamoops(region: Uint8Array, options: RamoopsOptions = {}): R
     zones.push(read.zone);
     if (read.zone.state === "used" && span.type !== "ftrace") records.push(recordOf(read, budget));
   }
-  const sum = (name: keyof RamoopsEcc) => zones.reduce((total, zone) => total + (zone.ecc?.[name] ?? 0), 0);
+  const logs = zones.filter((zone) => zone.type === "dmesg");
+  const sum = (name: keyof RamoopsEcc) => logs.reduce((total, zone) => total + (zone.ecc?.[name] ?? 0), 0);
   const ecc = code === null ? null : { correctedBytes: sum("correctedBytes"), badBlocks: sum("badBlocks") };
   return { eccSize: code?.parityBytes ?? 0, zones, records, ecc };
 }

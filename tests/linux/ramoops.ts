@@ -1,6 +1,8 @@
 // The ramoops of an unmodified kernel against ours: a guest panics with ECC on, its RAM is kept in a file, bytes of the
 // region are broken, and the next boot of the same kernel on the same RAM says what it reads and what it corrected. Run
 // by `npm run test:linux`. With a folder as argument the regions as the panics left them are put there (tests/data).
+
+import { createHash } from "node:crypto";
 import {
   closeSync,
   copyFileSync,
@@ -138,9 +140,22 @@ function asLinuxShows(region: Uint8Array, options: RamoopsOptions): { name: stri
   });
 }
 
-function breakBytes(region: Uint8Array, at: number, count: number): void {
-  for (let i = 0; i < count; i++) region[at + i * 3] = (region[at + i * 3] as number) ^ (0x5a + i);
+/** A byte of the region and what it is XORed with. */
+type Damage = [offset: number, bits: number][];
+
+function wrongBytes(at: number, count: number): Damage {
+  return Array.from({ length: count }, (_, i) => [at + i * 3, 0x5a + i]);
 }
+
+/** What Linux showed, for tests/ramoops.test.ts, which has no Linux. */
+interface Shown {
+  region: string;
+  damage: Damage;
+  name: string;
+  sizeBytes: number;
+  sha256: string;
+}
+const shown: Shown[] = [];
 
 ensureQemu();
 mkdirSync(CACHE, { recursive: true });
@@ -167,28 +182,24 @@ for (const layout of LAYOUTS) {
     const parityOfHeader = (read.zones[0]?.size ?? 0) - read.eccSize;
     const kept = `${RAM}.panic`;
     copyFileSync(RAM, kept);
-    const damages: Record<string, (region: Uint8Array) => void> = {
-      none: () => undefined,
-      "all that can be corrected": (region) => {
-        breakBytes(region, 0, 2);
-        breakBytes(region, parityOfHeader, half - 2);
-        breakBytes(region, 12, half);
-        breakBytes(region, 12 + 128 * 3, half);
-      },
+    const correctable = [
+      ...wrongBytes(0, 2),
+      ...wrongBytes(parityOfHeader, half - 2),
+      ...wrongBytes(12, half),
+      ...wrongBytes(12 + 128 * 3, half),
+    ];
+    const damages: Record<string, Damage> = {
+      "no damage": [],
+      "all that can be corrected": correctable,
       // Only where the text is not compressed: what a broken stream gives is zlib's own business.
       ...(layout.compress === "none"
-        ? {
-            "one byte too many": (region: Uint8Array) => {
-              breakBytes(region, 12, half);
-              breakBytes(region, 12 + 128 * 5, half + 1);
-            },
-          }
+        ? { "one byte too many": [...wrongBytes(12, half), ...wrongBytes(12 + 128 * 5, half + 1)] }
         : {}),
     };
     for (const [what, damage] of Object.entries(damages)) {
       copyFileSync(kept, RAM);
       const region = golden.slice();
-      damage(region);
+      for (const [at, bits] of damage) region[at] = (region[at] as number) ^ bits;
       writeRegion(region);
       const expected = asLinuxShows(region, layout.options ?? {});
       const files = await linuxReads(layout);
@@ -200,6 +211,8 @@ for (const layout of LAYOUTS) {
       for (const [i, file] of files.entries()) {
         const bytes = expected[i]?.bytes ?? new Uint8Array(0);
         assert.ok(sameBytes(file.bytes, bytes), `${what}: ${Buffer.from(file.bytes.slice(-80))}`);
+        const sha256 = createHash("sha256").update(file.bytes).digest("hex");
+        shown.push({ region: layout.name, damage, name: file.name, sizeBytes: file.bytes.length, sha256 });
       }
       const ecc = readRamoops(region, layout.options).ecc;
       console.log(
@@ -211,6 +224,7 @@ for (const layout of LAYOUTS) {
 }
 
 test.after(() => {
+  if (GOLDEN !== undefined) writeFileSync(`${GOLDEN}/expected.json`, `${JSON.stringify(shown)}\n`);
   for (const file of [RAM, `${RAM}.panic`, INITRD]) rmSync(file, { force: true });
 });
 test.run();
