@@ -1,9 +1,10 @@
 // pvpanic, the device by which a guest tells that it panics: one byte, at port 0x505 (ISA) or in the first BAR of a PCI
 // function. Reading says which events the host knows, writing tells one.
 //
-// Linux writes it from a panic notifier: BEFORE kmsg_dump(), so before ramoops or anything else of pstore has a record. An
-// embedder that stops or harvests the guest on this event has nothing: note it, let the guest run, and harvest at its
-// reset, at power off, or when its console says that the panic is over (RamoopsWatch, SerialConsole). Nothing of Node.
+// Linux writes it from a panic notifier: BEFORE kmsg_dump(), so before ramoops or anything else of pstore has a
+// record. An embedder that stops or harvests the guest on this event has nothing: note it, let the guest run, and
+// harvest at its reset, at power off, or when its console says that the panic is over (RamoopsWatch, SerialConsole).
+// Nothing of Node.
 
 /** Bits of the byte. Linux of today writes the first two. */
 export const PVPANIC_PANICKED = 1;
@@ -49,7 +50,7 @@ export class Pvpanic {
     return this.#supported;
   }
 
-  /** A byte written there. One event a write: of several bits the lowest counts. Bits that were not offered do nothing. */
+  /** A byte written there: one event a write, of several bits the lowest. Bits that were not offered do nothing. */
   write8(value: number): void {
     const told = value & this.#supported;
     const event = EVENTS.find(([bit]) => (told & bit) !== 0);

@@ -6,8 +6,8 @@
 //   …                 // pvpanic or the console tell that it panics: it must go on running
 //   for (const record of watch.harvest()) device.panicWrite({ text: record.bytes, timeSec: record.timeSec });
 //
-// harvest() is for a guest that has stopped writing: at its reset (before its RAM is cleared), at power off, or when its
-// console has said `---[ end Kernel panic`. In between, a record may be half written, and would look damaged.
+// harvest() is for a guest that has stopped writing: at its reset (before its RAM is cleared), at power off, or when
+// its console has said `---[ end Kernel panic`. In between, a record may be half written, and would look damaged.
 import { compareRecords, type RamoopsOptions, type RamoopsRecord, readRamoops } from "./ramoops.js";
 
 /** Slot, time and counter: a slot that was written again has another time. */

@@ -5,8 +5,9 @@
 //   zone     sig, start, size (u32 each), data …, with ECC: parity of the data's blocks, parity of those 12 bytes
 //   dmesg    "====seconds.microseconds-C\n" and the text, deflated if C, as it is if D
 //
-// Any bytes at all are a region: nothing here throws, and memory is bounded by INFLATE_BUDGET_BYTES beside copies of the
-// zones. The region itself is never changed. Little-endian, as every machine that we know to run ramoops. Nothing of Node.
+// Any bytes at all are a region: nothing here throws, and memory is bounded by INFLATE_BUDGET_BYTES beside copies of
+// the zones. The region itself is never changed. Little-endian, as every machine that we know to run ramoops. Nothing
+// of Node.
 import { inflateRaw } from "../pstore/inflate.js";
 import { ReedSolomon } from "./reed-solomon.js";
 
@@ -55,9 +56,9 @@ export interface RamoopsZone {
 }
 
 /**
- * `ok`: whole, as far as its code can tell; without a code nothing can. `damaged`: blocks that cannot be corrected, or a
- * compressed text that breaks off: `bytes` is what is left. `undecodable`: compressed, and nothing comes out (another
- * algorithm than deflate): `bytes` is the packed text.
+ * `ok`: whole, as far as its code can tell; without a code nothing can. `damaged`: blocks that cannot be corrected,
+ * or a compressed text that breaks off: `bytes` is what is left. `undecodable`: compressed, and nothing comes out
+ * (another algorithm than deflate): `bytes` is the packed text.
  */
 export type RamoopsState = "ok" | "damaged" | "undecodable";
 
@@ -238,8 +239,8 @@ function findHeaders(bytes: Uint8Array): Found[] {
 }
 
 /**
- * How far a grid of `size` from `origin` explains the zones: the most, at any zone, of one for every zone on it less two
- * for every place of it without one (a header may be damaged). A record that overlaps the next place refutes it.
+ * How far a grid of `size` from `origin` explains the zones: the most, at any zone, of one for every zone on it less
+ * two for every place of it without one (a header may be damaged). A record that overlaps the next place refutes it.
  */
 function scoreGrid(ends: Map<number, number>, origin: number, last: number, size: number): number {
   let score = 0;

@@ -1,6 +1,6 @@
 // The Reed-Solomon code that Linux's ramoops protects its zones with (lib/reed_solomon as fs/pstore/ram_core.c sets it
-// up): bytes over GF(2^8) with the polynomial 0x11d, roots alpha^0 … alpha^(parity - 1), shortened to the block's length.
-// Written from the theory of the code; checked against regions that a kernel wrote. Nothing of Node.
+// up): bytes over GF(2^8) with the polynomial 0x11d, roots alpha^0 … alpha^(parity - 1), shortened to the block's
+// length. Written from the theory of the code; checked against regions that a kernel wrote. Nothing of Node.
 
 const FIELD_BYTES = 255;
 const POLYNOMIAL = 0x11d;

@@ -1,10 +1,12 @@
 // The serial console of a guest as a source of its kernel log: the embedder feeds what the UART sends, the newest bytes
-// are kept, and the lines in which Linux says that it dies are recognised. For guests without ramoops, and to learn when
-// a panic is over: pvpanic tells its beginning, before anything was written. Bounded whatever is fed. Nothing of Node.
+// are kept, and the lines in which Linux says that it dies are recognised. For guests without ramoops, and to learn
+// when a panic is over: pvpanic tells its beginning, before anything was written. Bounded whatever is fed. Nothing of
+// Node.
 
 /**
  * `oops`: the kernel goes on, mostly. `panic`: it does not; stacks and pstore are still to come. `panic-end`: the last
- * line of a panic, behind kmsg_dump(): what ramoops gets, it has. A guest that reboots at once (`panic=-1`) never says it.
+ * line of a panic, behind kmsg_dump(): what ramoops gets, it has. A guest that reboots at once (`panic=-1`) never says
+ * it.
  */
 export type ConsoleEventKind = "oops" | "panic" | "panic-end";
 
