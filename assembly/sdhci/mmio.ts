@@ -8,7 +8,7 @@
 // only. Removing the card does not clear power and clock. A supply that the capabilities do not name is not
 // switched on.
 
-import { powerCycleOff, powerOn, setVoltage18 } from "../card/card";
+import { powerCycleOff, powerOn, setVoltage18, takesLowSupply } from "../card/card";
 import { advanceNs, nowNs } from "../clock";
 import {
   CONFIG_ACCESS_COST_NS,
@@ -162,7 +162,7 @@ function softwareReset(bits: u32): void {
   if ((bits & SDHCI_RESET_DATA) != 0) resetDataLines();
 }
 
-/** The supply: a voltage that the capabilities name, or none. */
+/** The supply: a voltage that the capabilities name, or none. One that the card cannot use is none to it. */
 function writePower(value: u32): void {
   const voltage = value & SDHCI_POWER_MASK;
   let needed: u32 = 0;
@@ -171,7 +171,7 @@ function writePower(value: u32): void {
   else if (voltage == SDHCI_POWER_180) needed = SDHCI_CAN_VDD_180;
   const on = (value & SDHCI_POWER_ON) != 0 && (capabilities() & needed) != 0;
   if (!on) store<u8>(SDHCI_REGISTERS + SDHCI_POWER_CONTROL, <u8>voltage);
-  if (on) powerOn(nowNs());
+  if (on && (voltage != SDHCI_POWER_180 || takesLowSupply())) powerOn(nowNs());
   else powerCycleOff(nowNs());
 }
 
