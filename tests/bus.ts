@@ -220,8 +220,15 @@ export class Bus {
   /** Longest pause between two polls. 0: the next poll follows at once, for tests of time. */
   pollNs = 100_000;
 
-  /** A machine without power. Times are IDEAL unless the options say otherwise. */
-  constructor(options: BusOptions = {}, target = "debug") {
+  /**
+   * A machine without power. Times are IDEAL unless the options say otherwise. `machine`: one that is there already, as
+   * the options describe it; nothing of it is changed.
+   */
+  constructor(
+    options: BusOptions = {},
+    target = "debug",
+    machine?: { core: CoreExports; memory: WebAssembly.Memory },
+  ) {
     const card = options.card ?? "emmc";
     this.isEmmc = card === "emmc";
     this.config = {
@@ -248,6 +255,11 @@ export class Bus {
       ...options,
       timing: { ...IDEAL, ...options.timing },
     };
+    if (machine !== undefined) {
+      this.memory = machine.memory;
+      this.core = machine.core;
+      return;
+    }
     this.memory = makeMemory(this.#firstSector(8) * 512);
     this.core = instantiate(coreModule(target), this.memory);
     writeConfig(this.memory, this.config);

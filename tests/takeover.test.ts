@@ -3,8 +3,10 @@
 // must not assume away.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { DRIVER_BASE } from "../assembly/layout.js";
+import { DRIVER_BASE, MEDIUM_BASE } from "../assembly/layout.js";
+import type { PanicResult } from "../host/core/result.js";
 import type { Device, DeviceOptions, InFlight } from "../host/device.js";
+import { LEFT_MODES, type LeftMode } from "./left-modes.js";
 import {
   AREA_OFFSET,
   IN_FLIGHT_OFFSET,
@@ -180,10 +182,15 @@ const RUNGS: Record<string, number> = {
 };
 
 /** The three promises. `what` names the case in a failure. */
-function panicAndCheck(machine: Machine, what: string, rung?: number): void {
+function panicAndCheck(
+  machine: Machine,
+  what: string,
+  rung?: number,
+  log: Uint8Array = PANIC_LOG,
+): PanicResult {
   const { device } = machine;
   const startNs = device.state().timeNs;
-  const result = device.panicWrite({ text: PANIC_LOG, timeSec: 1705095875n, timeNsec: 123456789 });
+  const result = device.panicWrite({ text: log, timeSec: 1705095875n, timeNsec: 123456789 });
   assert.is(result.status, 0, `${what}: status ${result.status} in step "${result.step}"`);
   if (rung !== undefined) assert.is(result.rung, rung, `${what}: rung`);
   assert.ok(result.endNs - startNs < 10_000_000_000n, `${what}: past the deadline`);
@@ -199,10 +206,11 @@ function panicAndCheck(machine: Machine, what: string, rung?: number): void {
   );
   const [old, fresh] = records;
   assert.ok(old && sameBytes(textOf(old), OLD_LOG), `${what}: the old record`);
-  assert.ok(fresh && sameBytes(textOf(fresh), PANIC_LOG), `${what}: the new record`);
+  assert.ok(fresh && sameBytes(textOf(fresh), log), `${what}: the new record`);
   assert.is(fresh?.timeSec, 1705095875n);
   assert.is(fresh?.timeNsec, 123456789);
   assert.ok(userDataIntact(device), `${what}: flushed data`);
+  return result;
 }
 
 let cases = 0;
@@ -257,6 +265,151 @@ test("a request in flight and every moment of it", () => {
         panicAndCheck(machine, `${bus}, ${kind}, ${afterUs} µs later`);
         cases++;
       }
+    }
+  }
+});
+
+const VDD_180 = 8;
+const EXEC_TUNING = 0x40;
+const PRESET_VAL_ENABLE = 0x8000;
+
+function control2(device: Device, change: (value: number) => number): void {
+  device.core.mmioWrite16(0x3e, change(device.core.mmioRead16(0x3e)));
+}
+
+/** What became of the controller after its driver had brought the card into a mode of left-modes.ts. */
+const LEFT_HOSTS: Record<string, (device: Device) => void> = {
+  "as it was": () => undefined,
+  "a reset that only the host had": (device) => device.core.mmioWrite8(0x2f, 1),
+  "voltage and mode cleared": (device) => control2(device, () => 0),
+  "mode and tuning cleared": (device) => control2(device, (value) => value & VDD_180),
+  "a tuning procedure begun": (device) => control2(device, (value) => value | EXEC_TUNING),
+  "preset values on": (device) => control2(device, (value) => value | PRESET_VAL_ENABLE),
+  "card clock off": (device) => device.core.mmioWrite16(0x2c, 0),
+  "supply off": (device) => device.core.mmioWrite8(0x29, 0),
+};
+
+/** The card is left alone with its width, its data rate or its voltage, and no command tells of the first two. */
+const LOSSY_HOSTS = new Set([
+  "a reset that only the host had",
+  "voltage and mode cleared",
+  "mode and tuning cleared",
+]);
+
+/** The rung that a takeover needs: the power cycle only where the card is at 1.8 V and the host no longer is. */
+function leftRung(mode: LeftMode, flight: InFlight | undefined, host: string): number {
+  if (flight === "suspended" || host === "supply off") return 5;
+  const lost = host === "a reset that only the host had" || host === "voltage and mode cleared";
+  if (mode.low && lost) return 6;
+  return flight === "sleep" ? 3 : 1;
+}
+
+/** What lies on the medium behind the user area: partitions that hold nothing in these tests. */
+function otherPartitionsEmpty({ device }: Machine): boolean {
+  const behind = new Uint8Array(device.memory.buffer, MEDIUM_BASE + device.sizeBytes);
+  return sameBytes(behind, new Uint8Array(behind.length));
+}
+
+function flightsOf(mode: LeftMode): (InFlight | undefined)[] {
+  const kinds = IN_FLIGHT.filter((kind) => kind !== "sleep" || mode.options.card === "emmc");
+  return [undefined, ...kinds];
+}
+
+test("left in a mode that our driver does not use, with every request in flight and every host", () => {
+  let turn = 0;
+  for (const [name, mode] of Object.entries(LEFT_MODES)) {
+    for (const flight of flightsOf(mode)) {
+      for (const [host, leave] of Object.entries(LEFT_HOSTS)) {
+        const dma = turn % 2 === 0;
+        const cmd23 = turn % 3 !== 0;
+        turn++;
+        const machine = openMachine({ ...mode.options, dma, cmd23 });
+        mode.bring(machine.device);
+        if (flight !== undefined) machine.device.leaveInFlight(flight, IN_FLIGHT_OFFSET, 4096);
+        leave(machine.device);
+        const what = `${name}, ${flight ?? "nothing"} in flight, ${host}, ${dma ? "ADMA2" : "PIO"}, ${cmd23 ? "CMD23" : "CMD12"}`;
+        const { attempts } = panicAndCheck(machine, what, leftRung(mode, flight, host));
+        // Where the card and the controller still agree, no data fails on the way.
+        if (!LOSSY_HOSTS.has(host)) assert.is(attempts, 1, `${what}: attempts`);
+        assert.ok(otherPartitionsEmpty(machine), `${what}: written to another partition`);
+        cases++;
+      }
+    }
+  }
+});
+
+test("every state of an SD card at 1.8 V, the host with it or reset", () => {
+  const mode = LEFT_MODES.SDR50 as LeftMode;
+  for (const dma of [false, true]) {
+    for (const [state, bring] of Object.entries(STATES)) {
+      if (state === "slp") continue;
+      for (const host of ["as it was", "a reset that only the host had"]) {
+        const machine = openMachine({ ...mode.options, dma });
+        mode.bring(machine.device);
+        bring(machine.device);
+        const what = `1.8 V, ${state}, ${host}, ${dma ? "ADMA2" : "PIO"}`;
+        assert.is(machine.device.state().card, state, `${what}: was not reached`);
+        LEFT_HOSTS[host]?.(machine.device);
+        panicAndCheck(machine, what, host === "as it was" ? RUNGS[state] : 6);
+        cases++;
+      }
+    }
+  }
+});
+
+test("a CRC error at 1.8 V: identified again at that voltage, without a power cycle", () => {
+  for (const kind of ["read-crc", "write-crc"] as const) {
+    const mode = LEFT_MODES.SDR50 as LeftMode;
+    // Short enough for all of it to be in the trace.
+    const machine = openMachine({ ...mode.options, trace: true, timing: { initNs: 1_000_000 } });
+    mode.bring(machine.device);
+    machine.device.injectFault({ kind, skip: 1, times: 1 });
+    machine.device.clearTrace();
+    panicAndCheck(machine, kind, 1, pattern(5, 1000));
+    const { events, lost } = machine.device.trace();
+    assert.is(lost, 0);
+    const resets = events.filter((event) => event.kind === "command" && event.index === 0);
+    assert.is(resets.length, 1, `${kind}: CMD0`);
+    // The supply goes once: in the cut behind the panic.
+    assert.is(events.filter((event) => event.kind === "power").length, 1, kind);
+    cases++;
+  }
+});
+
+test("a driver that died in the middle of CMD11", () => {
+  const died: Record<string, [rung: number, steps: (device: Device) => void]> = {
+    "CMD11 answered, DAT low": [6, () => undefined],
+    "clock stopped": [6, (device) => device.core.mmioWrite16(0x2c, 0xfa01)],
+    "1.8 V, clock stopped": [
+      5,
+      (device) => {
+        device.core.mmioWrite16(0x2c, 0xfa01);
+        device.core.mmioWrite16(0x3e, VDD_180);
+      },
+    ],
+    "1.8 V and reset": [
+      6,
+      (device) => {
+        device.core.mmioWrite16(0x3e, VDD_180);
+        device.core.mmioWrite8(0x2f, 1);
+      },
+    ],
+  };
+  for (const dma of [false, true]) {
+    for (const [what, [rung, steps]] of Object.entries(died)) {
+      const machine = openMachine({ card: "sd", controller: "uhs", sd: { uhs: true }, dma });
+      const { device } = machine;
+      toIdle(device);
+      command(device, 8, 0x1aa, R1);
+      for (let i = 0; i < 400 && device.state().card !== "ready"; i++) {
+        command(device, 55, 0, R1);
+        command(device, 41, 0x41ff8000, R3);
+        device.core.idleNs(1_000_000);
+      }
+      command(device, 11, 0, R1);
+      steps(device);
+      panicAndCheck(machine, what, rung);
+      cases++;
     }
   }
 });

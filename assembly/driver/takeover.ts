@@ -4,7 +4,9 @@
 import { ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
 import {
   SDHCI_CLOCK_CONTROL,
+  SDHCI_CTRL_EXEC_TUNING,
   SDHCI_HOST_CONTROL,
+  SDHCI_HOST_CONTROL2,
   SDHCI_INT_STATUS,
   SDHCI_RESET_CMD,
   SDHCI_RESET_DATA,
@@ -22,7 +24,7 @@ import {
   sendCommand,
 } from "./command";
 import { identify } from "./enumerate";
-import { portNowNs, portRead8, portRead16, portWrite8, portWrite32 } from "./port";
+import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
 import { enableStatus, isPowered, powerCycle, powerUp, startClock } from "./setup";
 import { isLate, isOver, KIND_EMMC, shadow, untilNs } from "./shadow";
 import { selectUserArea } from "./switch";
@@ -53,13 +55,20 @@ const HPI_NS: u64 = 100 * MILLISECOND;
 /** EXT_CSD_S_A_TIMEOUT: at most 100 ns × 2^0x17 = 0.84 s; 13 ms is usual. */
 const AWAKE_NS: u64 = 100 * MILLISECOND;
 
-/** Signals off, DMA and both engines stopped, clock, lines and power as they should be. */
+/**
+ * Signals off, DMA, both engines and tuning stopped, clock, lines and power as they should be. The voltage of the
+ * signals stays: it is the card's too, unless the controller alone was reset.
+ */
 export function quietController(): void {
   const s = shadow();
   enableStatus();
   resetLines(SDHCI_RESET_CMD);
   resetLines(SDHCI_RESET_DATA);
   portWrite32(SDHCI_INT_STATUS, 0xffffffff);
+  // A tuning procedure that was left in the middle would take the blocks of every read for its own.
+  const control2 = portRead16(SDHCI_HOST_CONTROL2);
+  if ((control2 & SDHCI_CTRL_EXEC_TUNING) != 0)
+    portWrite16(SDHCI_HOST_CONTROL2, control2 & ~SDHCI_CTRL_EXEC_TUNING);
   if (!isPowered()) {
     // Suspended: the card has lost everything, identification will bring it back.
     powerUp();
