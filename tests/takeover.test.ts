@@ -363,6 +363,26 @@ test("every state of an SD card at 1.8 V, the host with it or reset", () => {
   }
 });
 
+test("a board that cannot switch the card's supply, the card at 1.8 V and the controller not", () => {
+  for (const [name, mode] of Object.entries(LEFT_MODES)) {
+    for (const flight of flightsOf(mode)) {
+      // Suspended, an SD card there has its supply, and a host that comes back at 3.3 V.
+      const suspended = flight === "suspended";
+      for (const host of ["as it was", "a reset that only the host had", "supply off"]) {
+        const machine = openMachine({ ...mode.options, fixedSupply: true });
+        mode.bring(machine.device);
+        if (flight !== undefined) machine.device.leaveInFlight(flight, IN_FLIGHT_OFFSET, 4096);
+        LEFT_HOSTS[host]?.(machine.device);
+        const lost = mode.low && (host !== "as it was" || suspended);
+        const asleep = mode.options.card === "emmc" && (flight === "sleep" || suspended);
+        const what = `${name} on a fixed supply, ${flight ?? "nothing"} in flight, ${host}`;
+        panicAndCheck(machine, what, lost ? 6 : asleep ? 3 : 1);
+        cases++;
+      }
+    }
+  }
+});
+
 test("a CRC error at 1.8 V: identified again at that voltage, without a power cycle", () => {
   for (const kind of ["read-crc", "write-crc"] as const) {
     const mode = LEFT_MODES.SDR50 as LeftMode;

@@ -156,6 +156,18 @@ test("a supply of 1.8 V is none for an SD card, and one for an eMMC, whose OCR h
   }
 });
 
+test("a fixed supply comes with the first voltage and goes with the machine's power alone", () => {
+  const bus = opened(true, { fixedSupply: true });
+  bus.write8(REG.power, 0);
+  bus.idle(10_000_000);
+  bus.write8(REG.power, 0x0f);
+  assert.is(bus.must(13, bus.rca << 16).r1 & R1.illegal, 0, "nothing was lost");
+  bus.core.machineCut(0, 0);
+  bus.powerUp();
+  bus.identify("idle");
+  assert.is(bus.operatingConditions(0x41ff8000), 0xc1ff8000, "at 3.3 V again");
+});
+
 const EMMC_MODES: [
   name: string,
   steps: [index: number, value: number][],

@@ -5,6 +5,7 @@ import { ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
 import {
   SDHCI_CLOCK_CONTROL,
   SDHCI_CTRL_EXEC_TUNING,
+  SDHCI_CTRL_VDD_180,
   SDHCI_HOST_CONTROL,
   SDHCI_HOST_CONTROL2,
   SDHCI_INT_STATUS,
@@ -26,7 +27,7 @@ import {
 import { identify } from "./enumerate";
 import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
 import { enableStatus, isPowered, powerCycle, powerUp, startClock } from "./setup";
-import { isLate, isOver, KIND_EMMC, shadow, untilNs } from "./shadow";
+import { isLate, isOver, KIND_EMMC, KIND_SD, shadow, untilNs } from "./shadow";
 import { selectUserArea } from "./switch";
 import { dat0IsHigh, sendStatus, stopTransmission } from "./transfer";
 
@@ -155,9 +156,15 @@ function climb(rung: u32): i32 {
       return OK;
     case RUNG_IDENTIFY:
       return identify();
-    default:
+    default: {
       powerCycle();
+      const status = identify();
+      if (status != ETIMEDOUT || s.kind != KIND_SD) return status;
+      // A supply that is not the controller's to switch (no regulator, or none that a panic can reach): the card may be
+      // at 1.8 V still, and the controller no longer.
+      portWrite16(SDHCI_HOST_CONTROL2, SDHCI_CTRL_VDD_180);
       return identify();
+    }
   }
 }
 

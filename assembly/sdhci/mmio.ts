@@ -15,8 +15,10 @@ import {
   CONFIG_CAPABILITIES,
   CONFIG_CAPABILITIES_1,
   CONFIG_HOST_VERSION,
+  CONFIG_SLOT,
   SDHCI_BASE,
   SDHCI_REGISTERS,
+  SLOT_FIXED_SUPPLY,
   TRACE_RESET,
 } from "../layout";
 import { trace } from "../trace";
@@ -172,7 +174,7 @@ function writePower(value: u32): void {
   const on = (value & SDHCI_POWER_ON) != 0 && (capabilities() & needed) != 0;
   if (!on) store<u8>(SDHCI_REGISTERS + SDHCI_POWER_CONTROL, <u8>voltage);
   if (on && (voltage != SDHCI_POWER_180 || takesLowSupply())) powerOn(nowNs());
-  else powerCycleOff(nowNs());
+  else if ((load<u32>(CONFIG_SLOT) & SLOT_FIXED_SUPPLY) == 0) powerCycleOff(nowNs());
 }
 
 /** Execute tuning starts or gives up a procedure; the sampling clock can be cleared, not set. */
