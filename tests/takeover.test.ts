@@ -9,6 +9,7 @@ import type { ProfileName } from "../host/core/profile.js";
 import type { PanicResult } from "../host/core/result.js";
 import type { Device, DeviceOptions, InFlight } from "../host/device.js";
 import { ERRNO } from "../host/errors.js";
+import { note } from "./bus.js";
 import { LEFT_MODES, type LeftMode } from "./left-modes.js";
 import {
   AREA_OFFSET,
@@ -593,7 +594,7 @@ test("left in these modes × in flight × host × fault × profile, every two of
     assert.ok(otherPartitionsEmpty(machine), `${what}: written to another partition`);
     cases++;
   }
-  console.log(`# ${rows.length} cases by pairs, ${late} of them too late on the slowest card`);
+  note(`${rows.length} cases by pairs, ${late} of them too late on the slowest card`);
 });
 
 test("panic after panic, and a panic inside a dead one", () => {
@@ -672,5 +673,5 @@ test("the interrupted owner is told", () => {
   assert.is(result.cardState, "rcv");
 });
 
-test.after(() => console.log(`# ${cases} cases of state, request in flight or host × panic`));
+test.after(() => note(`${cases} cases of state, request in flight or host × panic`));
 test.run();
