@@ -39,6 +39,32 @@ export {
   type Reason,
 } from "./device.js";
 export {
+  CrashDump,
+  type DumpOptions,
+  type DumpPlan,
+  type Region,
+  type RegionSource,
+} from "./dump/dump.js";
+export {
+  bytesSource,
+  type ElfCore,
+  type ElfNote,
+  type ElfSegment,
+  type ElfSource,
+  readElfCore,
+} from "./dump/elf.js";
+export type { FailedRange } from "./dump/failed-ranges.js";
+export {
+  type DumpNote,
+  machineOf,
+  type NoteMachine,
+  type PrPsInfo,
+  type PrStatus,
+  prPsInfoNote,
+  prStatusNote,
+  vmcoreinfoNote,
+} from "./dump/notes.js";
+export {
   PVPANIC_CRASH_LOADED,
   PVPANIC_PANICKED,
   PVPANIC_PCI,

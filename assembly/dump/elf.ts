@@ -128,7 +128,15 @@ export function buildPhdr(n: u32): void {
   const isRemoteproc = has(DUMP_REMOTEPROC);
   const vaddr = isRemoteproc ? slot.address : slot.vaddr;
   // p_align 0: the bytes of regions follow each other without padding.
-  putPhdr(PT_LOAD, isRemoteproc ? PF_RWX : slot.flags & PF_RWX, slot.fileOffset, vaddr, slot.address, slot.size, 0);
+  putPhdr(
+    PT_LOAD,
+    isRemoteproc ? PF_RWX : slot.flags & PF_RWX,
+    slot.fileOffset,
+    vaddr,
+    slot.address,
+    slot.size,
+    0,
+  );
 }
 
 function putShdr(name: u32, type: u32, flags: u32, address: u64, offset: u64, size: u64): void {

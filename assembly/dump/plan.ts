@@ -136,7 +136,7 @@ function search(field: usize, value: u64): Slot {
 }
 
 function offsetOf(low: u32, high: u32): u64 {
-  return (<u64>high << 32) | low;
+  return ((<u64>high) << 32) | low;
 }
 
 /**

@@ -119,7 +119,8 @@ function judge(region: Slot): i32 {
   if (region.size == 0) return refuse(EINVAL, REFUSED_SIZE);
   const mask = <u64>load<u32>(DUMP_ALIGN) - 1;
   if (((region.address | region.size) & mask) != 0) return refuse(EINVAL, REFUSED_ALIGN);
-  if (wraps(region.address, region.size) || wraps(region.vaddr, region.size)) return refuse(EINVAL, REFUSED_WRAP);
+  if (wraps(region.address, region.size) || wraps(region.vaddr, region.size))
+    return refuse(EINVAL, REFUSED_WRAP);
   if (isBeyondClass(region.address, region.size) || isBeyondClass(region.vaddr, region.size)) {
     return refuse(EOVERFLOW, REFUSED_CLASS);
   }

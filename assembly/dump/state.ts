@@ -61,6 +61,6 @@ export function slotAt(index: u32): Slot {
 
 /** True if `count` bytes at `ptr` are in this memory. */
 export function isInMemory(ptr: u64, count: u64): bool {
-  const end = <u64>memory.size() << 16;
+  const end = (<u64>memory.size()) << 16;
   return count <= end && ptr <= end - count;
 }

@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { addCat } from "./cat.js";
+import { addCore } from "./core.js";
 import { addDemo } from "./demo.js";
 import { addExtract } from "./extract.js";
 import { addFormat } from "./format.js";
@@ -38,7 +39,18 @@ Examples:
   mmcpstore ls disk.img
   mmcpstore panic disk.img --log panic.txt --in-flight write`,
     );
-  for (const add of [addDemo, addLs, addCat, addExtract, addRm, addFormat, addPanic, addHarvest, addInspect])
+  for (const add of [
+    addDemo,
+    addLs,
+    addCat,
+    addExtract,
+    addRm,
+    addFormat,
+    addPanic,
+    addHarvest,
+    addCore,
+    addInspect,
+  ])
     add(program);
   return program;
 }

@@ -204,7 +204,8 @@ export class CrashDump {
     const size = region.size ?? (source instanceof Uint8Array ? source.length : 0);
     const flags = region.flags ?? 6;
     const what = `region ${name}`;
-    if (!Number.isSafeInteger(size) || size < 0) throw new MmcError("EINVAL", `${what}: size ${size} is none`);
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw new MmcError("EINVAL", `${what}: size ${size} is none`);
     if (source instanceof Uint8Array && source.length !== size) {
       throw new MmcError("EINVAL", `${what}: has ${source.length} bytes, not ${size}`);
     }
@@ -420,13 +421,15 @@ export class DumpPlan {
     // A page is whole or it is 0xff: what a source leaves behind when it fails is not known to be right.
     target.fill(0xff);
     const slot = entry.id & 0xffff;
-    let ranges = this.#failed.get(slot);
-    if (ranges === undefined) this.#failed.set(slot, (ranges = new Ranges()));
+    const ranges = this.#failed.get(slot) ?? new Ranges();
+    this.#failed.set(slot, ranges);
     ranges.add(offset, offset + target.length);
   }
 }
 
-function isRemote(source: RegionSource): source is { remote(address: bigint, target: Uint8Array): Promise<number> } {
+function isRemote(
+  source: RegionSource,
+): source is { remote(address: bigint, target: Uint8Array): Promise<number> } {
   return !(source instanceof Uint8Array) && typeof source !== "function";
 }
 
