@@ -16,11 +16,14 @@ export const ELFCLASS64: u32 = 2;
 const ET_CORE: u16 = 4;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
+const PF_X: u32 = 1;
+const PF_W: u32 = 2;
 const PF_RWX: u32 = 7;
 const SHT_PROGBITS: u32 = 1;
 const SHT_STRTAB: u32 = 3;
 const SHF_WRITE: u32 = 1;
 const SHF_ALLOC: u32 = 2;
+const SHF_EXECINSTR: u32 = 4;
 /** NUL, "STR_TBL", NUL: the string table's own name is its first. */
 export const STRINGS_HEAD_BYTES: u32 = 9;
 
@@ -156,6 +159,11 @@ function putShdr(name: u32, type: u32, flags: u32, address: u64, offset: u64, si
   }
 }
 
+/** What p_flags are in a section: eu-elflint wants the two to agree. */
+function sectionFlags(flags: u32): u32 {
+  return SHF_ALLOC | ((flags & PF_W) != 0 ? SHF_WRITE : 0) | ((flags & PF_X) != 0 ? SHF_EXECINSTR : 0);
+}
+
 /** The n-th section header: none, the string table, then one for each region. */
 export function buildShdr(n: u32): void {
   const d = dump();
@@ -166,7 +174,7 @@ export function buildShdr(n: u32): void {
   } else {
     const slot = slotAt(slotAt(n - 2).order);
     const isRemoteproc = has(DUMP_REMOTEPROC);
-    const flags = isRemoteproc ? SHF_WRITE : SHF_WRITE | SHF_ALLOC;
+    const flags = isRemoteproc ? SHF_WRITE : sectionFlags(slot.flags);
     const address = isRemoteproc ? slot.address : slot.vaddr;
     putShdr(<u32>slot.nameOffset, SHT_PROGBITS, flags, address, slot.fileOffset, slot.size);
   }

@@ -309,10 +309,13 @@ export class DumpPlan {
   readonly headerBytes: number;
   readonly #parts: PlanParts;
   readonly #failed = new Map<number, Ranges>();
+  /** Of the whole memory, which never grows. */
+  readonly #view: DataView;
   #isReleased = false;
 
   constructor(parts: PlanParts) {
     this.#parts = parts;
+    this.#view = new DataView(parts.memory.buffer);
     this.sizeBytes = parts.sizeBytes;
     this.headerBytes = parts.headerBytes;
   }
@@ -323,23 +326,32 @@ export class DumpPlan {
    * @throws MmcError EINVAL a broken number; EOPNOTSUPP a remote region: readAsync() reads those; EBADF released.
    */
   read(offset: number, count: number): Uint8Array {
-    const { bytes, pieces } = this.#split(offset, count);
+    const bytes = new Uint8Array(this.#lengthAt(offset, count));
+    this.readInto(offset, bytes);
+    return bytes;
+  }
+
+  /** As {@link read}, as many as `target` holds. Returns how many it got; nothing is allocated for them. */
+  readInto(offset: number, target: Uint8Array): number {
+    const bytes = target.subarray(0, this.#lengthAt(offset, target.length));
+    const pieces = this.#split(offset, bytes);
     if (pieces.some(({ entry }) => isRemote(entry.region.source))) {
       throw new MmcError("EOPNOTSUPP", "dump: a remote region cannot be read at once");
     }
     for (const piece of pieces) {
-      for (const part of this.#retried(piece, bring(piece))) this.#settle(part, bring(part));
+      const brought = bring(piece);
+      if (brought === piece.target.length) continue;
+      for (const part of pagesFrom(piece, brought)) this.#settle(part, bring(part));
     }
-    return bytes;
+    return bytes.length;
   }
 
   /** As {@link read}, for remote regions as well. */
   async readAsync(offset: number, count: number): Promise<Uint8Array> {
-    const { bytes, pieces } = this.#split(offset, count);
-    for (const piece of pieces) {
-      for (const part of this.#retried(piece, await bringLater(piece))) {
-        this.#settle(part, await bringLater(part));
-      }
+    const bytes = new Uint8Array(this.#lengthAt(offset, count));
+    for (const piece of this.#split(offset, bytes)) {
+      const brought = await bringLater(piece);
+      for (const part of pagesFrom(piece, brought)) this.#settle(part, await bringLater(part));
     }
     return bytes;
   }
@@ -365,26 +377,29 @@ export class DumpPlan {
     this.#parts.released();
   }
 
-  /** The bytes with the headers in them, and what is still to be brought. */
-  #split(offset: number, count: number): { bytes: Uint8Array; pieces: Piece[] } {
+  /** How many bytes a read gives. */
+  #lengthAt(offset: number, count: number): number {
     if (this.#isReleased) throw new MmcError("EBADF", "dump: the plan is released");
     if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(count) || offset < 0 || count < 0) {
       throw new MmcError("EINVAL", `dump: cannot read ${count} bytes at ${offset}`);
     }
-    const bytes = new Uint8Array(Math.max(0, Math.min(count, this.sizeBytes - offset)));
+    return Math.max(0, Math.min(count, this.sizeBytes - offset));
+  }
+
+  /** Puts the headers into `bytes`, which lie in the file, and returns what is still to be brought. */
+  #split(offset: number, bytes: Uint8Array): Piece[] {
     const pieces: Piece[] = [];
     for (let done = 0; done < bytes.length; ) {
       const at = offset + done;
-      const left = bytes.length - done;
       if (at < this.headerBytes) {
-        done += this.#header(at, bytes.subarray(done, done + Math.min(left, this.headerBytes - at)));
+        done += this.#header(at, bytes.subarray(done, done + this.headerBytes - at));
         continue;
       }
       const piece = this.#extent(at, bytes.subarray(done));
       pieces.push(piece);
       done += piece.target.length;
     }
-    return { bytes, pieces };
+    return pieces;
   }
 
   #header(at: number, target: Uint8Array): number {
@@ -395,25 +410,14 @@ export class DumpPlan {
   }
 
   #extent(at: number, rest: Uint8Array): Piece {
-    const { core, memory, entries } = this.#parts;
+    const { core, entries } = this.#parts;
     core.dumpExtent(at % 2 ** 32, Math.floor(at / 2 ** 32));
-    const view = new DataView(memory.buffer);
+    const view = this.#view;
     const entry = entries.get(view.getUint32(DUMP_EXTENT_SLOT, true));
     if (entry === undefined) throw new MmcError("EIO", `dump: nothing is planned at ${at}`);
     const untilEnd = Number(view.getBigUint64(DUMP_EXTENT_BYTES, true));
     const target = rest.subarray(0, Math.min(rest.length, untilEnd));
     return { entry, offset: Number(view.getBigUint64(DUMP_EXTENT_OFFSET, true)), target };
-  }
-
-  /** Of a piece that was not brought whole, the pages from the first missing byte on. */
-  *#retried(piece: Piece, brought: number): Generator<Piece> {
-    const { entry, offset, target } = piece;
-    const end = offset + target.length;
-    for (let at = offset + brought; at < end; ) {
-      const until = Math.min(end, (Math.floor(at / PAGE_BYTES) + 1) * PAGE_BYTES);
-      yield { entry, offset: at, target: target.subarray(at - offset, until - offset) };
-      at = until;
-    }
   }
 
   #settle({ entry, offset, target }: Piece, brought: number): void {
@@ -424,6 +428,16 @@ export class DumpPlan {
     const ranges = this.#failed.get(slot) ?? new Ranges();
     this.#failed.set(slot, ranges);
     ranges.add(offset, offset + target.length);
+  }
+}
+
+/** Of a piece that was not brought whole, the pages from the first missing byte on. */
+function* pagesFrom({ entry, offset, target }: Piece, brought: number): Generator<Piece> {
+  const end = offset + target.length;
+  for (let at = offset + brought; at < end; ) {
+    const until = Math.min(end, (Math.floor(at / PAGE_BYTES) + 1) * PAGE_BYTES);
+    yield { entry, offset: at, target: target.subarray(at - offset, until - offset) };
+    at = until;
   }
 }
 
