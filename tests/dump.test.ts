@@ -1,5 +1,6 @@
 // Regions, plan and reading: the kernel's own cores byte for byte, every reason for a refusal, every way to cut a file
-// into reads, sources that fail, and the file read back by a reader that shares nothing with its maker.
+// into reads, sources that fail, and the file read back by a reader that shares nothing with its maker. A longer run:
+// MMCPSTORE_FUZZ_TABLES=100000 node scripts/test.mjs dump.test
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { test } from "uvu";
@@ -10,7 +11,9 @@ import {
   DUMP_CAPACITY,
   DUMP_CLASS,
   DUMP_FLAGS,
+  DUMP_NOTE_BYTES,
   DUMP_NOTES,
+  DUMP_OVERLAP,
   DUMP_REQUEST,
   DUMP_SECTIONS,
   DUMP_SEGMENTS,
@@ -520,6 +523,146 @@ test("numbers that are no range are refused", () => {
       "EINVAL",
     );
   }
+});
+
+// ---- tables by chance ----
+
+const FUZZ_TABLES = Number(process.env.MMCPSTORE_FUZZ_TABLES ?? 2000);
+
+test(`${FUZZ_TABLES} tables of random requests: what a small model says, and a file without a fault`, () => {
+  let state = 4242;
+  const random = (below: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  const memory = makeMemory(4 * 65536);
+  const core = instantiate(release, memory);
+  const view = new DataView(memory.buffer);
+  const bytes = new Uint8Array(memory.buffer);
+  const memoryBytes = memory.buffer.byteLength;
+  const target = MEDIUM_BASE + 65536;
+  const work = MEDIUM_BASE + 8;
+  let accepted = 0;
+  for (let run = 0; run < FUZZ_TABLES; run++) {
+    const capacity = 1 + random(8);
+    const elfClass = 1 + random(2);
+    const mayOverlap = random(2) === 1;
+    const align = 1 << random(3);
+    view.setUint32(DUMP_WORK, work, true);
+    view.setUint32(DUMP_WORK_BYTES, capacity * 80, true);
+    view.setUint32(DUMP_CAPACITY, capacity, true);
+    view.setUint32(DUMP_NOTE_BYTES, 0, true);
+    view.setUint32(
+      DUMP_FLAGS,
+      DUMP_SEGMENTS | DUMP_NOTES | DUMP_SECTIONS | (mayOverlap ? DUMP_OVERLAP : 0),
+      true,
+    );
+    view.setUint32(DUMP_ALIGN, align, true);
+    view.setUint32(DUMP_CLASS, elfClass, true);
+    assert.is(core.dumpInit(), 0);
+    bytes.fill(0xa5, work + capacity * 80, work + capacity * 80 + 64);
+    const live: { id: number; slot: number; name: string; address: bigint; size: bigint }[] = [];
+    for (let step = 0; step < 20; step++) {
+      const victim = live[random(live.length)];
+      if (victim !== undefined && random(4) === 0) {
+        assert.is(core.dumpUnregister(victim.id), 0);
+        assert.is(core.dumpUnregister(victim.id), -2);
+        live.splice(live.indexOf(victim), 1);
+        continue;
+      }
+      const name = `r${random(12)}`;
+      const [wide, base] = [random(4) === 0, BigInt(random(64)) * 4n];
+      const address = wide ? (1n << BigInt(32 * elfClass)) - base : base;
+      const size = BigInt(random(40));
+      const source = random(8) === 0 ? memoryBytes - random(40) : target;
+      bytes.fill(0, DUMP_REQUEST, DUMP_REQUEST + 16);
+      bytes.set(new TextEncoder().encode(name), DUMP_REQUEST + SLOT_NAME);
+      view.setBigUint64(DUMP_REQUEST + SLOT_ADDRESS, address, true);
+      view.setBigUint64(DUMP_REQUEST + SLOT_VADDR, address, true);
+      view.setBigUint64(DUMP_REQUEST + SLOT_SIZE, size, true);
+      view.setUint32(DUMP_REQUEST + SLOT_SOURCE, source, true);
+      view.setUint32(DUMP_REQUEST + SLOT_REGION_FLAGS, REGION_MEMORY | random(8), true);
+      const asked = BigInt.asUintN(64, address);
+      const ends = asked + size;
+      const good =
+        size > 0n &&
+        asked % BigInt(align) === 0n &&
+        size % BigInt(align) === 0n &&
+        ends <= 1n << BigInt(32 * elfClass) &&
+        source + Number(size) <= memoryBytes &&
+        live.length < capacity &&
+        live.every((other) => other.name !== name) &&
+        (mayOverlap || live.every((other) => ends <= other.address || other.address + other.size <= asked));
+      const id = core.dumpRegister();
+      assert.is(id > 0, good, `run ${run}, step ${step}: ${id}`);
+      if (id > 0) live.push({ id, slot: id & 0xffff, name, address: asked, size });
+    }
+    accepted += live.length;
+    assert.is(core.dumpPlan(), live.length > 0 ? 0 : -61);
+    if (live.length === 0) continue;
+    const total = Number(view.getBigUint64(DUMP_TOTAL_BYTES, true));
+    const file = MEDIUM_BASE + 2 * 65536;
+    assert.is(core.dumpRead(0, 0, total + 100, file), total);
+    const { segments, problems } = readElfCore(bytesSource(bytes.slice(file, file + total)));
+    if (!mayOverlap) assert.equal(problems, []);
+    live.sort((a, b) => a.slot - b.slot);
+    assert.equal(
+      segments.slice(1).map((one) => [one.name, one.paddr, one.filesz]),
+      live.map((one) => [one.name, one.address, one.size]),
+    );
+    assert.ok(bytes.slice(work + capacity * 80, work + capacity * 80 + 64).every((one) => one === 0xa5));
+  }
+  assert.ok(accepted > FUZZ_TABLES);
+});
+
+test("random words of the table and of its configuration: a status, and no byte outside of the work area", () => {
+  let state = 99;
+  const random = (below: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  const memory = makeMemory(4 * 65536);
+  const core = instantiate(release, memory);
+  const view = new DataView(memory.buffer);
+  const words = [0, 1, 2, 7, 8, 80, 201, 0xffff, 65536, MEDIUM_BASE, 0x7fffffff, 0x80000000, 0xffffffff];
+  let made = 0;
+  for (let run = 0; run < FUZZ_TABLES; run++) {
+    for (let at = DUMP_WORK; at < DUMP_BASE + 0x30; at += 4) {
+      view.setUint32(at, words[random(words.length)] ?? 0, true);
+    }
+    // Half of the tables are possible ones.
+    if (random(2) === 0) {
+      view.setUint32(DUMP_WORK, MEDIUM_BASE, true);
+      view.setUint32(DUMP_WORK_BYTES, 65536, true);
+      view.setUint32(DUMP_CAPACITY, 1 + random(700), true);
+      view.setUint32(DUMP_NOTE_BYTES, random(2000), true);
+      view.setUint32(DUMP_FLAGS, random(32), true);
+      view.setUint32(DUMP_ALIGN, 1, true);
+      view.setUint32(DUMP_CLASS, 1 + random(2), true);
+    }
+    const status = core.dumpInit();
+    assert.ok([0, -14, -22, -28].includes(status), `${status}`);
+    if (status === 0) made++;
+    const guard = new Uint8Array(memory.buffer, 0, DUMP_BASE).slice();
+    for (let step = 0; step < 8; step++) {
+      for (let at = DUMP_REQUEST; at < DUMP_REQUEST + 48; at += 4) {
+        view.setUint32(at, words[random(words.length)] ?? 0, true);
+      }
+      view.setUint32(DUMP_REQUEST + SLOT_NAME, 0x61 + step, true);
+      if (random(4) > 0) for (const at of [4, 8, 12]) view.setUint32(DUMP_REQUEST + at, 0, true);
+      core.dumpRegister();
+      core.dumpNote(random(3), words[random(words.length)] ?? 0, random(300));
+      core.dumpUnregister(words[random(words.length)] ?? 0);
+    }
+    core.dumpPlan();
+    const [low, high] = [words[random(words.length)] ?? 0, words[random(4)] ?? 0];
+    core.dumpExtent(low, high);
+    const n = core.dumpRead(random(3) === 0 ? low : random(9000), 0, random(5000), MEDIUM_BASE + 2 * 65536);
+    assert.ok(n >= -22 && n <= 5000, `${n}`);
+    core.dumpRelease();
+    assert.ok(sameBytes(new Uint8Array(memory.buffer, 0, DUMP_BASE), guard));
+  }
+  assert.ok(made > FUZZ_TABLES / 10, `${made}`);
 });
 
 // ---- the core by itself, as the panic path uses it ----

@@ -197,8 +197,10 @@ function headerPiece(at: u32, count: u32, target: usize): u32 {
       return fromScratch(inside, STRINGS_HEAD_BYTES, count, target);
     }
     const slot = search(offsetof<Slot>("nameOffset"), inside);
-    const inName = inside - <u32>slot.nameOffset;
-    const n = least(count, nameBytes(slot) + 1 - inName);
+    const length = nameBytes(slot);
+    // Whatever became of the table meanwhile, no more than the name and its NUL are copied.
+    const inName = least(length, inside - slot.nameOffset);
+    const n = least(count, length + 1 - inName);
     memory.copy(target, changetype<usize>(slot) + inName, n);
     return n;
   }

@@ -23,6 +23,7 @@ import {
   DUMP_STATE,
   DUMP_WORK,
   DUMP_WORK_BYTES,
+  MEDIUM_BASE,
   REFUSED_ALIGN,
   REFUSED_CLASS,
   REFUSED_CONFIG,
@@ -64,6 +65,7 @@ export function dumpInit(): i32 {
   const shape: u32 = DUMP_SEGMENTS | DUMP_NOTES | DUMP_SECTIONS | DUMP_REMOTEPROC | DUMP_OVERLAP;
   const makesSense =
     (work & 7) == 0 &&
+    work >= <u32>MEDIUM_BASE &&
     capacity > 0 &&
     capacity <= <u32>DUMP_SLOTS_MAX &&
     noteBytes <= <u32>DUMP_NOTE_BYTES_MAX &&
