@@ -26,8 +26,9 @@ export class Board implements GuestBus {
   readonly ram = new Uint8Array(RAM_BYTES);
   readonly levels: boolean[] = [];
   level = false;
-  /** Calls of the bus, and their longest and shortest run of bytes. */
+  /** Calls of the bus, and the highest address behind one of them. */
   dmaCalls = 0;
+  endMax = 0;
 
   irq(level: boolean): void {
     this.level = level;
@@ -35,13 +36,18 @@ export class Board implements GuestBus {
   }
 
   dmaRead(address: number, lengthBytes: number): Uint8Array {
-    this.dmaCalls++;
+    this.#count(address + lengthBytes);
     return this.ram.subarray(address, address + lengthBytes);
   }
 
   dmaWrite(address: number, bytes: Uint8Array): void {
-    this.dmaCalls++;
+    this.#count(address + bytes.length);
     this.ram.set(bytes, address);
+  }
+
+  #count(end: number): void {
+    this.dmaCalls++;
+    this.endMax = Math.max(this.endMax, end);
   }
 }
 
