@@ -3,7 +3,7 @@
 // are intact whatever it says.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { CONFIG_DEADLINE_US, FAULT_SEEN, FAULTS_BASE } from "../assembly/layout.js";
+import { CONFIG_DEADLINE_US, FAULT_SEEN, FAULTS_BASE, ZONE_STATES } from "../assembly/layout.js";
 import type { FaultPlan } from "../host/core/faults.js";
 import type { PanicResult } from "../host/core/result.js";
 import type { DeviceOptions } from "../host/device.js";
@@ -31,6 +31,8 @@ const KMSG_BYTES = 16 * 1024;
 const ZONES = AREA_BYTES / KMSG_BYTES;
 const AREA_FIRST_LBA = AREA_OFFSET / 512;
 const AREA_LAST_LBA = (AREA_OFFSET + AREA_BYTES) / 512 - 1;
+/** assembly/pstore/format.ts */
+const ZONE_BAD = 4;
 const ERRNOS = new Set([0, ...Object.values(ERRNO).map((number) => -number)]);
 
 let cases = 0;
@@ -270,6 +272,55 @@ for (const plan of COMMAND_KINDS) {
       for (const command of COMMANDS) {
         panicUnder(bus, options, [{ ...plan, command }], true, 10_000_000, true);
       }
+    }
+  });
+}
+
+/** What a reading zone fails with, and what the driver makes of it: -EIO, -EILSEQ, -ETIMEDOUT. */
+const READ_KINDS: FaultPlan[] = [{ kind: "read-ecc" }, { kind: "read-crc" }, { kind: "read-silent" }];
+
+for (const plan of READ_KINDS) {
+  for (const [place, sector] of [
+    ["first", 0],
+    ["last", KMSG_BYTES / 512 - 1],
+  ] as const) {
+    test(`${plan.kind}, a zone's ${place} sector: passed over by recovery, at opening and in the panic`, () => {
+      for (const [bus, options] of BUSES) {
+        for (const isOpened of [true, false]) {
+          const what = `${bus}, ${isOpened ? "opened" : "panicked before it was opened"}`;
+          const machine = openMachine(options, [OLD_LOG, pattern(2, 3000)], KMSG_BYTES);
+          const { device } = machine;
+          device.powerCut("old", "lost");
+          const lba = AREA_FIRST_LBA + sector;
+          device.injectFault({ ...plan, firstLba: lba, lastLba: lba });
+          if (isOpened) {
+            device.powerOn();
+            assert.is(device.state().newestZone, 1, what);
+            assert.is(device.state().nextZone, 2, what);
+          }
+          const result = device.panicWrite({ text: NEW_LOG, timeSec: 7n });
+          assert.is(result.status, 0, what);
+          assert.is(result.zone, 2, what);
+          assert.is(new Uint8Array(device.memory.buffer)[ZONE_STATES], ZONE_BAD, what);
+          const texts = machine.records().map((record) => textOf(record));
+          assert.ok(sameBytes(texts[0] as Uint8Array, OLD_LOG), `${what}: nothing is written to it`);
+          assert.ok(sameBytes(texts[2] as Uint8Array, NEW_LOG), what);
+          cases++;
+          successes++;
+        }
+      }
+    });
+  }
+
+  test(`${plan.kind} in every zone: opening works, a panic has nowhere to go and says so`, () => {
+    for (const [bus, options] of BUSES) {
+      const { device } = openMachine(options, [OLD_LOG], KMSG_BYTES);
+      device.powerCut("old", "lost");
+      device.injectFault({ ...plan, firstLba: AREA_FIRST_LBA, lastLba: AREA_LAST_LBA });
+      device.powerOn();
+      assert.is(device.state().nextZone, -1, bus);
+      assert.ok(device.panicWrite({ text: NEW_LOG, timeSec: 7n }).status < 0, bus);
+      cases++;
     }
   });
 }

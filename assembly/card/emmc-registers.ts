@@ -80,7 +80,8 @@ export function buildEmmcCid(ptr: usize): void {
   setBits(ptr, 56, 16, 0x494d); // …IM"
   setBits(ptr, 48, 8, 0x10); // PRV 1.0
   setBits(ptr, 16, 32, load<u32>(CONFIG_SERIAL)); // PSN
-  setBits(ptr, 8, 8, 0xbd); // MDT: November of 1997 + 13, + 16 at EXT_CSD_REV ≥ 5 = 2026
+  // MDT: November of 1997 + 12, + 16 from EXT_CSD_REV 5 on = 2025, the last year that its 4 bits reach.
+  setBits(ptr, 8, 8, 0xbc);
 }
 
 /**

@@ -3,6 +3,7 @@
 // the request in flight rewrites the bytes that are there, and an erase hits sectors that only the card
 // has.
 import type { Command } from "commander";
+import type { CardKind } from "../core/profile.js";
 import type { PanicResult } from "../core/result.js";
 import { formatNs, type TraceEvent } from "../core/trace.js";
 import type { Reason } from "../device.js";
@@ -16,6 +17,8 @@ import { type OpenedArea, withWritableArea } from "./open-area.js";
 import {
   addAreaOptions,
   addGeometryOptions,
+  CARD_NAMES,
+  CARDS,
   type ImageOptions,
   imageHelp,
   parseChoice,
@@ -27,7 +30,6 @@ import { formatTime, type RecordTime } from "./time.js";
 import { addVcdOptions, checkVcdOptions, traceLines, writeVcd } from "./trace-output.js";
 
 const REASONS = ["panic", "oops", "emergency", "shutdown"] as const;
-const CARDS = ["emmc", "sd", "sdsc"] as const;
 const IN_FLIGHT = [
   "none",
   "read",
@@ -45,7 +47,7 @@ interface PanicOptions extends ImageOptions {
   log: string;
   reason: (typeof REASONS)[number];
   time?: RecordTime;
-  card: (typeof CARDS)[number];
+  card: CardKind;
   inFlight: (typeof IN_FLIGHT)[number];
   policy: (typeof POLICIES)[number];
   pio?: boolean;
@@ -206,9 +208,8 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
       await write(formatJson(json));
       return;
     }
-    const cardName = card === "emmc" ? "eMMC" : "SD card";
     const zones = `${counted(geometry.kmsgCount, "zone")} of ${formatSize(geometry.kmsgSize)}`;
-    await write(`${image.name} as ${cardName} of ${formatSize(device.sizeBytes)}, ${zones}`);
+    await write(`${image.name} as ${CARD_NAMES[card]} of ${formatSize(device.sizeBytes)}, ${zones}`);
     await write(`, in flight: ${inFlight}\n`);
     if (options.trace) {
       if (lost > 0) await write(color.dim(`${lost} events of the trace are lost\n`));
@@ -252,7 +253,12 @@ export function addPanic(program: Command): void {
       "panic",
     )
     .option("--time <time>", "of the record: ISO 8601 or seconds since 1970 (now)", parseTimeOption)
-    .option("--card <card>", "emmc, sd or sdsc", (text) => parseChoice("--card", text, CARDS), "emmc")
+    .option(
+      "--card <card>",
+      "emmc, sd (SDHC), sdsc or sdxc",
+      (text) => parseChoice("--card", text, CARDS),
+      "emmc",
+    )
     .option(
       "--in-flight <what>",
       IN_FLIGHT.join(", "),
@@ -277,6 +283,7 @@ export function addPanic(program: Command): void {
       `${imageHelp(true)}
 The request in flight rewrites the bytes that are there: nothing outside the pstore area of IMAGE changes,
 and inside it one zone. Times shown are simulated.
+An eMMC of up to 2 GiB and an SDSC card are addressed by bytes, all others by sectors: as real ones are.
 
 Examples:
   mmcpstore panic disk.img --log panic.txt
