@@ -276,8 +276,13 @@ for (const plan of COMMAND_KINDS) {
   });
 }
 
-/** What a reading zone fails with, and what the driver makes of it: -EIO, -EILSEQ, -ETIMEDOUT. */
-const READ_KINDS: FaultPlan[] = [{ kind: "read-ecc" }, { kind: "read-crc" }, { kind: "read-silent" }];
+/** How a sector cannot be read: -ETIMEDOUT, -EILSEQ, -ETIMEDOUT, -EIO. */
+const READ_KINDS: FaultPlan[] = [
+  { kind: "read-ecc" },
+  { kind: "read-crc" },
+  { kind: "read-silent" },
+  { kind: "refused", command: 17, bits: 1 << 21 },
+];
 
 for (const plan of READ_KINDS) {
   for (const [place, sector] of [
@@ -291,8 +296,13 @@ for (const plan of READ_KINDS) {
           const machine = openMachine(options, [OLD_LOG, pattern(2, 3000)], KMSG_BYTES);
           const { device } = machine;
           device.powerCut("old", "lost");
+          // A command's fault has no sector: it strikes the first or the second read.
           const lba = AREA_FIRST_LBA + sector;
-          device.injectFault({ ...plan, firstLba: lba, lastLba: lba });
+          const where =
+            plan.kind === "refused"
+              ? { skip: sector > 0 ? 1 : 0, times: 1 }
+              : { firstLba: lba, lastLba: lba };
+          device.injectFault({ ...plan, ...where });
           if (isOpened) {
             device.powerOn();
             assert.is(device.state().newestZone, 1, what);
@@ -316,7 +326,7 @@ for (const plan of READ_KINDS) {
     for (const [bus, options] of BUSES) {
       const { device } = openMachine(options, [OLD_LOG], KMSG_BYTES);
       device.powerCut("old", "lost");
-      device.injectFault({ ...plan, firstLba: AREA_FIRST_LBA, lastLba: AREA_LAST_LBA });
+      device.injectFault(plan.kind === "refused" ? plan : { ...plan, ...AREA });
       device.powerOn();
       assert.is(device.state().nextZone, -1, bus);
       assert.ok(device.panicWrite({ text: NEW_LOG, timeSec: 7n }).status < 0, bus);
