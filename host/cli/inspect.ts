@@ -168,7 +168,7 @@ export function addInspect(program: Command): void {
       `${imageHelp(false)}
 SEAL is the sequence number in the seal at the zone's end; "stale": the seal proves nothing about this record.
 An erased zone shows what its header still says.
-Without an image a card has ${DEFAULT_GIB.emmc} GiB (emmc, sd), ${DEFAULT_GIB.sdsc} GiB (sdsc) or ${DEFAULT_GIB.sdxc} GiB (sdxc).
+Without an image a card has ${CARDS.map((card) => `${DEFAULT_GIB[card]} GiB (${card})`).join(", ")}.
 
 Examples:
   mmcpstore inspect disk.img
