@@ -276,7 +276,7 @@ for (const plan of COMMAND_KINDS) {
   });
 }
 
-/** How a sector cannot be read: -ETIMEDOUT, -EILSEQ, -ETIMEDOUT, -EIO. */
+/** How a sector cannot be read: -EIO, -EILSEQ, -ETIMEDOUT, and -EIO before any data. */
 const READ_KINDS: FaultPlan[] = [
   { kind: "read-ecc" },
   { kind: "read-crc" },
@@ -334,6 +334,93 @@ for (const plan of READ_KINDS) {
     }
   });
 }
+
+type Outcome = "ok" | "differs" | keyof typeof ERRNO;
+
+/** Each kind for ever: what read() and write() then are, on an eMMC with CMD23 and on an SD card with CMD12. */
+const SEEN_AS: Record<
+  FaultPlan["kind"],
+  [Partial<FaultPlan>, read: Outcome | Outcome[], write: Outcome | Outcome[]]
+> = {
+  "no-response": [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  "command-crc": [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  "response-crc": [{}, "EILSEQ", "EILSEQ"],
+  "wrong-index": [{}, "EILSEQ", "EILSEQ"],
+  illegal: [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  locked: [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  refused: [{ bits: 1 << 26 }, "EIO", "EIO"],
+  vanish: [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  pulled: [{}, "ENOMEDIUM", "ENOMEDIUM"],
+  "brown-out": [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  swapped: [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  "dat-stuck": [{ until: "power-cycle" }, "EILSEQ", "EILSEQ"],
+  "long-r1b": [{ delayUs: 20_000_000 }, "ETIMEDOUT", "ETIMEDOUT"],
+  switch: [{}, "ok", ["EIO", "ok"]], // the flush of the cache
+  "write-protect": [{}, "ok", "ok"],
+  "read-crc": [{}, "EILSEQ", "ok"],
+  "read-ecc": [{}, "EIO", "ok"],
+  "read-silent": [{}, "ETIMEDOUT", "ok"],
+  "latent-read": [{}, "EIO", "ok"],
+  "bit-rot": [{}, "differs", "ok"],
+  "bad-after-stop": [{}, ["ok", "differs"], "ok"],
+  "slow-read": [{ delayUs: 2_800_000 }, "ETIMEDOUT", "ok"],
+  "write-crc": [{}, "ok", "EILSEQ"],
+  program: [{}, "ok", "EIO"],
+  "cc-error": [{}, "ok", "EIO"],
+  "stuck-busy": [{ until: "power-cycle" }, "ok", "ETIMEDOUT"],
+  "phantom-write": [{}, "ok", "differs"],
+  "misdirected-write": [{ toLba: 900 }, "ok", "differs"],
+  "late-busy": [{ delayUs: 5 }, "ok", ["ok", "ETIMEDOUT"]], // one block behind the other meets the busy
+  "long-busy": [{ delayUs: 20_000_000 }, "ok", "ETIMEDOUT"],
+  "deselect-busy": [{}, "ok", "ETIMEDOUT"],
+};
+
+type Entry = [FaultPlan["kind"], (typeof SEEN_AS)[FaultPlan["kind"]]];
+
+test("every kind of fault as the errno it should be, and everything works again behind it", () => {
+  let seen = 0;
+  const outcomeOf = (request: () => boolean): Outcome => {
+    try {
+      return request() ? "ok" : "differs";
+    } catch (error) {
+      return (error as MmcError).code as Outcome;
+    }
+  };
+  for (const [i, options] of [
+    { cacheSectors: 16, dma: true },
+    { card: "sd", dma: false, cmd23: false } as const,
+  ].entries()) {
+    for (const [kind, [more, ...expected]] of Object.entries(SEEN_AS) as Entry[]) {
+      for (const isWrite of [false, true]) {
+        const { device } = openMachine(options, []);
+        const reads = (bytes: Uint8Array) => sameBytes(device.read(IN_FLIGHT_OFFSET, bytes.length), bytes);
+        const writes = (bytes: Uint8Array) => {
+          device.write(IN_FLIGHT_OFFSET, bytes);
+          device.flush();
+          return true;
+        };
+        const before = pattern(3, 4096);
+        const after = pattern(4, 4096);
+        writes(before);
+        device.injectFault({ ...more, kind });
+        let outcome = outcomeOf(() => (isWrite ? writes(after) : reads(before)));
+        device.clearFaults();
+        // What a write that said yes left there.
+        if (isWrite && outcome === "ok" && !reads(after)) outcome = "differs";
+        const wanted = expected[isWrite ? 1 : 0] ?? [];
+        const what = `${options.card ?? "emmc"}: ${kind}, ${isWrite ? "write" : "read"}`;
+        assert.is(outcome, Array.isArray(wanted) ? wanted[i] : wanted, what);
+        device.powerCut("old", "lost");
+        device.insertCard(true);
+        device.powerOn();
+        assert.ok(writes(before) && reads(before), `${what}: afterwards`);
+        assert.is(device.panicWrite({ text: NEW_LOG, timeSec: 8n }).status, 0, `${what}: the next panic`);
+        seen++;
+      }
+    }
+  }
+  console.log(`# ${seen} faults as their errno`);
+});
 
 test("the card vanishes at each command, and comes back with a power cycle", () => {
   for (const [bus, options] of BUSES) {
