@@ -11,7 +11,7 @@ import { clearDeadline, isLate, setDeadline, shadow, usesCmd23 } from "./driver/
 import { flushCache } from "./driver/switch";
 import { quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks, WRITE_FORCED, WRITE_RELIABLE } from "./driver/transfer";
-import { EBUSY, EILSEQ, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import { EBUSY, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_BASE,
   BOUNCE_SECTORS,
@@ -105,7 +105,6 @@ function scanZones(): i32 {
     let status = transferBlocks(false, first, 1, HEAD_BLOCK, 0);
     if (status == OK) status = transferBlocks(false, first + zoneSectors() - 1, 1, TAIL_BLOCK, 0);
     if (status == OK) recoverZone(zone, HEAD_BLOCK, TAIL_BLOCK);
-    else if (status == EIO || status == EILSEQ) recoverBadZone(zone);
     else if (isLate() || status == ENOMEDIUM) return status;
     else recoverBadZone(zone);
   }

@@ -87,7 +87,10 @@ export interface DeviceOptions {
   hpi?: boolean | undefined;
   /** eMMC: size of each boot partition in bytes, a multiple of 128 KiB. */
   bootBytes?: number | undefined;
-  /** eMMC: whether commands name sectors, or bytes as cards of up to 2 GiB did. Default `sector`. */
+  /**
+   * eMMC: whether commands name bytes or sectors. Default: what real ones have and Linux takes for granted, bytes up to
+   * 2 GiB and sectors above. `byte` is for cards up to 2 GiB only.
+   */
   addressing?: "sector" | "byte" | undefined;
   /** eMMC: EXT_CSD_DEVICE_TYPE: 0x03 high speed (default), + 0x04 DDR52, + 0x10 HS200, + 0x40 HS400. */
   deviceType?: number | undefined;
@@ -203,6 +206,8 @@ const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 /** 2^32 sectors less one: what a card's 32-bit sector numbers reach. */
 const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
 const SDSC_BYTES_MAX = 2 ** 31;
+/** Where an eMMC's addresses change from bytes to sectors (mmc.md §1.7, §1.8 SEC_COUNT). */
+const BYTE_ADDRESSED_BYTES_MAX = 2 ** 31;
 /** A WebAssembly memory ends at 4 GiB. */
 const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 21;
 
@@ -287,17 +292,20 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
 
 /** What only an eMMC has. */
 function emmcOf(options: DeviceOptions, sizeBytes: number): EmmcConfig {
-  const byteAddressed = options.addressing === "byte";
-  if (options.addressing !== undefined && !byteAddressed && options.addressing !== "sector") {
-    throw new MmcError("EINVAL", `addressing: ${options.addressing} is neither sector nor byte`);
+  const addressing = options.addressing ?? (sizeBytes <= BYTE_ADDRESSED_BYTES_MAX ? "byte" : "sector");
+  const byteAddressed = addressing === "byte";
+  if (!byteAddressed && addressing !== "sector") {
+    throw new MmcError("EINVAL", `addressing: ${addressing} is neither sector nor byte`);
   }
-  if (byteAddressed) requireNumber("sizeBytes of a byte-addressed card", sizeBytes, 1, 2 ** 31);
+  if (byteAddressed) {
+    requireNumber("sizeBytes of a byte-addressed card", sizeBytes, 1, BYTE_ADDRESSED_BYTES_MAX);
+  }
   const deviceType = options.deviceType ?? 0x03;
   requireNumber("deviceType", deviceType, 0, 255);
   const gpBytes = options.gpBytes ?? [];
   requireNumber("gpBytes: partitions", gpBytes.length, 0, 4);
   for (const bytes of gpBytes) {
-    requireNumber("gpBytes", bytes, 0, byteAddressed ? 2 ** 31 : MEMORY_MEDIUM_BYTES_MAX);
+    requireNumber("gpBytes", bytes, 0, byteAddressed ? BYTE_ADDRESSED_BYTES_MAX : MEMORY_MEDIUM_BYTES_MAX);
     if (bytes % (GP_GRANULE_SECTORS * SECTOR_BYTES) !== 0) {
       throw new MmcError("EINVAL", `gpBytes: ${bytes} is not a multiple of 8 MiB`);
     }

@@ -250,7 +250,7 @@ usage("wrong usage: exit 2, one line, a hint", async () => {
     [[...panic, "--reason", "whim"], /--reason whim: is not one of panic, oops/],
     [[...panic, "--time", "yesterday"], /--time yesterday: is no time/],
     [[...panic, "--time", "2024-02-30"], /--time 2024-02-30: is no time/],
-    [[...panic, "--card", "floppy"], /--card floppy: is not one of emmc, sd, sdsc/],
+    [[...panic, "--card", "floppy"], /--card floppy: is not one of emmc, sd, sdsc, sdxc/],
     [[...panic, "--in-flight", "dance"], /--in-flight dance: is not one of none, read/],
     [[...panic, "--policy", "last"], /--policy last: is not one of/],
     [["format", fresh()], /--size: is needed/],
@@ -688,6 +688,7 @@ panicking(
       ...kinds.filter((kind) => kind !== "sleep").map((kind) => ["sdsc", kind]),
       ...["read", "write", "program", "erase"].map((kind) => ["emmc", kind, "--pio"]),
       ...["read", "write", "program", "erase"].map((kind) => ["sd", kind, "--pio"]),
+      ...["none", "write"].map((kind) => ["sdxc", kind]),
     ];
     const base = mixedImage();
     for (const reason of ["oops", "panic"]) {

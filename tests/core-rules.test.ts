@@ -540,6 +540,7 @@ const REGIONS: Region[] = [
   { name: "HEAD_BLOCK", from: layout.HEAD_BLOCK, bytes: 512 },
   { name: "TAIL_BLOCK", from: layout.TAIL_BLOCK, bytes: 512 },
   { name: "REGISTER_BLOCK", from: layout.REGISTER_BLOCK, bytes: 512 },
+  { name: "PACKED_HEADER", from: layout.PACKED_HEADER, bytes: 512 },
   { name: "DAMAGE_BASE", from: layout.DAMAGE_BASE, bytes: sizeOf("assembly/card/flash.ts", "Damage") },
   { name: "UNREADABLE_TABLE", from: layout.UNREADABLE_TABLE, bytes: layout.UNREADABLE_MAX * 8 },
   { name: "UNDO_HEADS", from: layout.UNDO_HEADS, bytes: layout.UNDO_MAX * layout.UNDO_HEAD_BYTES },

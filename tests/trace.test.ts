@@ -25,6 +25,7 @@ function recorded(options: DeviceOptions = {}): { device: Device; events: TraceE
   let lost = 0;
   const device = Device.open(coreModule("release"), {
     sizeBytes: 512 * 1024,
+    addressing: "sector",
     ...options,
     onTrace: (more, gone) => {
       events.push(...more);
