@@ -49,6 +49,7 @@ interface PanicOptions extends ImageOptions {
   inFlight: (typeof IN_FLIGHT)[number];
   policy: (typeof POLICIES)[number];
   pio?: boolean;
+  compress: boolean;
   force?: boolean;
   trace?: boolean;
   vcd?: string;
@@ -159,6 +160,7 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
       sizeBytes: cardBytes(image.sizeBytes, options),
       policy: options.policy,
       dma: options.pio !== true,
+      compress: options.compress,
       onTrace: (more, gone) => {
         for (const event of more) events.push(event);
         lost += gone;
@@ -217,11 +219,12 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
       if (lost > 0) await write(color.dim("steps may be missing, the trace was full\n"));
       for (const step of steps) await write(formatStep(step, result));
     }
+    const deflated = result.compressed ? `, deflated to ${result.payloadBytes}` : "";
     await write(
       `${color.bold(record.name)}: ${record.reason} ${record.count}, ${formatTime(record) ?? "no time"}, ` +
-        `${result.storedBytes} bytes of the log, durable after ${commit}\n`,
+        `${result.storedBytes} bytes of the log${deflated}, durable after ${commit}\n`,
     );
-    if (droppedBytes > 0) await write(`the zone is full: the ${droppedBytes} oldest bytes were dropped\n`);
+    if (droppedBytes > 0) await write(`the record is full: the ${droppedBytes} oldest bytes were dropped\n`);
     if (result.attempts > 1) await write(`zones tried: ${result.attempts}\n`);
     if (replaced !== undefined) {
       await write(
@@ -267,7 +270,7 @@ export function addPanic(program: Command): void {
     )
     .option("--pio", "move data by register accesses instead of ADMA2")
     .option("--force", "write even if the given zone sizes destroy records that are there")
-    .option("--no-compress", "accepted for scripts: records are written uncompressed in any case")
+    .option("--no-compress", "write the log as it is, even if more of it would fit deflated")
     .option("--trace", "print every command, answer, block and busy time on the bus")
     .option("--json", "print the result as JSON");
   addVcdOptions(command, "the same");
