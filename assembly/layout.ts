@@ -113,6 +113,7 @@ export const GP_GRANULE_SECTORS = 16384;
 export const DRIVER_DMA = 1; // ADMA2 instead of PIO
 export const DRIVER_CMD23 = 2; // predefined block counts where the card has them, else CMD12
 export const SLOT_WRITE_PROTECTED = 1; // the slot's write protect pin
+export const SLOT_FIXED_SUPPLY = 2; // the card's supply stays on once it is, whatever SDHCI_POWER_CONTROL says
 export const ABI_LP64 = 0;
 export const ABI_I386 = 1;
 export const POLICY_FIRST_WINS = 0;

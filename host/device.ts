@@ -80,6 +80,8 @@ export interface DeviceOptions {
   highSpeed?: boolean | undefined;
   /** What the SD host controller has; default `full`. Decides the defaults of `dma` and `busWidth`. */
   controller?: ControllerKind | undefined;
+  /** A board on which the controller cannot take the card's supply away: no power cycle, only a power cut. */
+  fixedSupply?: boolean | undefined;
   /** ADMA2 instead of PIO. */
   dma?: boolean | undefined;
   /** Predefined block counts (CMD23) where the card has them, else CMD12. SD: whether the card has CMD23. */
@@ -286,6 +288,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     deadlineUs,
     trace: options.trace ?? options.onTrace !== undefined,
     controller,
+    fixedSupply: options.fixedSupply,
     ...(card === "emmc" ? { emmc: emmcOf(options, sizeBytes) } : {}),
   };
 }

@@ -13,6 +13,7 @@ import {
   SDHCI_CTRL_ADMA32,
   SDHCI_CTRL_HISPD,
   SDHCI_HOST_CONTROL,
+  SDHCI_HOST_CONTROL2,
   SDHCI_INT_ENABLE,
   SDHCI_POWER_330,
   SDHCI_POWER_CONTROL,
@@ -90,6 +91,8 @@ export function isPowered(): bool {
 
 /** Supply on, 1 line, identification speed; 1 ms and 74 clocks before the first command (mmc.md §2.2). */
 export function powerUp(): i32 {
+  // A card begins at 3.3 V when its supply comes; one that has it may be at 1.8 V, and the host is then with it.
+  if (!isPowered()) portWrite16(SDHCI_HOST_CONTROL2, 0);
   portWrite8(SDHCI_POWER_CONTROL, SDHCI_POWER_330 | SDHCI_POWER_ON);
   enableStatus();
   setLines(1, false);

@@ -36,6 +36,7 @@ import {
   RESPONSE_R2,
   receiveFrame,
   sendsCounted,
+  sharesVoltage,
 } from "../card/card";
 import { afterNs, laterNs, NEVER, nowNs } from "../clock";
 import {
@@ -152,7 +153,7 @@ import {
   setRegister32,
   signal,
 } from "./state";
-import { blockClocks, clockKhz, clocksNs, isDualRate, isVersion3, lines, wait } from "./timing";
+import { blockClocks, clockKhz, clocksNs, isDualRate, isLowVoltage, isVersion3, lines, wait } from "./timing";
 
 const COMMAND_CLOCKS: u32 = 48;
 const LONG_CLOCKS: u32 = 136;
@@ -261,7 +262,7 @@ function sendCommand(timeNs: u64): void {
   advanceCard(timeNs);
   const isAuto = e.auto != AUTO_NONE;
   const expected = isAuto ? SDHCI_CMD_RESP_SHORT : e.command & SDHCI_CMD_RESP_MASK;
-  const heard = hears(clockKhz());
+  const heard = hears(clockKhz()) && sharesVoltage(isLowVoltage());
   const response = heard ? receiveFrame(e.sent, timeNs) : RESPONSE_NONE;
   e.responseKind = response;
   e.floorNs = timeNs;
@@ -472,8 +473,9 @@ function readBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   // Asked before the block goes out: behind the status of an SD card's CMD6 it is in another mode.
-  const fits = keepsUp(clockKhz(), isDualRate());
-  const came = giveBlock(SDHCI_BUFFER, timeNs);
+  const fits = keepsUp(clockKhz(), isDualRate(), isLowVoltage());
+  // The card sends its block at whatever voltage it has.
+  const came = giveBlock(SDHCI_BUFFER, timeNs) && sharesVoltage(isLowVoltage());
   e.floorNs = timeNs;
   if (!came) {
     e.dataNs = NEVER; // nothing more comes: the timeout will say so
@@ -585,8 +587,9 @@ function writeBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   driveBlock(SDHCI_BUFFER, e.blockBytes, lines());
-  disturbBlock(keepsUp(clockKhz(), isDualRate()));
-  const token = acceptBlock(SDHCI_BUFFER, e.blockBytes, timeNs);
+  disturbBlock(keepsUp(clockKhz(), isDualRate(), isLowVoltage()));
+  const heard = sharesVoltage(isLowVoltage());
+  const token = heard ? acceptBlock(SDHCI_BUFFER, e.blockBytes, timeNs) : CRC_STATUS_NONE;
   e.floorNs = timeNs;
   if (token == CRC_STATUS_NONE) {
     e.dataNs = NEVER;

@@ -8,15 +8,17 @@
 // only. Removing the card does not clear power and clock. A supply that the capabilities do not name is not
 // switched on.
 
-import { powerCycleOff, powerOn, setVoltage18 } from "../card/card";
+import { powerCycleOff, powerOn, setVoltage18, takesLowSupply } from "../card/card";
 import { advanceNs, nowNs } from "../clock";
 import {
   CONFIG_ACCESS_COST_NS,
   CONFIG_CAPABILITIES,
   CONFIG_CAPABILITIES_1,
   CONFIG_HOST_VERSION,
+  CONFIG_SLOT,
   SDHCI_BASE,
   SDHCI_REGISTERS,
+  SLOT_FIXED_SUPPLY,
   TRACE_RESET,
 } from "../layout";
 import { trace } from "../trace";
@@ -162,7 +164,7 @@ function softwareReset(bits: u32): void {
   if ((bits & SDHCI_RESET_DATA) != 0) resetDataLines();
 }
 
-/** The supply: a voltage that the capabilities name, or none. */
+/** The supply: a voltage that the capabilities name, or none. One that the card cannot use is none to it. */
 function writePower(value: u32): void {
   const voltage = value & SDHCI_POWER_MASK;
   let needed: u32 = 0;
@@ -171,8 +173,8 @@ function writePower(value: u32): void {
   else if (voltage == SDHCI_POWER_180) needed = SDHCI_CAN_VDD_180;
   const on = (value & SDHCI_POWER_ON) != 0 && (capabilities() & needed) != 0;
   if (!on) store<u8>(SDHCI_REGISTERS + SDHCI_POWER_CONTROL, <u8>voltage);
-  if (on) powerOn(nowNs());
-  else powerCycleOff(nowNs());
+  if (on && (voltage != SDHCI_POWER_180 || takesLowSupply())) powerOn(nowNs());
+  else if ((load<u32>(CONFIG_SLOT) & SLOT_FIXED_SUPPLY) == 0) powerCycleOff(nowNs());
 }
 
 /** Execute tuning starts or gives up a procedure; the sampling clock can be cleared, not set. */

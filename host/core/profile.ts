@@ -314,6 +314,8 @@ export interface MachineConfig {
   controller?: ControllerKind;
   /** The slot's write protect pin; default no. */
   slotWriteProtected?: boolean;
+  /** SDHCI_POWER_CONTROL switches the card's supply on and never off; default no. */
+  fixedSupply?: boolean | undefined;
   emmc?: EmmcConfig;
 }
 
@@ -380,7 +382,11 @@ export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): 
   set(layout.CONFIG_CAPABILITIES, controller.capabilities);
   set(layout.CONFIG_CAPABILITIES_1, controller.capabilities1);
   set(layout.CONFIG_HOST_VERSION, controller.version);
-  set(layout.CONFIG_SLOT, config.slotWriteProtected ? layout.SLOT_WRITE_PROTECTED : 0);
+  set(
+    layout.CONFIG_SLOT,
+    (config.slotWriteProtected ? layout.SLOT_WRITE_PROTECTED : 0) |
+      (config.fixedSupply ? layout.SLOT_FIXED_SUPPLY : 0),
+  );
   const emmc = config.card === "emmc" ? config.emmc : undefined;
   set(layout.CONFIG_EMMC_FLAGS, emmc?.byteAddressed ? layout.EMMC_BYTE_ADDRESSED : 0);
   set(layout.CONFIG_DEVICE_TYPE, emmc?.deviceType ?? 0x03);

@@ -214,6 +214,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
     }
   };
 
+  scenario.bring?.(device);
   if (scenario.inFlight !== null) device.leaveInFlight(scenario.inFlight, EXPLORED_IN_FLIGHT_OFFSET);
   for (const [i, fault] of scenario.faults.entries()) device.injectFault(fault, i);
   hook = () => {

@@ -19,6 +19,8 @@ export interface Scenario {
   oldTextBytes: number[];
   /** Zones whose record was removed again, as unlink does. */
   removedZones: number[];
+  /** Leaves the device as another driver than ours would, before the request in flight: modes, voltage, controller. */
+  bring?: (device: Device) => void;
   inFlight: InFlight | null;
   /** Put into the plan before the explored panic. */
   faults: Parameters<Device["injectFault"]>[0][];
