@@ -27,6 +27,7 @@ import {
   CUT_OUTCOMES,
   type CutOutcome,
   type Damage,
+  DEFLATE_NS_MAX,
   type EmmcConfig,
   type MachineConfig,
   type Policy,
@@ -70,6 +71,11 @@ export interface DeviceOptions {
   content?: Uint8Array | undefined;
   area?: PanicArea | undefined;
   policy?: Policy | undefined;
+  /**
+   * Records are deflated, as Linux does by default: fewer sectors to write, and more of a long log. Plain where it does
+   * not help, or takes more than a quarter of the time that is left. Default true.
+   */
+  compress?: boolean | undefined;
   busWidth?: 1 | 4 | 8 | undefined;
   highSpeed?: boolean | undefined;
   /** What the SD host controller has; default `full`. Decides the defaults of `dma` and `busWidth`. */
@@ -183,7 +189,7 @@ export interface DeviceState {
   /** Zone that the next panic would write, -1 without an area. */
   nextZone: number;
   newestZone: number;
-  /** Most bytes of text that one record takes. */
+  /** Most bytes that one record takes: of text if it is not compressed. */
   payloadBytesMax: number;
   /** Panics and Oopses that the area has ever recorded, removed ones included. */
   panicCount: number;
@@ -231,7 +237,8 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     throw new MmcError("EINVAL", `profile: ${profile} is none of a card of kind ${card}`);
   const timing = { ...times, ...options.timing };
   for (const [name, value] of Object.entries(timing)) {
-    if (value !== undefined) requireNumber(`timing.${name}`, value, 0, 0xffffffff);
+    const most = name === "deflateNs" ? DEFLATE_NS_MAX : 0xffffffff;
+    if (value !== undefined) requireNumber(`timing.${name}`, value, 0, most);
   }
   for (const [name, value] of Object.entries(options.damage ?? {})) {
     const most = name === "neighbourSectors" ? NEIGHBOURS_MAX : 0xffffffff;
@@ -282,6 +289,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     zoneCount: area ? area.kmsgCount : 0,
     abi: area?.abi ?? "lp64",
     policy: options.policy ?? "first-wins",
+    compress: options.compress ?? true,
     deadlineUs,
     trace: options.trace ?? options.onTrace !== undefined,
     controller,
@@ -564,7 +572,7 @@ export class Device {
   /**
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what
    * the card or the
-   * bus did, the status tells. Text longer than a zone loses its oldest bytes.
+   * bus did, the status tells. Text longer than a record takes loses its oldest bytes.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */
   panicWrite(input: PanicInput): PanicResult {

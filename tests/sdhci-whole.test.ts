@@ -123,7 +123,7 @@ test("SDMA: restarted somewhere else, it goes on there", () => {
 });
 
 test("DMA where no memory is: SDMA meets the data timeout, nothing of the machine is written", () => {
-  for (const address of [0, 0xd00, 0x1200, 0xf000, 0x30000, 0x140000, 0xfffffe00]) {
+  for (const address of [0, 0xd00, 0x1200, 0xf000, 0x30000, 0x140000, 0x1d0000, 0xfffffe00]) {
     const bus = opened("sdma");
     bus.write8(REG.timeout, 2);
     startSdma(bus, true, 1, address, 7);

@@ -49,6 +49,7 @@ export interface PanicPathOptions extends ImageOptions {
   inFlight: (typeof IN_FLIGHT)[number];
   policy: (typeof POLICIES)[number];
   pio?: boolean;
+  compress: boolean;
   force?: boolean;
   trace?: boolean;
   vcd?: string;
@@ -195,6 +196,7 @@ export async function writePanic(
       sizeBytes: cardBytes(image.sizeBytes, options),
       policy: options.policy,
       dma: options.pio !== true,
+      compress: options.compress,
       onTrace: (more, gone) => {
         for (const event of more) events.push(event);
         lost += gone;
@@ -255,11 +257,12 @@ export async function writePanic(
       if (lost > 0) await write(color.dim("steps may be missing, the trace was full\n"));
       for (const step of steps) await write(formatStep(step, result));
     }
+    const deflated = result.compressed ? `, deflated to ${result.payloadBytes}` : "";
     await write(
       `${color.bold(record.name)}: ${record.reason} ${record.count}, ${formatTime(record) ?? "no time"}, ` +
-        `${result.storedBytes} bytes of the log, durable after ${commit}\n`,
+        `${result.storedBytes} bytes of the log${deflated}, durable after ${commit}\n`,
     );
-    if (droppedBytes > 0) await write(`the zone is full: the ${droppedBytes} oldest bytes were dropped\n`);
+    if (droppedBytes > 0) await write(`the record is full: the ${droppedBytes} oldest bytes were dropped\n`);
     if (result.attempts > 1) await write(`zones tried: ${result.attempts}\n`);
     if (replaced !== undefined) {
       await write(
@@ -319,7 +322,7 @@ export function addPanic(program: Command): void {
       "panic",
     )
     .option("--time <time>", "of the record: ISO 8601 or seconds since 1970 (now)", parseTimeOption)
-    .option("--no-compress", "accepted for scripts: records are written uncompressed in any case");
+    .option("--no-compress", "write the log as it is, even if more of it would fit deflated");
   addPanicPathOptions(command)
     .addHelpText(
       "after",
