@@ -134,7 +134,7 @@ function measure(medium: string, device: Device, move: Move): Row {
 const module = new WebAssembly.Module(readFileSync(`${ROOT}dist/core/embed.wasm`));
 const rows: Row[] = [];
 for (const move of MOVES) {
-  const options = { controller: "8-bit" } as const;
+  const options = { controller: "8-bit", addressing: "sector" } as const;
   const inMemory = Device.open(module, { ...options, sizeBytes: MEDIUM_BYTES });
   rows.push(measure("in memory", inMemory, move));
   const bytes = new Uint8Array(MEDIUM_BYTES);

@@ -247,7 +247,8 @@ function armData(): void {
   e.blocksLeft =
     (mode & SDHCI_TRNS_MULTI) == 0 ? 1 : e.counted != 0 ? register16(SDHCI_BLOCK_COUNT) : NO_COUNT;
   e.bufferAt = 0;
-  e.dataPhase = DATA_ARMED;
+  // "Stop count": with its enable bit a BLOCK_COUNT of 0 moves nothing.
+  e.dataPhase = e.counted != 0 && e.blocksLeft == 0 ? DATA_IDLE : DATA_ARMED;
   e.patienceNs = NEVER;
   e.tuning = e.isRead != 0 && (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_EXEC_TUNING) != 0 ? 1 : 0;
   if (e.isDma == MOVE_ADMA) admaStart();
