@@ -27,6 +27,7 @@ import {
   CUT_OUTCOMES,
   type CutOutcome,
   type Damage,
+  DEFLATE_NS_MAX,
   type EmmcConfig,
   type MachineConfig,
   type Policy,
@@ -70,6 +71,11 @@ export interface DeviceOptions {
   content?: Uint8Array | undefined;
   area?: PanicArea | undefined;
   policy?: Policy | undefined;
+  /**
+   * Records are deflated, as Linux does by default: fewer sectors to write, and more of a long log. Plain where it does
+   * not help, or takes more than a quarter of the time that is left. Default true.
+   */
+  compress?: boolean | undefined;
   busWidth?: 1 | 4 | 8 | undefined;
   highSpeed?: boolean | undefined;
   /** What the SD host controller has; default `full`. Decides the defaults of `dma` and `busWidth`. */
@@ -87,7 +93,10 @@ export interface DeviceOptions {
   hpi?: boolean | undefined;
   /** eMMC: size of each boot partition in bytes, a multiple of 128 KiB. */
   bootBytes?: number | undefined;
-  /** eMMC: whether commands name sectors, or bytes as cards of up to 2 GiB did. Default `sector`. */
+  /**
+   * eMMC: whether commands name bytes or sectors. Default: what real ones have and Linux takes for granted, bytes up to
+   * 2 GiB and sectors above. `byte` is for cards up to 2 GiB only.
+   */
   addressing?: "sector" | "byte" | undefined;
   /** eMMC: EXT_CSD_DEVICE_TYPE: 0x03 high speed (default), + 0x04 DDR52, + 0x10 HS200, + 0x40 HS400. */
   deviceType?: number | undefined;
@@ -180,7 +189,7 @@ export interface DeviceState {
   /** Zone that the next panic would write, -1 without an area. */
   nextZone: number;
   newestZone: number;
-  /** Most bytes of text that one record takes. */
+  /** Most bytes that one record takes: of text if it is not compressed. */
   payloadBytesMax: number;
   /** Panics and Oopses that the area has ever recorded, removed ones included. */
   panicCount: number;
@@ -192,6 +201,10 @@ export interface ExternalMedium {
   readonly sizeBytes: number;
   read(offset: number, target: Uint8Array): void;
   write(offset: number, data: Uint8Array): void;
+  /** What it holds now, for SdhciPeripheral.saveState(); OverlayMedium has it. */
+  saveState?(): Uint8Array;
+  /** Back to that. Must change nothing if it throws. */
+  loadState?(state: Uint8Array): void;
 }
 
 const CARD_GRANULE_BYTES = 512 * 1024;
@@ -203,6 +216,8 @@ const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 /** 2^32 sectors less one: what a card's 32-bit sector numbers reach. */
 const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
 const SDSC_BYTES_MAX = 2 ** 31;
+/** Where an eMMC's addresses change from bytes to sectors (mmc.md §1.7, §1.8 SEC_COUNT). */
+const BYTE_ADDRESSED_BYTES_MAX = 2 ** 31;
 /** A WebAssembly memory ends at 4 GiB. */
 const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 21;
 
@@ -226,7 +241,8 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     throw new MmcError("EINVAL", `profile: ${profile} is none of a card of kind ${card}`);
   const timing = { ...times, ...options.timing };
   for (const [name, value] of Object.entries(timing)) {
-    if (value !== undefined) requireNumber(`timing.${name}`, value, 0, 0xffffffff);
+    const most = name === "deflateNs" ? DEFLATE_NS_MAX : 0xffffffff;
+    if (value !== undefined) requireNumber(`timing.${name}`, value, 0, most);
   }
   for (const [name, value] of Object.entries(options.damage ?? {})) {
     const most = name === "neighbourSectors" ? NEIGHBOURS_MAX : 0xffffffff;
@@ -277,6 +293,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     zoneCount: area ? area.kmsgCount : 0,
     abi: area?.abi ?? "lp64",
     policy: options.policy ?? "first-wins",
+    compress: options.compress ?? true,
     deadlineUs,
     trace: options.trace ?? options.onTrace !== undefined,
     controller,
@@ -287,17 +304,20 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
 
 /** What only an eMMC has. */
 function emmcOf(options: DeviceOptions, sizeBytes: number): EmmcConfig {
-  const byteAddressed = options.addressing === "byte";
-  if (options.addressing !== undefined && !byteAddressed && options.addressing !== "sector") {
-    throw new MmcError("EINVAL", `addressing: ${options.addressing} is neither sector nor byte`);
+  const addressing = options.addressing ?? (sizeBytes <= BYTE_ADDRESSED_BYTES_MAX ? "byte" : "sector");
+  const byteAddressed = addressing === "byte";
+  if (!byteAddressed && addressing !== "sector") {
+    throw new MmcError("EINVAL", `addressing: ${addressing} is neither sector nor byte`);
   }
-  if (byteAddressed) requireNumber("sizeBytes of a byte-addressed card", sizeBytes, 1, 2 ** 31);
+  if (byteAddressed) {
+    requireNumber("sizeBytes of a byte-addressed card", sizeBytes, 1, BYTE_ADDRESSED_BYTES_MAX);
+  }
   const deviceType = options.deviceType ?? 0x03;
   requireNumber("deviceType", deviceType, 0, 255);
   const gpBytes = options.gpBytes ?? [];
   requireNumber("gpBytes: partitions", gpBytes.length, 0, 4);
   for (const bytes of gpBytes) {
-    requireNumber("gpBytes", bytes, 0, byteAddressed ? 2 ** 31 : MEMORY_MEDIUM_BYTES_MAX);
+    requireNumber("gpBytes", bytes, 0, byteAddressed ? BYTE_ADDRESSED_BYTES_MAX : MEMORY_MEDIUM_BYTES_MAX);
     if (bytes % (GP_GRANULE_SECTORS * SECTOR_BYTES) !== 0) {
       throw new MmcError("EINVAL", `gpBytes: ${bytes} is not a multiple of 8 MiB`);
     }
@@ -367,7 +387,7 @@ function mediumImports(
   memory: WebAssembly.Memory,
   failures: unknown[],
   onCall: () => void,
-): CoreImports["medium"] {
+): NonNullable<CoreImports["medium"]> {
   const guarded = (call: (offset: number, bytes: Uint8Array) => void) => {
     return (partition: number, lba: number, sectors: number, ptr: number) => {
       // Boot partitions of an external medium have no place to be.
@@ -405,12 +425,15 @@ export class Device {
   readonly #memory: WebAssembly.Memory;
   readonly #sizeBytes: number;
   readonly #inMemory: boolean;
+  readonly #external: ExternalMedium | null;
+  readonly #reachesGuest: boolean;
   readonly #hasArea: boolean;
   readonly #mediumFailures: unknown[] = [];
   readonly #card: CardKind;
   readonly #onTrace: DeviceOptions["onTrace"];
   readonly #tracer = new TraceReader();
   #powered = false;
+  #dma: CoreImports["dma"];
 
   private constructor(
     module: WebAssembly.Module,
@@ -438,29 +461,36 @@ export class Device {
     }
     if (!external) requireNumber("sizeBytes with partitions", mediumBytes, 1, MEMORY_MEDIUM_BYTES_MAX);
     this.#memory = makeMemory(this.#inMemory ? mediumBytes : 0);
-    let core: CoreExports;
-    if (external) {
-      const medium = mediumImports(external, this.#memory, this.#mediumFailures, () => this.#tell());
-      core = instantiate(module, this.#memory, { ...imports, ...(medium ? { medium } : {}) });
-    } else {
-      core = instantiate(module, this.#memory, imports);
-    }
+    this.#external = external;
+    this.#reachesGuest = WebAssembly.Module.imports(module).some((wanted) => wanted.module === "dma");
+    const medium = external
+      ? mediumImports(external, this.#memory, this.#mediumFailures, () => this.#tell())
+      : NO_MEDIUM;
+    // Until a peripheral connects them, DMA finds no memory.
+    const dma: CoreImports["dma"] = {
+      read: (address, bytes, ptr) => this.#dma?.read(address, bytes, ptr) ?? -1,
+      write: (address, bytes, ptr) => this.#dma?.write(address, bytes, ptr) ?? -1,
+    };
+    const core = instantiate(module, this.#memory, { medium, dma, ...imports });
     this.#core = options.onTrace ? this.#telling(core) : core;
     writeConfig(this.#memory, config);
     this.#core.machineInit();
     if (options.content && this.#inMemory) {
       new Uint8Array(this.#memory.buffer).set(options.content, MEDIUM_BASE);
     }
-    rehearse(module, config, external !== null, imports);
+    rehearse(module, config, imports);
     this.powerOn();
   }
 
-  /** A device whose medium lies in its memory. `module`: the `release` target (or `explore` with its marks). */
+  /**
+   * A device whose medium lies in its memory. `module`: the `release` target, `embed` for an SdhciPeripheral (or
+   * `explore` with its marks).
+   */
   static open(module: WebAssembly.Module, options: DeviceOptions, imports: CoreImports = {}): Device {
     return new Device(module, options, null, imports);
   }
 
-  /** A device on a medium elsewhere. `module`: the `external` target. */
+  /** A device on a medium elsewhere. `module`: the `external` target, or `embed` for an SdhciPeripheral. */
   static openExternal(module: WebAssembly.Module, medium: ExternalMedium, options: DeviceOptions): Device {
     return new Device(module, options, medium, {});
   }
@@ -478,6 +508,20 @@ export class Device {
   /** The exports of the core, for what this class does not offer. */
   get core(): CoreExports {
     return this.#core;
+  }
+
+  /** The medium of a device that was opened with openExternal(). */
+  get externalMedium(): ExternalMedium | null {
+    return this.#external;
+  }
+
+  /**
+   * Gives the controller's DMA something to reach; the last call holds. For SdhciPeripheral.
+   * @throws MmcError EINVAL unless the core is the `embed` target: the others' DMA stays within their memory
+   */
+  connectDma(dma: NonNullable<CoreImports["dma"]>): void {
+    if (!this.#reachesGuest) throw new MmcError("EINVAL", "a peripheral's device needs the embed core");
+    this.#dma = dma;
   }
 
   read(offset: number, lengthBytes: number): Uint8Array {
@@ -556,7 +600,7 @@ export class Device {
   /**
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what
    * the card or the
-   * bus did, the status tells. Text longer than a zone loses its oldest bytes.
+   * bus did, the status tells. Text longer than a record takes loses its oldest bytes.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */
   panicWrite(input: PanicInput): PanicResult {
@@ -759,6 +803,9 @@ export class Device {
   }
 }
 
+/** For a core that could have an external medium and has none. */
+const NO_MEDIUM: NonNullable<CoreImports["medium"]> = { read: () => -1, write: () => -1 };
+
 const rehearsed = new WeakSet<WebAssembly.Module>();
 const REHEARSALS = 3;
 
@@ -766,19 +813,15 @@ const REHEARSALS = 3;
  * An engine compiles a function when it is first called, and a panic is no time for that: the panic path runs
  * a few times on a scratch machine. Compiled code belongs to the module, so the real machine has it too.
  */
-function rehearse(
-  module: WebAssembly.Module,
-  config: MachineConfig,
-  external: boolean,
-  imports: CoreImports,
-): void {
+function rehearse(module: WebAssembly.Module, config: MachineConfig, imports: CoreImports): void {
   if (rehearsed.has(module)) return;
   rehearsed.add(module);
   const sectors = 1024;
   const memory = makeMemory(sectors * SECTOR_BYTES);
   const ignore = () => 0;
   const silent: CoreImports = {
-    ...(external ? { medium: { read: ignore, write: ignore } } : {}),
+    medium: { read: ignore, write: ignore },
+    dma: { read: ignore, write: ignore },
     ...(imports.mark ? { mark: { hit: () => undefined } } : {}),
   };
   const core = instantiate(module, memory, silent);

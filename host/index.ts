@@ -64,6 +64,8 @@ export {
   prStatusNote,
   vmcoreinfoNote,
 } from "./dump/notes.js";
+export { OverlayMedium } from "./embed/overlay.js";
+export { type GuestBus, type GuestTiming, SdhciPeripheral } from "./embed/peripheral.js";
 export {
   PVPANIC_CRASH_LOADED,
   PVPANIC_PANICKED,

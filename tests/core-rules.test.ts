@@ -25,6 +25,7 @@ const TARGETS: Record<string, string[]> = {
   external: ["medium.read", "medium.write"],
   explore: ["mark.hit"],
   debug: [],
+  embed: ["dma.read", "dma.write", "medium.read", "medium.write"],
   driver: ["port.delay", "port.nowHigh", "port.nowLow", "port.read", "port.write"],
 };
 
@@ -519,6 +520,8 @@ const REGIONS: Region[] = [
   { name: "CLOCK_NOW", from: layout.CLOCK_NOW, bytes: 8 },
   { name: "MEDIUM_STORES", from: layout.MEDIUM_STORES, bytes: 8 },
   { name: "FAILED_CHECK", from: layout.FAILED_CHECK, bytes: 4 },
+  { name: "GUEST_IRQ", from: layout.GUEST_IRQ, bytes: 4 },
+  { name: "GUEST_NEXT_NS", from: layout.GUEST_NEXT_NS, bytes: 8 },
   { name: "CONFIG_BASE", from: layout.CONFIG_BASE, bytes: layout.CONFIG_END - layout.CONFIG_BASE },
   { name: "FAULTS_BASE", from: layout.FAULTS_BASE, bytes: layout.FAULTS_MAX * layout.FAULT_BYTES },
   { name: "RESULT_BASE", from: layout.RESULT_BASE, bytes: layout.RESULT_BYTES },
@@ -540,6 +543,7 @@ const REGIONS: Region[] = [
   { name: "HEAD_BLOCK", from: layout.HEAD_BLOCK, bytes: 512 },
   { name: "TAIL_BLOCK", from: layout.TAIL_BLOCK, bytes: 512 },
   { name: "REGISTER_BLOCK", from: layout.REGISTER_BLOCK, bytes: 512 },
+  { name: "PACKED_HEADER", from: layout.PACKED_HEADER, bytes: 512 },
   { name: "DAMAGE_BASE", from: layout.DAMAGE_BASE, bytes: sizeOf("assembly/card/flash.ts", "Damage") },
   { name: "UNREADABLE_TABLE", from: layout.UNREADABLE_TABLE, bytes: layout.UNREADABLE_MAX * 8 },
   { name: "UNDO_HEADS", from: layout.UNDO_HEADS, bytes: layout.UNDO_MAX * layout.UNDO_HEAD_BYTES },
@@ -556,6 +560,12 @@ const REGIONS: Region[] = [
     bytes: layout.TRACE_HEAD_BYTES + layout.TRACE_ENTRIES * layout.TRACE_ENTRY_BYTES,
   },
   { name: "TEXT_BASE", from: layout.TEXT_BASE, bytes: layout.TEXT_BYTES_MAX },
+  { name: "DEFLATE_BASE", from: layout.DEFLATE_BASE, bytes: 0x1c00 },
+  { name: "HUFFMAN_SCRATCH", from: layout.HUFFMAN_SCRATCH, bytes: 0x1800 },
+  { name: "DEFLATE_HEADS", from: layout.DEFLATE_HEADS, bytes: 2048 * 4 },
+  { name: "DEFLATE_LINKS", from: layout.DEFLATE_LINKS, bytes: 2048 * 4 },
+  { name: "DEFLATE_TOKENS", from: layout.DEFLATE_TOKENS, bytes: 8192 * 4 },
+  { name: "DEFLATED_BASE", from: layout.DEFLATED_BASE, bytes: layout.DEFLATED_BYTES_MAX },
   { name: "MEDIUM_BASE", from: layout.MEDIUM_BASE, bytes: 0 },
 ];
 
@@ -581,7 +591,7 @@ test("an overlap is found", () => {
 
 test("every address in layout.ts is one of these regions or a word in CONFIG or RESULT", () => {
   const known = new Set(REGIONS.map(({ name }) => name));
-  const sizes = ["PAGE_BYTES", "TEXT_BYTES_MAX", "ZONES_MAX", "RESULT_BYTES"];
+  const sizes = ["PAGE_BYTES", "TEXT_BYTES_MAX", "ZONES_MAX", "RESULT_BYTES", "DEFLATED_BYTES_MAX"];
   const addresses = [...source("assembly/layout.ts").matchAll(/^export const (\w+) = (0x[0-9a-f]+);/gm)];
   assert.ok(addresses.length > 70);
   const unknown = addresses
@@ -605,8 +615,12 @@ test("the words of CONFIG, RESULT and a fault are distinct, aligned and within t
   for (const [pattern, others, from, until] of blocks) {
     const words = entries.filter(([name]) => pattern.test(name) && !others.includes(name));
     const offsets = words.map(([, value]) => value).sort((a, b) => a - b);
-    const expected = Array.from({ length: (until - from) / 4 }, (_, i) => from + i * 4);
-    assert.equal(offsets, expected, `${pattern}`);
+    assert.is(new Set(offsets).size, offsets.length, `${pattern}`);
+    assert.ok(
+      offsets.every((offset) => offset % 4 === 0),
+      `${pattern}`,
+    );
+    assert.equal([offsets[0], offsets.at(-1)], [from, until - 4], `${pattern}`);
   }
 });
 
@@ -619,7 +633,9 @@ test("64-bit and atomic words stand on their own size", () => {
     assert.is(words[name.replace(/LOW$/, "HIGH")], value + 4, name);
   }
   const bases =
-    "CARD_BASE SDHCI_BASE DRIVER_BASE PSTORE_BASE TRACE_BASE CLOCK_NOW MEDIUM_STORES DUMP_BASE".split(" ");
+    "CARD_BASE SDHCI_BASE DRIVER_BASE PSTORE_BASE TRACE_BASE CLOCK_NOW MEDIUM_STORES GUEST_NEXT_NS DUMP_BASE".split(
+      " ",
+    );
   for (const name of bases) assert.is((words[name] ?? 1) % 8, 0, name);
   // bytesEqual() and memory.copy of blocks go by words.
   for (const { name, from, bytes } of REGIONS) if (bytes >= 512) assert.is(from % 32, 0, name);

@@ -135,7 +135,7 @@ test("CSD 1.0 of SDSC: the exact capacity of sizes up to 2 GiB", () => {
   }
   const csd = csdOf(opened({ card: "sdsc", sectors: 8192 }));
   assert.is(bits(csd, 127, 126), 0);
-  assert.is(bits(csd, 95, 84) & 0x5f5, 0x5f5, "classes 0, 2, 4, 5, 6, 7, 8, 10");
+  assert.is(bits(csd, 95, 84), 0x575, "classes 0, 2, 4, 5, 6, 8, 10");
   const size = (bits(csd, 73, 62) + 1) * 2 ** (bits(csd, 49, 47) + 2) * 2 ** bits(csd, 83, 80);
   assert.is(size, 8192 * 512);
   assert.is((bits(csd, 45, 39) + 1) * (bits(csd, 38, 32) + 1), GROUP_SECTORS, "a group");

@@ -43,7 +43,9 @@ export function shadow(): Shadow {
   return changetype<Shadow>(DRIVER_BASE);
 }
 
+/** In front of a guest's controller never: the memory that its DMA reaches is the guest's. */
 export function usesDma(): bool {
+  if (isDefined(EXTERNAL_BUS)) return false;
   return (load<u32>(CONFIG_DRIVER_FLAGS) & DRIVER_DMA) != 0 && shadow().careful == 0;
 }
 
@@ -64,6 +66,13 @@ export function setDeadline(lengthNs: u64): void {
 
 export function clearDeadline(): void {
   shadow().deadlineNs = NEVER;
+}
+
+/** How long the operation may still take. */
+export function leftNs(): u64 {
+  const end = shadow().deadlineNs;
+  const now = portNowNs();
+  return end > now ? end - now : 0;
 }
 
 /** True when the operation's time is up. Every wait asks. */

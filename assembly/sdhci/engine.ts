@@ -30,6 +30,7 @@ import {
   cardState,
   giveBlock,
   hears,
+  idleFromNs,
   isPresent,
   keepsUp,
   RESPONSE_NONE,
@@ -38,7 +39,7 @@ import {
   sendsCounted,
   sharesVoltage,
 } from "../card/card";
-import { afterNs, laterNs, NEVER, nowNs } from "../clock";
+import { advanceTo, afterNs, laterNs, NEVER, nowNs, soonerNs } from "../clock";
 import {
   CONFIG_TRACE,
   SDHCI_BUFFER,
@@ -246,7 +247,8 @@ function armData(): void {
   e.blocksLeft =
     (mode & SDHCI_TRNS_MULTI) == 0 ? 1 : e.counted != 0 ? register16(SDHCI_BLOCK_COUNT) : NO_COUNT;
   e.bufferAt = 0;
-  e.dataPhase = DATA_ARMED;
+  // "Stop count": with its enable bit a BLOCK_COUNT of 0 moves nothing.
+  e.dataPhase = e.counted != 0 && e.blocksLeft == 0 ? DATA_IDLE : DATA_ARMED;
   e.patienceNs = NEVER;
   e.tuning = e.isRead != 0 && (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_EXEC_TUNING) != 0 ? 1 : 0;
   if (e.isDma == MOVE_ADMA) admaStart();
@@ -718,6 +720,30 @@ export function run(): void {
   }
   advanceCard(now);
   watchSlot();
+}
+
+/** When something of a transfer happens by itself next; NEVER: it is the driver's turn. */
+export function nextEventNs(): u64 {
+  const e = engine();
+  const commandNs = e.commandPhase == COMMAND_IDLE ? NEVER : e.commandNs;
+  return soonerNs(commandNs, soonerNs(nextDataNs(), nextTimeoutNs()));
+}
+
+/**
+ * Lets the clock go on to each event until it is the driver's turn and the chip has done what it does by
+ * itself.
+ */
+export function runAhead(): void {
+  for (let i: u32 = 0; i < EVENTS_MAX; i++) {
+    const next = nextEventNs();
+    if (next == NEVER) break;
+    advanceTo(next);
+    run();
+  }
+  const idle = idleFromNs();
+  if (idle == NEVER || idle <= nowNs()) return;
+  advanceTo(idle);
+  run();
 }
 
 /** After a register was written: what that may have changed without an event of its own. */

@@ -85,6 +85,8 @@ function prepare(module: WebAssembly.Module, scenario: Scenario, hit: (id: numbe
     module,
     {
       sizeBytes: 512 * 1024,
+      // Plain records have more sectors to cut; scenarios with compression say so.
+      compress: false,
       ...scenario.options,
       area: {
         offset: EXPLORED_AREA_OFFSET,
