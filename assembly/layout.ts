@@ -270,7 +270,7 @@ export const PROTECTION_GROUPS_MAX = 32768;
 // DUMP: the regions that a crash dump is made of, and its plan (docs/DUMPS.md). The first words are the host's, filled
 // before dumpInit(); the table of regions lies where it says, outside of everything else here.
 export const DUMP_BASE = 0xa200; // … 0xa3ff
-export const DUMP_WORK = DUMP_BASE + 0x0; // u32, where the table and the notes lie: not below MEDIUM_BASE, a multiple of 8
+export const DUMP_WORK = DUMP_BASE + 0x0; // u32, table and notes: not below MEDIUM_BASE, a multiple of 8
 export const DUMP_WORK_BYTES = DUMP_BASE + 0x4;
 export const DUMP_CAPACITY = DUMP_BASE + 0x8; // regions, 1 … DUMP_SLOTS_MAX
 export const DUMP_NOTE_BYTES = DUMP_BASE + 0xc; // room for notes, with their heads

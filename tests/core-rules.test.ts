@@ -591,7 +591,16 @@ test("an overlap is found", () => {
 
 test("every address in layout.ts is one of these regions or a word in CONFIG or RESULT", () => {
   const known = new Set(REGIONS.map(({ name }) => name));
-  const sizes = ["PAGE_BYTES", "TEXT_BYTES_MAX", "ZONES_MAX", "RESULT_BYTES", "DEFLATED_BYTES_MAX"];
+  const sizes = [
+    "DUMP_SLOTS_MAX",
+    "DUMP_NOTE_BYTES_MAX",
+    "REGION_MEMORY",
+    "PAGE_BYTES",
+    "TEXT_BYTES_MAX",
+    "ZONES_MAX",
+    "RESULT_BYTES",
+    "DEFLATED_BYTES_MAX",
+  ];
   const addresses = [...source("assembly/layout.ts").matchAll(/^export const (\w+) = (0x[0-9a-f]+);/gm)];
   assert.ok(addresses.length > 70);
   const unknown = addresses

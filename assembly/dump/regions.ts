@@ -52,10 +52,11 @@ export function refuse(status: i32, why: u32): i32 {
   return status;
 }
 
-/** An empty table as the words from DUMP_WORK on say. EINVAL they do not make sense, ENOSPC the work area is too small. */
+/** An empty table as the words from DUMP_WORK on say. EINVAL they make no sense, ENOSPC too small a work area. */
 export function dumpInit(): i32 {
   memory.fill(DUMP_STATE, 0, offsetof<Dump>());
   store<u32>(DUMP_REFUSED, REFUSED_NONE);
+  dump().memoryBytes = (<u64>memory.size()) << 16;
   const work = load<u32>(DUMP_WORK);
   const capacity = load<u32>(DUMP_CAPACITY);
   const noteBytes = load<u32>(DUMP_NOTE_BYTES);

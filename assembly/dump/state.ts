@@ -24,6 +24,7 @@ export class Slot {
 @unmanaged
 export class Dump {
   totalBytes: u64;
+  memoryBytes: u64; // of the whole linear memory
   slots: usize; // the table; 0: dumpInit() has not been called
   notes: usize;
   capacity: u32;
@@ -59,8 +60,8 @@ export function slotAt(index: u32): Slot {
   return changetype<Slot>(dump().slots + <usize>inTable * DUMP_SLOT_BYTES);
 }
 
-/** True if `count` bytes at `ptr` are in this memory. */
+/** True if `count` bytes at `ptr` are in this memory, as large as it was at dumpInit(): it can only grow. */
 export function isInMemory(ptr: u64, count: u64): bool {
-  const end = (<u64>memory.size()) << 16;
+  const end = dump().memoryBytes;
   return count <= end && ptr <= end - count;
 }

@@ -1,5 +1,5 @@
-// `mmcpstore core ls|extract|verify FILE`: an ELF core, whoever made it. Reads only; extract writes into one folder, under
-// names of its own that nothing in the file can lead out of it.
+// `mmcpstore core ls|extract|verify FILE`: an ELF core, whoever made it. Reads only; extract writes into one folder,
+// under names of its own that nothing in the file can lead out of it.
 import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";

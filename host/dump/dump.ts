@@ -196,8 +196,8 @@ export class CrashDump {
 
   /**
    * Registers a region and returns its id, which unregister() takes.
-   * @throws MmcError EINVAL name, size, alignment or an end beyond 2^64; EOVERFLOW an end beyond 4 GiB in class 32; EEXIST
-   * a name that is taken, or an overlap; ENOSPC the table is full; EBUSY a plan has frozen it.
+   * @throws MmcError EINVAL name, size, alignment or an end beyond 2^64; EOVERFLOW an end beyond 4 GiB in class 32;
+   * EEXIST a name that is taken, or an overlap; ENOSPC the table is full; EBUSY a plan has frozen it.
    */
   register(region: Region): number {
     const { name, source } = region;
@@ -241,8 +241,8 @@ export class CrashDump {
 
   /**
    * Freezes the table and plans the file; until release() the same plan.
-   * @throws MmcError ENODATA no region; EOVERFLOW more segments or sections than ELF can count; EFBIG more than 4 GiB in
-   * class 32, or 2^53 bytes.
+   * @throws MmcError ENODATA no region; EOVERFLOW more segments or sections than ELF can count; EFBIG more than 4 GiB
+   * in class 32, or 2^53 bytes.
    */
   plan(): DumpPlan {
     if (this.#plan !== null) return this.#plan;

@@ -1,5 +1,5 @@
-// Reads ELF cores, whoever made them. Every number in the file is an attacker's: tables are clipped to the file, work is
-// bounded by the file's size, and what is wrong becomes a line in `problems` instead of an error, as long as there
+// Reads ELF cores, whoever made them. Every number in the file is an attacker's: tables are clipped to the file, work
+// is bounded by the file's size, and what is wrong becomes a line in `problems` instead of an error, as long as there
 // is something to read. Must never import from assembly/: it is what the core's own files are held against.
 import { MmcError } from "../errors.js";
 
