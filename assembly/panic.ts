@@ -96,6 +96,11 @@ function step(number: u32, detail: u32): void {
   trace(TRACE_STEP, number, detail);
 }
 
+/** True if nobody knows the zones, or a guest may have written, emptied or moved records since. */
+function mustScan(): bool {
+  return isDefined(EXTERNAL_BUS) || area().recovered == 0;
+}
+
 /** Every zone's first and last sector: at opening, or in the panic itself if it came before. */
 function scanZones(): i32 {
   const count = zoneCount();
@@ -312,7 +317,7 @@ export function panicWrite(
 
   // With less time than an orderly end costs, nothing is touched at all.
   let status = isLate() ? ETIMEDOUT : takeOver();
-  if (status == OK && area().recovered == 0) status = scanZones();
+  if (status == OK && mustScan()) status = scanZones();
   if (status == OK) status = storeRecord();
   if (status == OK) {
     countRecord();

@@ -3,7 +3,11 @@
 // Nothing of the interrupted request is resumed.
 import { ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
 import {
+  SDHCI_CLOCK_CARD_EN,
   SDHCI_CLOCK_CONTROL,
+  SDHCI_CTRL_4BITBUS,
+  SDHCI_CTRL_8BITBUS,
+  SDHCI_CTRL_HISPD,
   SDHCI_HOST_CONTROL,
   SDHCI_INT_STATUS,
   SDHCI_RESET_CMD,
@@ -25,7 +29,7 @@ import { identify } from "./enumerate";
 import { portNowNs, portRead8, portRead16, portWrite8, portWrite32 } from "./port";
 import { enableStatus, isPowered, powerCycle, powerUp, startClock } from "./setup";
 import { isLate, isOver, KIND_EMMC, shadow, untilNs } from "./shadow";
-import { selectUserArea } from "./switch";
+import { adoptModes, selectUserArea } from "./switch";
 import { dat0IsHigh, sendStatus, stopTransmission } from "./transfer";
 
 export const RUNG_STATUS: u32 = 1;
@@ -65,8 +69,19 @@ export function quietController(): void {
     powerUp();
     return;
   }
+  if (isDefined(EXTERNAL_BUS)) adoptSettings();
   if (portRead16(SDHCI_CLOCK_CONTROL) != s.clockControl) startClock(s.clockControl);
   if (portRead8(SDHCI_HOST_CONTROL) != s.hostControl) portWrite8(SDHCI_HOST_CONTROL, s.hostControl);
+}
+
+/** A guest's driver chose clock, lines and speed since ours identified the card: what it left there fits the card. */
+function adoptSettings(): void {
+  const control = portRead16(SDHCI_CLOCK_CONTROL);
+  if ((control & SDHCI_CLOCK_CARD_EN) == 0) return;
+  const s = shadow();
+  s.clockControl = control;
+  s.hostControl =
+    portRead8(SDHCI_HOST_CONTROL) & (SDHCI_CTRL_4BITBUS | SDHCI_CTRL_8BITBUS | SDHCI_CTRL_HISPD);
 }
 
 /** CMD13, three tries: one missing answer can be a CRC hit on the command. The state, or NO_STATE. */
@@ -195,5 +210,6 @@ export function restartCard(powerToo: bool): i32 {
 /** In tran: forget old status bits, and make sure of the user area. A bus that lost its width shows only in data. */
 function isSettled(): bool {
   if (sendStatus() != OK) return false;
+  if (isDefined(EXTERNAL_BUS)) adoptModes();
   return selectUserArea() == OK;
 }
