@@ -3,9 +3,12 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { V86 } from "v86";
+import { cpuOf } from "../../host/embed/v86.js";
 import { CACHE, fetchKernel, fetchPackage } from "../linux/packages.js";
 import { makeInitrd } from "./initrd.js";
 
+/** What v86 itself saves. */
+const V86_STATE_ITEMS = 90;
 const MEMORY_BYTES = 256 << 20;
 const COMMAND_LINE = "console=ttyS0 tsc=reliable mitigations=off random.trust_cpu=on cryptomgr.notests";
 /** A boot takes some 10 s on an idle machine. */
@@ -138,6 +141,25 @@ export class Guest {
     const { status, output } = await this.try(command, timeoutMs);
     if (status !== 0) throw new Error(`${command}: exit status ${status}\n${output}`);
     return output;
+  }
+
+  /** The machine as it is, without what attachV86 adds: another card can go on from there. */
+  async saveWithoutCard(): Promise<ArrayBuffer> {
+    const cpu = cpuOf(this.emulator);
+    const getState = cpu.get_state;
+    cpu.get_state = () => getState().slice(0, V86_STATE_ITEMS);
+    await this.emulator.stop();
+    const state = await this.emulator.save_state();
+    cpu.get_state = getState;
+    return state;
+  }
+
+  /** A machine like this one was when it was saved, with its shell waiting. */
+  static async resume(files: GuestFiles, state: ArrayBuffer, options: GuestOptions = {}): Promise<Guest> {
+    const guest = await Guest.create(files, options);
+    await guest.emulator.restore_state(state);
+    await guest.emulator.run();
+    return guest;
   }
 
   async destroy(): Promise<void> {
