@@ -12,7 +12,7 @@ const V86_STATE_ITEMS = 90;
 const MEMORY_BYTES = 256 << 20;
 const COMMAND_LINE = "console=ttyS0 tsc=reliable mitigations=off random.trust_cpu=on cryptomgr.notests";
 /** A boot takes some 10 s on an idle machine. */
-const BOOT_TIMEOUT_MS = 240_000;
+export const BOOT_TIMEOUT_MS = 240_000;
 const COMMAND_TIMEOUT_MS = 60_000;
 
 export interface GuestFiles {
@@ -130,7 +130,7 @@ export class Guest {
   async try(command: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<CommandResult> {
     const mark = `@done${++this.#commands}`;
     const from = this.#read;
-    this.type(`{ ${command}\n}; echo; echo ${mark} $?\n`);
+    this.type(`{ ${command}\n}; s=$?; echo; echo ${mark} $s\n`);
     const match = await this.waitFor(new RegExp(`^${mark} (\\d+)$`, "m"), timeoutMs);
     const output = this.console.slice(from, this.#read - match[0].length).trim();
     return { status: Number(match[1]), output };
