@@ -220,6 +220,20 @@ function takeOver(): i32 {
   return takeOverCard(RESULT_CARD_STATE, RESULT_RUNG);
 }
 
+/**
+ * One block of the area, to see that data come through: lines that are not the card's show in nothing else, and to a
+ * scan every zone would be bad.
+ */
+function proveWay(): i32 {
+  const status = transferBlocks(false, zoneFirstLba(0), 1, HEAD_BLOCK, 0);
+  if (status == OK || blamesZone(status)) return OK;
+  if (status == ENOMEDIUM) return status;
+  resetBothLines();
+  shadow().careful = 1;
+  restartCard(false);
+  return takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
+}
+
 /** Steps 4 and 5: zones one after the other until a record stands or there is no hope. */
 function storeRecord(): i32 {
   let status: i32 = ENOSPC;
@@ -317,7 +331,10 @@ export function panicWrite(
 
   // With less time than an orderly end costs, nothing is touched at all.
   let status = isLate() ? ETIMEDOUT : takeOver();
-  if (status == OK && mustScan()) status = scanZones();
+  if (status == OK && mustScan()) {
+    status = proveWay();
+    if (status == OK) status = scanZones();
+  }
   if (status == OK) status = storeRecord();
   if (status == OK) {
     countRecord();

@@ -109,7 +109,7 @@ export class SdhciPeripheral {
     this.#offsetNs ??= this.#timeNs() - nowNs;
     const timeNs = nowNs + this.#offsetNs;
     const targetNs = timeNs < 0n ? 0n : timeNs;
-    this.#isGuest = true;
+    this.#enter();
     try {
       this.#core.guestAdvance(Number(targetNs & HALF_MASK), Number(targetNs >> 32n), this.#ahead);
     } finally {
@@ -134,7 +134,7 @@ export class SdhciPeripheral {
    * being programmed ends as the device's `abortOutcome`, its cache is lost. The interrupt goes low.
    */
   reset(): void {
-    this.#isGuest = true;
+    this.#enter();
     try {
       this.#core.guestReset();
     } finally {
@@ -149,6 +149,7 @@ export class SdhciPeripheral {
    * @throws MmcError EOPNOTSUPP for an external medium that has no saveState()
    */
   saveState(): Uint8Array {
+    this.#refuseNested();
     return encodeState(this.#bytes, this.#device.externalMedium, this.#offsetNs);
   }
 
@@ -158,6 +159,7 @@ export class SdhciPeripheral {
    * @throws MmcError EINVAL bytes that are no such state
    */
   loadState(state: Uint8Array): void {
+    this.#refuseNested();
     const { memory, offsetNs, restoreMedium } = decodeState(state, this.#bytes, this.#device.externalMedium);
     restoreMedium();
     this.#device.loadState(memory);
@@ -177,8 +179,18 @@ export class SdhciPeripheral {
     return this.#view.getBigUint64(CLOCK_NOW, true);
   }
 
-  #read(offset: number, bytes: number): number {
+  #refuseNested(): void {
+    if (this.#isGuest) throw new MmcError("EBUSY", "a DMA call of the bus has called the peripheral");
+  }
+
+  /** Guest RAM can be reached from here on; the caller sees to it that it ends. */
+  #enter(): void {
+    this.#refuseNested();
     this.#isGuest = true;
+  }
+
+  #read(offset: number, bytes: number): number {
+    this.#enter();
     let value: number;
     try {
       value = this.#core.guestRead(offset, bytes, this.#ahead) >>> 0;
@@ -190,7 +202,7 @@ export class SdhciPeripheral {
   }
 
   #write(offset: number, bytes: number, value: number): void {
-    this.#isGuest = true;
+    this.#enter();
     try {
       this.#core.guestWrite(offset, bytes, value, this.#ahead);
     } finally {

@@ -13,6 +13,11 @@ const SPACE = 0x10;
 const AVAILABLE = 0x20;
 const ERROR = 0x8000;
 
+/** How far PIO has come, in bytes. */
+export interface Progress {
+  done: number;
+}
+
 export type Move = "pio" | "sdma" | "adma2";
 const DMA_SELECT: Record<Move, number> = { pio: 0, sdma: 0, adma2: 0x10 };
 
@@ -21,8 +26,9 @@ export class Board implements GuestBus {
   readonly ram = new Uint8Array(RAM_BYTES);
   readonly levels: boolean[] = [];
   level = false;
-  /** Calls of the bus, and their longest and shortest run of bytes. */
+  /** Calls of the bus, and the highest address behind one of them. */
   dmaCalls = 0;
+  endMax = 0;
 
   irq(level: boolean): void {
     this.level = level;
@@ -30,13 +36,18 @@ export class Board implements GuestBus {
   }
 
   dmaRead(address: number, lengthBytes: number): Uint8Array {
-    this.dmaCalls++;
+    this.#count(address + lengthBytes);
     return this.ram.subarray(address, address + lengthBytes);
   }
 
   dmaWrite(address: number, bytes: Uint8Array): void {
-    this.dmaCalls++;
+    this.#count(address + bytes.length);
     this.ram.set(bytes, address);
+  }
+
+  #count(end: number): void {
+    this.dmaCalls++;
+    this.endMax = Math.max(this.endMax, end);
   }
 }
 
@@ -179,8 +190,8 @@ export class Guest {
     this.awaitStatus(COMMAND_DONE);
   }
 
-  /** One wait of a transfer that was started. True: it is complete. */
-  step(isWrite: boolean, lengthBytes: number, address: number, state: { done: number }): boolean {
+  /** One wait of a transfer that was started; PIO: at most `bytes` of one block. True: it is complete. */
+  step(isWrite: boolean, lengthBytes: number, address: number, state: Progress, bytes = 512): boolean {
     const { host } = this;
     const { ram } = this.board;
     if (this.move !== "pio" || state.done === lengthBytes) {
@@ -194,13 +205,13 @@ export class Guest {
       host.write32(0x30, DMA_STOP);
       return true;
     }
-    this.awaitStatus(isWrite ? SPACE : AVAILABLE);
-    const words = new DataView(ram.buffer, address + state.done, 512);
-    for (let i = 0; i < 512; i += 4) {
-      if (isWrite) host.write32(0x20, words.getUint32(i, true));
-      else words.setUint32(i, host.read32(0x20), true);
+    if (state.done % 512 === 0) this.awaitStatus(isWrite ? SPACE : AVAILABLE);
+    const end = Math.min(state.done + bytes, state.done - (state.done % 512) + 512);
+    const words = new DataView(ram.buffer, address);
+    for (; state.done < end; state.done += 4) {
+      if (isWrite) host.write32(0x20, words.getUint32(state.done, true));
+      else words.setUint32(state.done, host.read32(0x20), true);
     }
-    state.done += 512;
     return false;
   }
 
@@ -209,6 +220,12 @@ export class Guest {
     const state = { done: 0 };
     while (!this.step(isWrite, lengthBytes, address, state));
     if (isWrite) this.awaitReady();
+  }
+
+  /** Behind an error in the data of a multiple transfer. */
+  recover(): void {
+    this.command(12, 0, 0x1b);
+    this.awaitReady();
   }
 
   awaitReady(): void {
