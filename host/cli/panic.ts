@@ -41,10 +41,8 @@ const IN_FLIGHT = [
 ] as const;
 const POLICIES = ["first-wins", "ring"] as const;
 
-interface PanicOptions extends ImageOptions {
-  log: string;
-  reason: (typeof REASONS)[number];
-  time?: RecordTime;
+/** How the record gets onto the card, whatever it says. */
+export interface PanicPathOptions extends ImageOptions {
   card: (typeof CARDS)[number];
   inFlight: (typeof IN_FLIGHT)[number];
   policy: (typeof POLICIES)[number];
@@ -54,6 +52,23 @@ interface PanicOptions extends ImageOptions {
   vcd?: string;
   vcdBits?: boolean;
   json?: boolean;
+}
+
+interface PanicOptions extends PanicPathOptions {
+  log: string;
+  reason: (typeof REASONS)[number];
+  time?: RecordTime;
+}
+
+/** What is written. */
+export interface PanicLog extends LogText, RecordTime {
+  reason: Reason;
+}
+
+/** What was found out before, for the report: lines of text, and entries of the JSON object. */
+export interface PanicPreface {
+  text: string;
+  json: object;
 }
 
 const SECTOR_BYTES = 512;
@@ -73,7 +88,7 @@ function harmlessOffset(imageBytes: number, area: ImageArea): number {
 }
 
 /** The card's size: an erase needs sectors behind the image. */
-function cardBytes(imageBytes: number, options: PanicOptions): number {
+function cardBytes(imageBytes: number, options: PanicPathOptions): number {
   const sizeBytes = roundUp(imageBytes, CARD_GRANULE_BYTES);
   const behindBytes = sizeBytes - roundUp(imageBytes, SECTOR_BYTES);
   return options.inFlight === "erase" && behindBytes < REQUEST_BYTES
@@ -82,7 +97,12 @@ function cardBytes(imageBytes: number, options: PanicOptions): number {
 }
 
 /** Brings the bus into the state asked for. */
-function arrange({ device }: ImageDevice, imageBytes: number, area: ImageArea, options: PanicOptions): void {
+function arrange(
+  { device }: ImageDevice,
+  imageBytes: number,
+  area: ImageArea,
+  options: PanicPathOptions,
+): void {
   const { inFlight } = options;
   const offset = harmlessOffset(imageBytes, area);
   if (inFlight === "none") return;
@@ -115,7 +135,7 @@ function failureOf(name: string, result: PanicResult, cause: unknown): MmcError 
  * Sizes that the user gave may cut the area into other zones than those that are there; then records in them
  * would look torn, and free. Refused while that would cost a record.
  */
-function checkSameLayout({ bytes, decoded, image }: OpenedArea<Image>, options: PanicOptions): void {
+function checkSameLayout({ bytes, decoded, image }: OpenedArea<Image>, options: PanicPathOptions): void {
   const { kmsgSize, pmsgSize, consoleSize, ftraceSize, abi } = options;
   const isGiven = [kmsgSize, pmsgSize, consoleSize, ftraceSize, abi].some((one) => one !== undefined);
   if (!isGiven || options.force) return;
@@ -138,15 +158,29 @@ function replacedRecord(before: Decoded, zone: number): PstoreRecord | undefined
   );
 }
 
-async function panic(location: string, options: PanicOptions): Promise<void> {
-  const { card, inFlight } = options;
+/** Refuses options that contradict each other, before anything is opened. */
+export function checkPanicOptions({ card, inFlight, ...options }: PanicPathOptions): void {
   if (card !== "emmc" && inFlight === "sleep") {
     throw new MmcError("EOPNOTSUPP", "--in-flight sleep: an SD card has no sleep, an eMMC has");
   }
   checkVcdOptions(options);
-  const log: LogText = await readLog(options.log);
+}
+
+async function panic(location: string, options: PanicOptions): Promise<void> {
+  checkPanicOptions(options);
+  const log = await readLog(options.log);
   const reason = `${options.reason[0]?.toUpperCase()}${options.reason.slice(1)}` as Reason;
-  const time = options.time ?? now();
+  await writePanic(location, { ...log, reason, ...(options.time ?? now()) }, options);
+}
+
+/** Writes one record to the image at `location` through the panic path, and reports. */
+export async function writePanic(
+  location: string,
+  log: PanicLog,
+  options: PanicPathOptions,
+  preface: PanicPreface = { text: "", json: {} },
+): Promise<void> {
+  const { card, inFlight } = options;
   await withWritableArea(location, options, async (opened) => {
     checkSameLayout(opened, options);
     const { image, area, decoded } = opened;
@@ -170,7 +204,8 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
     device.clearTrace();
     events = [];
     lost = 0;
-    const result = device.panicWrite({ text: log.text, reason, ...time });
+    const { text, reason, timeSec, timeNsec } = log;
+    const result = device.panicWrite({ text, reason, timeSec, timeNsec });
     const droppedBytes = result.droppedBytes + log.olderBytes;
     const cause = device.takeMediumFailure();
     if (result.status !== 0) {
@@ -197,6 +232,7 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
 
     if (options.json) {
       const json = {
+        ...preface.json,
         record: recordJson(record, area.offset),
         replaced: replaced === undefined ? null : recordJson(replaced, area.offset),
         result: { ...result, droppedBytes },
@@ -208,6 +244,7 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
     }
     const cardName = card === "emmc" ? "eMMC" : "SD card";
     const zones = `${counted(geometry.kmsgCount, "zone")} of ${formatSize(geometry.kmsgSize)}`;
+    await write(preface.text);
     await write(`${image.name} as ${cardName} of ${formatSize(device.sizeBytes)}, ${zones}`);
     await write(`, in flight: ${inFlight}\n`);
     if (options.trace) {
@@ -232,6 +269,30 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
   });
 }
 
+/** The options of the way onto the card: card, request in flight, policy, area, trace. */
+export function addPanicPathOptions(command: Command): Command {
+  command
+    .option("--card <card>", "emmc, sd or sdsc", (text) => parseChoice("--card", text, CARDS), "emmc")
+    .option(
+      "--in-flight <what>",
+      IN_FLIGHT.join(", "),
+      (text) => parseChoice("--in-flight", text, IN_FLIGHT),
+      "none",
+    )
+    .option(
+      "--policy <policy>",
+      "which record to give up when all zones hold one: first-wins (the newest) or ring (the oldest)",
+      (text) => parseChoice("--policy", text, POLICIES),
+      "first-wins",
+    )
+    .option("--pio", "move data by register accesses instead of ADMA2")
+    .option("--force", "write even if the given zone sizes destroy records that are there")
+    .option("--trace", "print every command, answer, block and busy time on the bus")
+    .option("--json", "print the result as JSON");
+  addVcdOptions(command, "the same");
+  return addGeometryOptions(addAreaOptions(command));
+}
+
 export function addPanic(program: Command): void {
   const command = program
     .command("panic")
@@ -252,26 +313,8 @@ export function addPanic(program: Command): void {
       "panic",
     )
     .option("--time <time>", "of the record: ISO 8601 or seconds since 1970 (now)", parseTimeOption)
-    .option("--card <card>", "emmc, sd or sdsc", (text) => parseChoice("--card", text, CARDS), "emmc")
-    .option(
-      "--in-flight <what>",
-      IN_FLIGHT.join(", "),
-      (text) => parseChoice("--in-flight", text, IN_FLIGHT),
-      "none",
-    )
-    .option(
-      "--policy <policy>",
-      "which record to give up when all zones hold one: first-wins (the newest) or ring (the oldest)",
-      (text) => parseChoice("--policy", text, POLICIES),
-      "first-wins",
-    )
-    .option("--pio", "move data by register accesses instead of ADMA2")
-    .option("--force", "write even if the given zone sizes destroy records that are there")
-    .option("--no-compress", "accepted for scripts: records are written uncompressed in any case")
-    .option("--trace", "print every command, answer, block and busy time on the bus")
-    .option("--json", "print the result as JSON");
-  addVcdOptions(command, "the same");
-  addGeometryOptions(addAreaOptions(command))
+    .option("--no-compress", "accepted for scripts: records are written uncompressed in any case");
+  addPanicPathOptions(command)
     .addHelpText(
       "after",
       `${imageHelp(true)}
