@@ -23,6 +23,7 @@ export { openRaw, RawImage, type RawOptions } from "./image/raw.js";
 export * from "./index.js";
 
 const SECTOR_BYTES = 512;
+const CARD_GRANULE_BYTES = 512 * 1024;
 
 /** The binaries that a Node program needs: a medium in the machine's memory, or behind two calls, or for emulators. */
 export type CoreTarget = "release" | "external" | "embed";
@@ -167,4 +168,35 @@ export function openImageDevice(
     area: panicArea,
   });
   return { device, panicArea, overlaySectors: () => overlay.size };
+}
+
+/** As for every device; the image says the size. */
+export type DiskDeviceOptions = Omit<
+  DeviceOptions,
+  "content" | "sizeBytes" | "bootBytes" | "gpBytes" | "area"
+>;
+
+/**
+ * A device whose card is an image file, all of it, for an emulator's guest: what the card has stored is in the file,
+ * so a process that is killed leaves what a power cut leaves. `area` is where panics write, if anywhere. `image`, opened
+ * for writing, stays the caller's to sync and to close; its errors reach the guest as sectors that fail, and the
+ * caller by `device.takeMediumFailure()`.
+ * @throws MmcError EINVAL a size that no card has; EROFS not opened for writing; as {@link panicAreaOf}
+ */
+export function openDiskDevice(
+  image: RawImage,
+  area: ImageArea | null = null,
+  options: DiskDeviceOptions = {},
+): Device {
+  if (image.sizeBytes % CARD_GRANULE_BYTES !== 0) {
+    throw new MmcError("EINVAL", `${image.name}: ${image.sizeBytes} bytes; a card is a multiple of 512 KiB`);
+  }
+  if (!image.writable) throw new MmcError("EROFS", `${image.name}: was opened for reading only`);
+  const medium: ExternalMedium = {
+    sizeBytes: image.sizeBytes,
+    read: (offset, target) => image.readSync(offset, target),
+    write: (offset, data) => image.writeSync(offset, data),
+  };
+  const panicArea = area === null ? undefined : panicAreaOf(image.name, area);
+  return Device.openExternal(loadCore("embed"), medium, { ...options, area: panicArea });
 }

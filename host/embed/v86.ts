@@ -10,6 +10,7 @@
 import type { Device } from "../device.js";
 import { MmcError } from "../errors.js";
 import { type GuestTiming, SdhciPeripheral } from "./peripheral.js";
+import { PVPANIC_PCI, PVPANIC_PORT, Pvpanic, type PvpanicEvent } from "./pvpanic.js";
 
 /** What of v86's CPU object is used; seen in 0.5.462. */
 export interface V86Cpu {
@@ -58,11 +59,8 @@ export interface V86Options {
   timing?: GuestTiming | undefined;
   /** The machine is about to be reset: the guest's RAM and the card are as the guest left them. */
   onReset?: (() => void) | undefined;
-  /**
-   * Adds pvpanic, as PCI function and at port 0x505. Called with what the guest wrote: bit 0 panicked, bit 1 a crash
-   * kernel was loaded, bit 2 shut down. Linux tells it before it dumps its log.
-   */
-  onPvpanic?: ((event: number) => void) | undefined;
+  /** Adds pvpanic, as PCI function and at port 0x505, and is called with what the guest tells there: pvpanic.ts. */
+  onPvpanic?: ((event: PvpanicEvent) => void) | undefined;
 }
 
 /** What {@link attachV86} put into the machine. */
@@ -77,9 +75,8 @@ const ADDRESS = 0xfea00000;
 /** v86 maps memory in blocks of this size. */
 const BLOCK_BYTES = 0x20000;
 const REGISTER_BYTES = 256;
-const PVPANIC_PORT = 0x505;
-const PVPANIC_PANICKED = 1;
-const PVPANIC_CRASH_LOADED = 2;
+/** The smallest BAR of memory that PCI has. */
+const PVPANIC_BAR_BYTES = 16;
 /** v86 0.5.462 uses 0 … 89 of the list that is its state; what lies behind is saved with it. */
 const STATE_INDEX = 128;
 const STATE_NAME = "mmcpstore";
@@ -205,7 +202,7 @@ export function attachV86(emulator: object, device: Device, options: V86Options 
     pci_bars: [{ size: REGISTER_BYTES }],
   });
   mapRegisters(cpu, address, peripheral);
-  if (options.onPvpanic) addPvpanic(cpu, slot + 1, address + BLOCK_BYTES, options.onPvpanic);
+  if (options.onPvpanic) addPvpanic(cpu, slot + 1, address + BLOCK_BYTES, new Pvpanic(options.onPvpanic));
 
   // v86's clock is its process'; after a restore in another one the card's goes on from where it stood.
   let clockNs = 0;
@@ -285,28 +282,29 @@ function mapRegisters(cpu: V86Cpu, address: number, peripheral: SdhciPeripheral)
 }
 
 /** pvpanic in both of its forms: guests without ACPI find the PCI function only. */
-function addPvpanic(cpu: V86Cpu, slot: number, address: number, onPvpanic: (event: number) => void): void {
-  const read8 = () => PVPANIC_PANICKED | PVPANIC_CRASH_LOADED;
+function addPvpanic(cpu: V86Cpu, slot: number, address: number, pvpanic: Pvpanic): void {
+  const read8 = () => pvpanic.read8();
+  const write8 = (value: number) => pvpanic.write8(value);
   cpu.devices.pci.register_device({
     name: "pvpanic",
     pci_id: slot << 3,
     pci_space: configSpace({
-      vendor: 0x1b36,
-      device: 0x0011,
-      classCode: 0x088000,
-      revision: 1,
+      vendor: PVPANIC_PCI.vendorId,
+      device: PVPANIC_PCI.deviceId,
+      classCode: PVPANIC_PCI.classCode,
+      revision: PVPANIC_PCI.revision,
       address,
       command: 0x0002,
       interruptPin: 0,
     }),
-    pci_bars: [{ size: 16 }],
+    pci_bars: [{ size: PVPANIC_BAR_BYTES }],
   });
-  const write8 = (at: number, value: number) => {
-    if ((at & (BLOCK_BYTES - 1)) === 0) onPvpanic(value & 0xff);
+  const writeAt = (at: number, value: number) => {
+    if ((at & (BLOCK_BYTES - 1)) === 0) write8(value & 0xff);
   };
-  cpu.io.mmap_register(address, BLOCK_BYTES, read8, write8, read8, write8);
+  cpu.io.mmap_register(address, BLOCK_BYTES, read8, writeAt, read8, writeAt);
   cpu.io.register_read(PVPANIC_PORT, cpu, read8);
-  cpu.io.register_write(PVPANIC_PORT, cpu, (value) => onPvpanic(value & 0xff));
+  cpu.io.register_write(PVPANIC_PORT, cpu, write8);
 }
 
 /**

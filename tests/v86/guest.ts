@@ -10,7 +10,10 @@ import { makeInitrd } from "./initrd.js";
 /** What v86 itself saves. */
 const V86_STATE_ITEMS = 90;
 const MEMORY_BYTES = 256 << 20;
-const COMMAND_LINE = "console=ttyS0 tsc=reliable mitigations=off random.trust_cpu=on cryptomgr.notests";
+/** For ramoops, which a test may load with this place. */
+export const RAMOOPS = { address: 0xe000000, sizeBytes: 1 << 20 };
+const COMMAND_LINE =
+  "console=ttyS0 tsc=reliable mitigations=off random.trust_cpu=on cryptomgr.notests memmap=1M$0xe000000";
 /** A boot takes some 10 s on an idle machine. */
 export const BOOT_TIMEOUT_MS = 240_000;
 const COMMAND_TIMEOUT_MS = 60_000;
@@ -160,6 +163,11 @@ export class Guest {
     await guest.emulator.restore_state(state);
     await guest.emulator.run();
     return guest;
+  }
+
+  /** Lets the guest run for a slice. */
+  pause(): Promise<void> {
+    return new Promise((resolve) => setImmediate(resolve));
   }
 
   async destroy(): Promise<void> {
