@@ -176,6 +176,14 @@ export type DiskDeviceOptions = Omit<
   "content" | "sizeBytes" | "bootBytes" | "gpBytes" | "area"
 >;
 
+/** @throws MmcError EINVAL, EROFS as {@link openDiskDevice} */
+export function checkDisk(image: RawImage): void {
+  if (image.sizeBytes % CARD_GRANULE_BYTES !== 0) {
+    throw new MmcError("EINVAL", `${image.name}: ${image.sizeBytes} bytes; a card is a multiple of 512 KiB`);
+  }
+  if (!image.writable) throw new MmcError("EROFS", `${image.name}: was opened for reading only`);
+}
+
 /**
  * A device whose card is an image file, all of it, for an emulator's guest: what the card has stored is in the file,
  * so a process that is killed leaves what a power cut leaves. `area` is where panics write, if anywhere. `image`, opened
@@ -188,10 +196,7 @@ export function openDiskDevice(
   area: ImageArea | null = null,
   options: DiskDeviceOptions = {},
 ): Device {
-  if (image.sizeBytes % CARD_GRANULE_BYTES !== 0) {
-    throw new MmcError("EINVAL", `${image.name}: ${image.sizeBytes} bytes; a card is a multiple of 512 KiB`);
-  }
-  if (!image.writable) throw new MmcError("EROFS", `${image.name}: was opened for reading only`);
+  checkDisk(image);
   const medium: ExternalMedium = {
     sizeBytes: image.sizeBytes,
     read: (offset, target) => image.readSync(offset, target),

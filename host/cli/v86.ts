@@ -13,7 +13,7 @@ import { findArea } from "../image/area.js";
 import { fileError } from "../image/file-error.js";
 import { openRaw, type RawImage } from "../image/raw.js";
 import { attachV86, attachV86WithPanics, type HarvestedPanic } from "../index.js";
-import { type ImageArea, openDiskDevice } from "../node.js";
+import { checkDisk, type ImageArea, openDiskDevice } from "../node.js";
 import { decodeArea } from "../pstore/decode.js";
 import { recordName } from "../pstore/names.js";
 import { checkGeometry } from "./open-area.js";
@@ -33,9 +33,12 @@ const CONTROLLERS = ["adma2", "sdma", "pio"] as const;
 const TIMINGS = ["instant", "clock"] as const;
 const SEABIOS = "/usr/share/seabios";
 const MEMORY_BYTES = 256 * 2 ** 20;
-/** v86 puts the initrd at 64 MiB. */
+/** The initrd begins at 64 MiB. */
 const MEMORY_BYTES_MIN = 128 * 2 ** 20;
 const MEMORY_BYTES_MAX = 2 ** 31;
+/** Where v86 puts kernel and initrd. */
+const KERNEL_ADDRESS = 2 ** 20;
+const INITRD_ADDRESS = 64 * 2 ** 20;
 const RAMOOPS_BYTES = 2 ** 20;
 /** From the end of RAM, whose last 16 MiB SeaBIOS keeps. */
 const RAMOOPS_FROM_END_BYTES = 32 * 2 ** 20;
@@ -99,6 +102,14 @@ function readKernel(path: string): ArrayBuffer {
     throw new MmcError("EINVAL", `${path}: is no bzImage of Linux`);
   }
   return bytes;
+}
+
+function checkFits(path: string, bytes: ArrayBuffer, roomBytes: number): void {
+  if (bytes.byteLength <= roomBytes) return;
+  throw new MmcError(
+    "EFBIG",
+    `${path}: ${bytes.byteLength} bytes, the guest's memory has room for ${formatSize(roomBytes)} of it`,
+  );
 }
 
 /** Where panics go: what the user named, or an area that holds zones; a disk may have none. */
@@ -204,12 +215,16 @@ async function boot(options: V86CommandOptions): Promise<void> {
   const { V86, wasmPath } = await loadV86();
   const kernel = readKernel(options.kernel);
   const initrd = options.initrd === undefined ? undefined : readBytes(options.initrd);
+  checkFits(options.kernel, kernel, INITRD_ADDRESS - KERNEL_ADDRESS);
+  const initrdRoomBytes = ramoopsOf(options.memory).address - INITRD_ADDRESS;
+  if (initrd) checkFits(options.initrd ?? "", initrd, initrdRoomBytes);
   const hint = "; install seabios, or name one";
   const bios = readBytes(options.bios, `${hint} with --bios`);
   const vgaBios = readBytes(options.vgaBios, `${hint} with --vga-bios`);
   const image = openRaw(options.disk, { writable: true });
   let panics: HarvestedPanic[] = [];
   try {
+    checkDisk(image);
     const area = await findPanicArea(image, options);
     const device = openDiskDevice(image, area, {
       card: options.card,

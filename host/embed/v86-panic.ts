@@ -7,7 +7,7 @@ import { MmcError } from "../errors.js";
 import type { RamoopsOptions } from "./ramoops.js";
 import { RamoopsWatch } from "./ramoops-watch.js";
 import { SerialConsole } from "./serial-console.js";
-import { attachV86, cpuOf, type V86Attachment, type V86Options } from "./v86.js";
+import { attachV86, cpuOf, GuestRam, type V86Attachment, type V86Options } from "./v86.js";
 
 /** Where the guest's ramoops lies: mem_address and mem_size, in bytes, and how it is laid out. */
 export interface GuestRamoops extends RamoopsOptions {
@@ -52,13 +52,13 @@ function reasonOf(name: string): Reason {
  * @throws MmcError EINVAL as attachV86, for a device without an area, or a region outside the guest's RAM
  */
 export function attachV86WithPanics(emulator: object, device: Device, options: PanicOptions): V86Attachment {
-  const cpu = cpuOf(emulator);
+  const ram = new GuestRam(cpuOf(emulator));
   const { ramoops } = options;
   if (device.state().nextZone < 0) throw new MmcError("EINVAL", "v86: the device was opened without an area");
-  if (ramoops && !(ramoops.address >= 0 && ramoops.address + ramoops.sizeBytes <= cpu.mem8.length)) {
+  if (ramoops && !ram.has(ramoops.address, ramoops.sizeBytes)) {
     throw new MmcError("EINVAL", `ramoops: ${ramoops.sizeBytes} bytes at ${ramoops.address} are no RAM`);
   }
-  const region = () => (ramoops ? cpu.read_blob(ramoops.address, ramoops.sizeBytes) : new Uint8Array(0));
+  const region = () => (ramoops ? ram.read(ramoops.address, ramoops.sizeBytes) : new Uint8Array(0));
   const watch = new RamoopsWatch(region, ramoops);
   let hasPanicked = false;
   let timer: ReturnType<typeof setTimeout> | undefined;

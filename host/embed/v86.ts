@@ -28,8 +28,8 @@ export interface V86Cpu {
     register_read(port: number, device: object, read8: () => number): void;
     register_write(port: number, device: object, write8: (value: number) => void): void;
   };
-  read_blob(address: number, lengthBytes: number): Uint8Array;
-  write_blob(bytes: Uint8Array, address: number): void;
+  /** Forgets code that was compiled from these bytes. */
+  jit_dirty_cache(start: number, end: number): void;
   reboot_internal(): void;
   run_hardware_timers(acpi: unknown, nowMs: number): number;
   get_state(): unknown[];
@@ -102,8 +102,8 @@ export function cpuOf(emulator: object): V86Cpu {
     ["cpu", cpu],
     ["cpu.devices.pci.register_device", cpu?.devices?.pci?.register_device],
     ["cpu.io.mmap_register", cpu?.io?.mmap_register],
-    ["cpu.read_blob", cpu?.read_blob],
-    ["cpu.write_blob", cpu?.write_blob],
+    ["cpu.mem8", cpu?.mem8],
+    ["cpu.jit_dirty_cache", cpu?.jit_dirty_cache],
     ["cpu.reboot_internal", cpu?.reboot_internal],
     ["cpu.run_hardware_timers", cpu?.run_hardware_timers],
     ["cpu.get_state", cpu?.get_state],
@@ -136,10 +136,44 @@ function configSpace(fields: {
   return [...new Uint8Array(space.buffer)];
 }
 
-/** Whether a bus master finds RAM there: video memory and ROMs lie before it in their place. */
-function isRam(cpu: V86Cpu, address: number, lengthBytes: number): boolean {
-  const end = address + lengthBytes;
-  return end <= cpu.mem8.length && (end <= LEGACY_FIRST || address >= LEGACY_END);
+/**
+ * Guest RAM as a bus master sees it: video memory and ROMs lie before it in their place. v86's own mem8 makes a new view
+ * at each access; this one lasts until the memory behind it grows, which detaches it.
+ */
+export class GuestRam {
+  readonly sizeBytes: number;
+  readonly #cpu: V86Cpu;
+  #view: Uint8Array;
+
+  constructor(cpu: V86Cpu) {
+    this.#cpu = cpu;
+    this.sizeBytes = cpu.mem8.length;
+    this.#view = new Uint8Array(0);
+  }
+
+  /** All of it, up to the next growth. */
+  get bytes(): Uint8Array {
+    if (this.#view.length === 0) {
+      const { buffer, byteOffset } = this.#cpu.mem8;
+      this.#view = new Uint8Array(buffer, byteOffset, this.sizeBytes);
+    }
+    return this.#view;
+  }
+
+  has(address: number, lengthBytes: number): boolean {
+    const end = address + lengthBytes;
+    return address >= 0 && end <= this.sizeBytes && (end <= LEGACY_FIRST || address >= LEGACY_END);
+  }
+
+  /** A view; to be used at once. */
+  read(address: number, lengthBytes: number): Uint8Array {
+    return this.bytes.subarray(address, address + lengthBytes);
+  }
+
+  write(address: number, bytes: Uint8Array): void {
+    this.#cpu.jit_dirty_cache(address, address + bytes.length);
+    this.bytes.set(bytes, address);
+  }
 }
 
 /**
@@ -169,6 +203,7 @@ export function attachV86(emulator: object, device: Device, options: V86Options 
 
   const pciId = slot << 3;
   const { pci } = cpu.devices;
+  const ram = new GuestRam(cpu);
   let level = false;
   const peripheral = new SdhciPeripheral(
     device,
@@ -178,10 +213,10 @@ export function attachV86(emulator: object, device: Device, options: V86Options 
         if (raised) pci.raise_irq(pciId);
         else pci.lower_irq(pciId);
       },
-      dmaRead: (at, lengthBytes) => (isRam(cpu, at, lengthBytes) ? cpu.read_blob(at, lengthBytes) : NOTHING),
+      dmaRead: (at, lengthBytes) => (ram.has(at, lengthBytes) ? ram.read(at, lengthBytes) : NOTHING),
       dmaWrite: (at, bytes) => {
-        if (!isRam(cpu, at, bytes.length)) throw new MmcError("EIO", `DMA to ${at}: no RAM is there`);
-        cpu.write_blob(bytes, at);
+        if (!ram.has(at, bytes.length)) throw new MmcError("EIO", `DMA to ${at}: no RAM is there`);
+        ram.write(at, bytes);
       },
     },
     options.timing === undefined ? {} : { timing: options.timing },
@@ -315,18 +350,18 @@ function addPvpanic(cpu: V86Cpu, slot: number, address: number, pvpanic: Pvpanic
  */
 export function reloadOnReboot(emulator: object): void {
   const cpu = cpuOf(emulator);
-  const pages: [number, Uint8Array][] = [];
-  const words = new Int32Array(cpu.mem8.buffer, cpu.mem8.byteOffset, cpu.mem8.length >> 2);
+  const ram = new GuestRam(cpu);
+  const { bytes } = ram;
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset, ram.sizeBytes >> 2);
   const pageWords = PAGE_BYTES >> 2;
+  const pages: [number, Uint8Array][] = [];
   for (let at = 0; at < words.length; at += pageWords) {
     const page = words.subarray(at, at + pageWords);
-    if (page.some((word) => word !== 0)) {
-      pages.push([at * 4, cpu.mem8.slice(at * 4, at * 4 + PAGE_BYTES)]);
-    }
+    if (page.some((word) => word !== 0)) pages.push([at * 4, bytes.slice(at * 4, at * 4 + PAGE_BYTES)]);
   }
   const reboot = cpu.reboot_internal;
   cpu.reboot_internal = () => {
     reboot.call(cpu);
-    for (const [address, bytes] of pages) cpu.write_blob(bytes, address);
+    for (const [address, page] of pages) ram.write(address, page);
   };
 }
