@@ -186,8 +186,8 @@ export function checkDisk(image: RawImage): void {
 
 /**
  * A device whose card is an image file, all of it, for an emulator's guest: what the card has stored is in the file,
- * so a process that is killed leaves what a power cut leaves. `area` is where panics write, if anywhere. `image`, opened
- * for writing, stays the caller's to sync and to close; its errors reach the guest as sectors that fail, and the
+ * so a process that is killed leaves what a power cut leaves. `area` is where panics write, if anywhere. `image`,
+ * opened for writing, stays the caller's to sync and to close; its errors reach the guest as sectors that fail, and the
  * caller by `device.takeMediumFailure()`.
  * @throws MmcError EINVAL a size that no card has; EROFS not opened for writing; as {@link panicAreaOf}
  */

@@ -161,7 +161,7 @@ test("addresses without memory: ADMA errors and SDMA's timeout, never a trap; th
         const before = board.ram.slice(0x10000);
         guest.prepare(1024, address);
         if (move === "adma2") host.write32(0x58, table);
-        host.write32(0x08, 5);
+        host.write32(0x08, 5 * guest.addressUnit);
         host.write16(0x0c, 0x27 | (isWrite ? 0 : 0x10));
         host.write16(0x0e, isWrite ? 0x193a : 0x123a);
         let status = 0;
@@ -301,7 +301,7 @@ test("instant: everything is over when the write returns, however long the card 
   assert.is(device.state().card, "tran");
   // Erase, R1b: seconds of the card's time.
   guest.command(35, 0, 0x1a);
-  guest.command(36, 1500, 0x1a);
+  guest.command(36, 1500 * guest.addressUnit, 0x1a);
   const { timeNs } = device.state();
   guest.command(38, 0, 0x1b);
   assert.ok(device.state().timeNs - timeNs >= 600_000_000n);
@@ -767,6 +767,7 @@ test("a medium elsewhere; over it an overlay that is saved and restored without 
   const other = open();
   other.host.loadState(state);
   other.guest.rca = guest.rca;
+  other.guest.addressUnit = guest.addressUnit;
   other.guest.move = "adma2";
   assert.ok(sameBytes(other.guest.read(1000, 4096), data));
   assert.ok(sameBytes(disk, original));

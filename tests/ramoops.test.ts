@@ -315,6 +315,23 @@ test("a lost header in the middle is a zone all the same; numbers that do not fi
   );
 });
 
+test("what earlier boots left is no zone and no error: headers of smaller records, data behind the record", () => {
+  const long = `====7.000000-D\nPanic#1 Part1\n${"x".repeat(10_000)}\n`;
+  const bytes = region(zone(32768, long), zone(32768, long));
+  for (let at = 0; at < bytes.length; at += 4096) {
+    const isBehindRecord = at % 32768 > 12 + long.length;
+    if (isBehindRecord) bytes.set([0x44, 0x42, 0x47, 0x43], at);
+  }
+  assert.is(layoutOf(readRamoops(bytes)), "0: dmesg0@0+32768 dmesg1@32768+32768");
+  assert.is(readRamoops(bytes).records.length, 2);
+
+  const stale = golden("ecc-8");
+  const { datalen = 0 } = readRamoops(stale).zones[0] ?? {};
+  const behind = 12 + Math.ceil(datalen / 128) * 128;
+  stale.set(pattern(9, 1024), behind);
+  assert.equal(readRamoops(stale).ecc, { correctedBytes: 0, badBlocks: 0 });
+});
+
 test("options that fit nothing give no zones, or invalid ones", () => {
   const bytes = golden("ecc-deflate");
   for (const options of [

@@ -239,37 +239,48 @@ function findHeaders(bytes: Uint8Array): Found[] {
 }
 
 /**
- * How far a grid of `size` from `origin` explains the zones: the most, at any zone, of one for every zone on it less
- * two for every place of it without one (a header may be damaged). A record that overlaps the next place refutes it.
+ * How well a grid of `size` from `origin` explains the zones: first by the records on it, then by how far it goes: the
+ * most, at any zone, of one for every zone on it less two for every place of it without one (a header may be damaged).
+ * A record that overlaps the next place refutes it.
  */
-function scoreGrid(ends: Map<number, number>, origin: number, last: number, size: number): number {
+function scoreGrid(zones: Map<number, Found>, origin: number, last: number, size: number): number {
+  let records = 0;
   let score = 0;
   let best = 0;
   for (let at = origin, count = 0; at <= last && count < ZONES_MAX; at += size, count++) {
-    const end = ends.get(at);
-    if (end !== undefined && end > at + size) return 0;
-    score += end === undefined ? -2 : 1;
+    const zone = zones.get(at);
+    if (zone !== undefined && zone.end > at + size) return 0;
+    if (zone?.kind === "record") records++;
+    score += zone === undefined ? -2 : 1;
     best = Math.max(best, score);
   }
-  return best;
+  return records * (ZONES_MAX + 1) + best;
 }
 
-/** The size of the dmesg zones: of the distances between neighbours, the one that explains the most zones. */
+/** The distances between neighbours, the most frequent and then the largest first. */
+function distancesOf(zones: Found[]): number[] {
+  const counts = new Map<number, number>();
+  for (let i = 1; i < zones.length; i++) {
+    const distance = (zones[i] as Found).offset - (zones[i - 1] as Found).offset;
+    counts.set(distance, (counts.get(distance) ?? 0) + 1);
+  }
+  return [...counts]
+    .sort((a, b) => b[1] - a[1] || b[0] - a[0])
+    .slice(0, CANDIDATES_MAX)
+    .map(([distance]) => distance);
+}
+
+/** The size of the dmesg zones: of the distances between neighbours, the one that explains the most. */
 function findGridSize(found: Found[], regionBytes: number): number {
   const [first, second, last] = [found[0], found[1], found.at(-1)];
   if (first === undefined || last === undefined) return regionBytes;
   if (second === undefined) return regionBytes - first.offset;
-  const distances = new Map<number, number>([[second.offset - first.offset, 0]]);
-  for (let i = 1; i < found.length; i++) {
-    const distance = (found[i] as Found).offset - (found[i - 1] as Found).offset;
-    distances.set(distance, (distances.get(distance) ?? 0) + 1);
-  }
-  const ends = new Map(found.map((zone) => [zone.offset, zone.end]));
-  const frequent = [...distances].sort((a, b) => b[1] - a[1] || b[0] - a[0]).slice(0, CANDIDATES_MAX);
+  const zones = new Map(found.map((zone) => [zone.offset, zone]));
+  const records = found.filter((zone) => zone.kind === "record");
   let bestSize = second.offset - first.offset;
   let bestScore = 0;
-  for (const [size] of frequent) {
-    const score = scoreGrid(ends, first.offset, last.offset, size);
+  for (const size of [bestSize, ...distancesOf(found), ...distancesOf(records)]) {
+    const score = scoreGrid(zones, first.offset, last.offset, size);
     if (score <= bestScore) continue;
     bestSize = size;
     bestScore = score;

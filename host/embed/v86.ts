@@ -137,8 +137,8 @@ function configSpace(fields: {
 }
 
 /**
- * Guest RAM as a bus master sees it: video memory and ROMs lie before it in their place. v86's own mem8 makes a new view
- * at each access; this one lasts until the memory behind it grows, which detaches it.
+ * Guest RAM as a bus master sees it: video memory and ROMs lie before it in their place. v86's own mem8 makes a new
+ * view at each access; this one lasts until the memory behind it grows, which detaches it.
  */
 export class GuestRam {
   readonly sizeBytes: number;

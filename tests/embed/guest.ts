@@ -66,6 +66,7 @@ export class Guest {
   nowNs = 0n;
   rca = 1;
   isSd = false;
+  addressUnit = 1;
   move: Move = "pio";
 
   constructor(host: SdhciPeripheral, board: Board) {
@@ -146,6 +147,8 @@ export class Guest {
     if (isSd) this.command(8, 0x1aa, 0x1a);
     for (let i = 0; ; i++) {
       const ocr = isSd ? this.app(41, 0x40ff8000, 2) : this.command(1, 0x40ff8000, 2);
+      // CCS, or an eMMC's access mode: whether addresses count sectors or bytes.
+      this.addressUnit = ocr & 0x40000000 ? 1 : 512;
       if (ocr & 0x80000000) break;
       if (i === 100) throw new Error("the card does not come up");
       this.sleep(10_000_000n);
@@ -184,7 +187,7 @@ export class Guest {
   /** Starts CMD18 or CMD25 with auto-CMD12 and returns when the command is answered. */
   start(isWrite: boolean, lba: number, lengthBytes: number, address: number): void {
     this.prepare(lengthBytes, address);
-    this.host.write32(0x08, lba);
+    this.host.write32(0x08, lba * this.addressUnit);
     this.host.write16(0x0c, (this.move === "pio" ? 0 : 1) | 2 | 4 | (isWrite ? 0 : 0x10) | 0x20);
     this.host.write16(0x0e, (isWrite ? 0x1900 : 0x1200) | 0x3a);
     this.awaitStatus(COMMAND_DONE);

@@ -1,5 +1,6 @@
 // One boot of an unmodified kernel in QEMU with our image on its SD card: pstore_blk on top of sdhci-pci, the pstore
-// file system mounted, its files listed with their bytes, some removed. What the guest says comes back as data.
+// file system mounted, its files listed with their bytes, some removed, and Oopses of the kernel's own. What the guest
+// says comes back as data.
 import { spawn } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
@@ -14,6 +15,7 @@ const MODULES = [
   "drivers/mmc/host/sdhci-pci",
   "fs/pstore/pstore_zone",
   "fs/pstore/pstore_blk",
+  "drivers/char/nvram",
 ];
 /** A boot takes some 5 s under TCG on an idle machine. */
 const BOOT_TIMEOUT_MS = 180_000;
@@ -30,7 +32,17 @@ export interface Boot {
   console: string;
 }
 
-function script(device: string, remove: string[]): string {
+/**
+ * An Oops of the kernel's own: a driver is taken out by force while the shell holds its file open, so that closing the
+ * file reads memory that is gone. The shell dies of it, the kernel lives. The inner shell lets go of the file before it
+ * becomes rmmod; without the two `:` ash would open the file in that one alone.
+ */
+const OOPS = [
+  "$b insmod /mod/nvram.ko || echo '@error nvram'",
+  "$b sh -c '{ :; (exec 3<&-; exec /bin/busybox rmmod -f nvram); :; } 3</dev/nvram; echo @error no Oops'",
+];
+
+function script({ device = "/dev/mmcblk0", remove = [], oopses = 0 }: BootOptions): string {
   const lines = [
     "#!/bin/busybox sh",
     "b=/bin/busybox",
@@ -50,7 +62,10 @@ function script(device: string, remove: string[]): string {
     'for f in $($b ls -1); do echo "@file $f $($b stat -c %Y $f)"; $b base64 $f; echo "@done"; done',
   );
   for (const name of remove) lines.push(`$b rm ${name} && echo "@removed ${name}"`);
-  lines.push("cd /", "$b umount /sys/fs/pstore", "$b sync", "echo '@end'", "$b poweroff -f");
+  for (let i = 0; i < oopses; i++) lines.push(...OOPS);
+  // pstore_blk keeps an Oops in memory for half a second before it writes it; when it goes, it waits for that.
+  lines.push("cd /", "$b umount /sys/fs/pstore", "$b rmmod pstore_blk || echo '@error rmmod'");
+  lines.push("$b sync", "echo '@end'", "$b poweroff -f");
   return `${lines.join("\n")}\n`;
 }
 
@@ -77,6 +92,10 @@ export interface BootOptions {
   /** The node that pstore_blk gets; a partition for an image with a table. */
   device?: string;
   remove?: string[];
+  /** How many Oopses the kernel has after that. */
+  oopses?: number;
+  /** What its clock says when it starts, as 2027-01-31T00:00:00; default: this machine's time. */
+  clock?: string;
 }
 
 /** An initramfs at `file`: busybox, the named modules below `/mod`, and `script` as init. */
@@ -120,10 +139,11 @@ export async function runQemu(args: string[]): Promise<{ code: number | null; ou
 export async function boot(kernel: Kernel, image: string, options: BootOptions = {}): Promise<Boot> {
   mkdirSync(CACHE, { recursive: true });
   const initrd = `${CACHE}/boot-${process.pid}.gz`;
-  makeInitramfs(initrd, kernel, MODULES, script(options.device ?? "/dev/mmcblk0", options.remove ?? []));
+  makeInitramfs(initrd, kernel, MODULES, script(options));
   const args = ["-accel", "tcg", "-m", "256", "-display", "none", "-monitor", "none", "-serial", "stdio"];
   args.push("-no-reboot", "-kernel", kernel.image, "-initrd", initrd);
   args.push("-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on");
+  if (options.clock !== undefined) args.push("-rtc", `base=${options.clock}`);
   args.push("-device", "sdhci-pci", "-device", "sd-card,drive=card");
   args.push("-drive", `id=card,if=none,format=raw,file=${image}`);
   const { code, output } = await runQemu(args);
