@@ -47,8 +47,8 @@ function reasonOf(name: string): Reason {
 
 /**
  * {@link attachV86}, with pvpanic, on a device that was opened with an area; and the guest's panics go there. A panic
- * is over when the machine is reset, when the console says `---[ end Kernel panic`, or 10 s after pvpanic or the console
- * told that it began. An Oops that the guest survives is left to the guest's own pstore.
+ * is over when the machine is reset, when the console says `---[ end Kernel panic`, or 10 s after pvpanic or the
+ * console told that it began. An Oops that the guest survives is left to the guest's own pstore.
  * @throws MmcError EINVAL as attachV86, for a device without an area, or a region outside the guest's RAM
  */
 export function attachV86WithPanics(emulator: object, device: Device, options: PanicOptions): V86Attachment {
