@@ -296,7 +296,7 @@ test("names, and back", () => {
     "/dmesg-pstore_blk-0",
     "pmsg-pstore_blk-1",
     "console-pstore_blk-0.enc.z",
-    "ftrace-pstore_blk-0",
+    "ftrace-pstore_blk-1",
     "dmesg-ramoops-0",
   ]) {
     assert.is(parseRecordName(name), null, name);
@@ -700,6 +700,7 @@ test("rings: linearised, listed last, and their sizes found", () => {
     assert.equal(geometry, {
       areaSize: 262144,
       ...sizes,
+      cpus: 0,
       kmsgOffset: 12288,
       kmsgCount: 15,
       abi: "lp64",

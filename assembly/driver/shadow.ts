@@ -66,6 +66,13 @@ export function clearDeadline(): void {
   shadow().deadlineNs = NEVER;
 }
 
+/** What is left of the operation's time; without a deadline more than there will ever be. */
+export function leftNs(): u64 {
+  const end = shadow().deadlineNs;
+  const now = portNowNs();
+  return end > now ? end - now : 0;
+}
+
 /** True when the operation's time is up. Every wait asks. */
 export function isLate(): bool {
   const s = shadow();

@@ -13,6 +13,7 @@ import { headerBytes, payloadBytesMax, zoneSectors } from "./zone";
 export class Record {
   sequence: u64;
   timeSec: i64;
+  sectorNs: u64; // what each of its sectors took until the record was durable
   timeNsec: u32;
   reason: u32;
   counter: u32;
