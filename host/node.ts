@@ -90,6 +90,7 @@ export function panicAreaOf(name: string, area: ImageArea): PanicArea {
   const { kmsgSize, kmsgCount, pmsgSize, consoleSize, ftraceSize, cpus, abi } = geometry;
   const ringBytes = pmsgSize + consoleSize + ftraceSize;
   const isWritable =
+    ringBytes > 0 &&
     ringBytes === geometry.kmsgOffset &&
     ringBytes <= RING_BYTES_MAX &&
     ftraceSize % (Math.max(1, cpus) * SECTOR_BYTES) === 0 &&

@@ -20,7 +20,7 @@ export interface GeometryOptions {
   pmsgSize?: number | undefined;
   consoleSize?: number | undefined;
   ftraceSize?: number | undefined;
-  /** How many CPUs share ftraceSize: as many slices as that are looked at. */
+  /** How many CPUs share ftraceSize: as many slices as that are looked at. 0: to be found. */
   cpus?: number | undefined;
   abi?: Abi | undefined;
 }
@@ -610,7 +610,7 @@ function find(area: Area, options: GeometryOptions): Found {
   const noMarks: Marks = { headers: [], sealEnds: [], proved: new Map(), allHeaders: [], allSealEnds: [] };
   const sizes = [kmsgSize, pmsgSize, consoleSize, ftraceSize];
   const ringSum = (pmsgSize ?? 0) + (consoleSize ?? 0) + (ftraceSize ?? 0);
-  const { cpus } = options;
+  const cpus = options.cpus || undefined;
   const areCpusPossible = cpus === undefined || (Number.isInteger(cpus) && cpus >= 1 && cpus <= MAX_CPUS);
   if (!sizes.every((size) => isPossible(size, area.size)) || ringSum > area.size || !areCpusPossible) {
     const geometry: Geometry = {
