@@ -38,6 +38,35 @@ export {
   type PanicInput,
   type Reason,
 } from "./device.js";
+export {
+  PVPANIC_CRASH_LOADED,
+  PVPANIC_PANICKED,
+  PVPANIC_PCI,
+  PVPANIC_PORT,
+  PVPANIC_SHUTDOWN,
+  Pvpanic,
+  type PvpanicEvent,
+} from "./embed/pvpanic.js";
+export {
+  findRamoops,
+  newestRecord,
+  type RamoopsEcc,
+  type RamoopsOptions,
+  type RamoopsRange,
+  type RamoopsRecord,
+  type RamoopsRegion,
+  type RamoopsState,
+  type RamoopsType,
+  type RamoopsZone,
+  readRamoops,
+} from "./embed/ramoops.js";
+export { RamoopsWatch } from "./embed/ramoops-watch.js";
+export {
+  type ConsoleEvent,
+  type ConsoleEventKind,
+  SerialConsole,
+  type SerialConsoleOptions,
+} from "./embed/serial-console.js";
 export { SpiCard } from "./embed/spi.js";
 export { ERRNO, type ErrorCode, MmcError } from "./errors.js";
 export {

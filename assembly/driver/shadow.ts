@@ -66,7 +66,7 @@ export function clearDeadline(): void {
   shadow().deadlineNs = NEVER;
 }
 
-/** What is left of the operation's time; without a deadline more than there will ever be. */
+/** How long the operation may still take. */
 export function leftNs(): u64 {
   const end = shadow().deadlineNs;
   const now = portNowNs();

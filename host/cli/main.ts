@@ -7,6 +7,7 @@ import { addCat } from "./cat.js";
 import { addDemo } from "./demo.js";
 import { addExtract } from "./extract.js";
 import { addFormat } from "./format.js";
+import { addHarvest } from "./harvest.js";
 import { addInspect } from "./inspect.js";
 import { addLs } from "./ls.js";
 import { messageOf, UsageError, watchStandardOutput } from "./output.js";
@@ -37,7 +38,7 @@ Examples:
   mmcpstore ls disk.img
   mmcpstore panic disk.img --log panic.txt --in-flight write`,
     );
-  for (const add of [addDemo, addLs, addCat, addExtract, addRm, addFormat, addPanic, addInspect])
+  for (const add of [addDemo, addLs, addCat, addExtract, addRm, addFormat, addPanic, addHarvest, addInspect])
     add(program);
   return program;
 }

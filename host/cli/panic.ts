@@ -3,6 +3,7 @@
 // the request in flight rewrites the bytes that are there, and an erase hits sectors that only the card
 // has.
 import type { Command } from "commander";
+import type { CardKind } from "../core/profile.js";
 import type { PanicResult } from "../core/result.js";
 import { codeOf } from "../core/status.js";
 import { formatNs, type TraceEvent } from "../core/trace.js";
@@ -17,6 +18,8 @@ import { type OpenedArea, withWritableArea } from "./open-area.js";
 import {
   addAreaOptions,
   addGeometryOptions,
+  CARD_NAMES,
+  CARDS,
   type ImageOptions,
   imageHelp,
   parseChoice,
@@ -28,7 +31,6 @@ import { formatTime, type RecordTime } from "./time.js";
 import { addVcdOptions, checkVcdOptions, traceLines, writeVcd } from "./trace-output.js";
 
 const REASONS = ["panic", "oops", "emergency", "shutdown"] as const;
-const CARDS = ["emmc", "sd", "sdsc"] as const;
 const IN_FLIGHT = [
   "none",
   "read",
@@ -42,21 +44,44 @@ const IN_FLIGHT = [
 ] as const;
 const POLICIES = ["first-wins", "ring"] as const;
 
-interface PanicOptions extends ImageOptions {
-  log: string;
-  console?: string;
-  pmsg?: string;
-  reason: (typeof REASONS)[number];
-  time?: RecordTime;
-  card: (typeof CARDS)[number];
+/** How the record gets onto the card, whatever it says. */
+export interface PanicPathOptions extends ImageOptions {
+  card: CardKind;
   inFlight: (typeof IN_FLIGHT)[number];
   policy: (typeof POLICIES)[number];
   pio?: boolean;
+  compress: boolean;
   force?: boolean;
   trace?: boolean;
   vcd?: string;
   vcdBits?: boolean;
   json?: boolean;
+}
+
+interface PanicOptions extends PanicPathOptions {
+  log: string;
+  console?: string;
+  pmsg?: string;
+  reason: (typeof REASONS)[number];
+  time?: RecordTime;
+}
+
+/** What is written. */
+export interface PanicLog extends LogText, RecordTime {
+  reason: Reason;
+  rings?: RingText[];
+}
+
+/** What was said before the panic, and is in memory when it comes. */
+interface RingText {
+  type: "console" | "pmsg";
+  text: Uint8Array;
+}
+
+/** What was found out before, for the report: lines of text, and entries of the JSON object. */
+export interface PanicPreface {
+  text: string;
+  json: object;
 }
 
 const SECTOR_BYTES = 512;
@@ -77,7 +102,7 @@ function harmlessOffset(imageBytes: number, area: ImageArea): number {
 }
 
 /** The card's size: an erase needs sectors behind the image. */
-function cardBytes(imageBytes: number, options: PanicOptions): number {
+function cardBytes(imageBytes: number, options: PanicPathOptions): number {
   const sizeBytes = roundUp(imageBytes, CARD_GRANULE_BYTES);
   const behindBytes = sizeBytes - roundUp(imageBytes, SECTOR_BYTES);
   return options.inFlight === "erase" && behindBytes < REQUEST_BYTES
@@ -86,7 +111,12 @@ function cardBytes(imageBytes: number, options: PanicOptions): number {
 }
 
 /** Brings the bus into the state asked for. */
-function arrange({ device }: ImageDevice, imageBytes: number, area: ImageArea, options: PanicOptions): void {
+function arrange(
+  { device }: ImageDevice,
+  imageBytes: number,
+  area: ImageArea,
+  options: PanicPathOptions,
+): void {
   const { inFlight } = options;
   const offset = harmlessOffset(imageBytes, area);
   if (inFlight === "none") return;
@@ -98,12 +128,6 @@ function arrange({ device }: ImageDevice, imageBytes: number, area: ImageArea, o
   } else {
     device.leaveInFlight(inFlight, offset, REQUEST_BYTES);
   }
-}
-
-/** What was said before the panic, and is in memory when it comes. */
-interface RingText {
-  type: "console" | "pmsg";
-  text: Uint8Array;
 }
 
 const RING_TYPES = ["console", "pmsg"] as const;
@@ -163,7 +187,7 @@ function failureOf(name: string, result: PanicResult, cause: unknown): MmcError 
  * Sizes that the user gave may cut the area into other zones than those that are there; then records in them
  * would look torn, and free. Refused while that would cost a record.
  */
-function checkSameLayout({ bytes, decoded, image }: OpenedArea<Image>, options: PanicOptions): void {
+function checkSameLayout({ bytes, decoded, image }: OpenedArea<Image>, options: PanicPathOptions): void {
   const { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus, abi } = options;
   const isGiven = [kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus, abi].some((one) => one !== undefined);
   if (!isGiven || options.force) return;
@@ -186,16 +210,31 @@ function replacedRecord(before: Decoded, zone: number): PstoreRecord | undefined
   );
 }
 
-async function panic(location: string, options: PanicOptions): Promise<void> {
-  const { card, inFlight } = options;
+/** Refuses options that contradict each other, before anything is opened. */
+export function checkPanicOptions({ card, inFlight, ...options }: PanicPathOptions): void {
   if (card !== "emmc" && inFlight === "sleep") {
     throw new MmcError("EOPNOTSUPP", "--in-flight sleep: an SD card has no sleep, an eMMC has");
   }
   checkVcdOptions(options);
-  const ringTexts = await readRingTexts(options);
-  const log: LogText = await readLog(options.log);
+}
+
+async function panic(location: string, options: PanicOptions): Promise<void> {
+  checkPanicOptions(options);
+  const rings = await readRingTexts(options);
+  const log = await readLog(options.log);
   const reason = `${options.reason[0]?.toUpperCase()}${options.reason.slice(1)}` as Reason;
-  const time = options.time ?? now();
+  await writePanic(location, { ...log, rings, reason, ...(options.time ?? now()) }, options);
+}
+
+/** Writes one record to the image at `location` through the panic path, and reports. */
+export async function writePanic(
+  location: string,
+  log: PanicLog,
+  options: PanicPathOptions,
+  preface: PanicPreface = { text: "", json: {} },
+): Promise<void> {
+  const { card, inFlight } = options;
+  const ringTexts = log.rings ?? [];
   await withWritableArea(location, options, async (opened) => {
     checkSameLayout(opened, options);
     const { image, area, decoded } = opened;
@@ -209,6 +248,7 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
       sizeBytes: cardBytes(image.sizeBytes, options),
       policy: options.policy,
       dma: options.pio !== true,
+      compress: options.compress,
       onTrace: (more, gone) => {
         for (const event of more) events.push(event);
         lost += gone;
@@ -224,7 +264,8 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
     device.clearTrace();
     events = [];
     lost = 0;
-    const result = device.panicWrite({ text: log.text, reason, ...time });
+    const { text, reason, timeSec, timeNsec } = log;
+    const result = device.panicWrite({ text, reason, timeSec, timeNsec });
     const droppedBytes = result.droppedBytes + log.olderBytes;
     const cause = device.takeMediumFailure();
     if (result.status !== 0) {
@@ -255,6 +296,7 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
     }
     if (options.json) {
       const json = {
+        ...preface.json,
         record: recordJson(record, area.offset),
         replaced: replaced === undefined ? null : recordJson(replaced, area.offset),
         result: { ...result, droppedBytes },
@@ -264,9 +306,9 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
       await write(formatJson(json));
       return;
     }
-    const cardName = card === "emmc" ? "eMMC" : "SD card";
     const zones = `${counted(geometry.kmsgCount, "zone")} of ${formatSize(geometry.kmsgSize)}`;
-    await write(`${image.name} as ${cardName} of ${formatSize(device.sizeBytes)}, ${zones}`);
+    await write(preface.text);
+    await write(`${image.name} as ${CARD_NAMES[card]} of ${formatSize(device.sizeBytes)}, ${zones}`);
     await write(`, in flight: ${inFlight}\n`);
     if (options.trace) {
       if (lost > 0) await write(color.dim(`${lost} events of the trace are lost\n`));
@@ -275,14 +317,15 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
       if (lost > 0) await write(color.dim("steps may be missing, the trace was full\n"));
       for (const step of steps) await write(formatStep(step, result));
     }
+    const deflated = result.compressed ? `, deflated to ${result.payloadBytes}` : "";
     await write(
       `${color.bold(record.name)}: ${record.reason} ${record.count}, ${formatTime(record) ?? "no time"}, ` +
-        `${result.storedBytes} bytes of the log, durable after ${commit}\n`,
+        `${result.storedBytes} bytes of the log${deflated}, durable after ${commit}\n`,
     );
     for (const ring of after.records.filter(({ type }) => ringTexts.some((one) => one.type === type))) {
       await write(`${color.bold(ring.name)}: ${ring.size} bytes\n`);
     }
-    if (droppedBytes > 0) await write(`the zone is full: the ${droppedBytes} oldest bytes were dropped\n`);
+    if (droppedBytes > 0) await write(`the record is full: the ${droppedBytes} oldest bytes were dropped\n`);
     if (result.attempts > 1) await write(`zones tried: ${result.attempts}\n`);
     if (replaced !== undefined) {
       await write(
@@ -291,6 +334,35 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
       );
     }
   });
+}
+
+/** The options of the way onto the card: card, request in flight, policy, area, trace. */
+export function addPanicPathOptions(command: Command): Command {
+  command
+    .option(
+      "--card <card>",
+      "emmc, sd (SDHC), sdsc or sdxc",
+      (text) => parseChoice("--card", text, CARDS),
+      "emmc",
+    )
+    .option(
+      "--in-flight <what>",
+      IN_FLIGHT.join(", "),
+      (text) => parseChoice("--in-flight", text, IN_FLIGHT),
+      "none",
+    )
+    .option(
+      "--policy <policy>",
+      "which record to give up when all zones hold one: first-wins (the newest) or ring (the oldest)",
+      (text) => parseChoice("--policy", text, POLICIES),
+      "first-wins",
+    )
+    .option("--pio", "move data by register accesses instead of ADMA2")
+    .option("--force", "write even if the given zone sizes destroy records that are there")
+    .option("--trace", "print every command, answer, block and busy time on the bus")
+    .option("--json", "print the result as JSON");
+  addVcdOptions(command, "the same");
+  return addGeometryOptions(addAreaOptions(command));
 }
 
 export function addPanic(program: Command): void {
@@ -315,31 +387,14 @@ export function addPanic(program: Command): void {
       "panic",
     )
     .option("--time <time>", "of the record: ISO 8601 or seconds since 1970 (now)", parseTimeOption)
-    .option("--card <card>", "emmc, sd or sdsc", (text) => parseChoice("--card", text, CARDS), "emmc")
-    .option(
-      "--in-flight <what>",
-      IN_FLIGHT.join(", "),
-      (text) => parseChoice("--in-flight", text, IN_FLIGHT),
-      "none",
-    )
-    .option(
-      "--policy <policy>",
-      "which record to give up when all zones hold one: first-wins (the newest) or ring (the oldest)",
-      (text) => parseChoice("--policy", text, POLICIES),
-      "first-wins",
-    )
-    .option("--pio", "move data by register accesses instead of ADMA2")
-    .option("--force", "write even if the given zone sizes destroy records that are there")
-    .option("--no-compress", "accepted for scripts: records are written uncompressed in any case")
-    .option("--trace", "print every command, answer, block and busy time on the bus")
-    .option("--json", "print the result as JSON");
-  addVcdOptions(command, "the same");
-  addGeometryOptions(addAreaOptions(command))
+    .option("--no-compress", "write the log as it is, even if more of it would fit deflated");
+  addPanicPathOptions(command)
     .addHelpText(
       "after",
       `${imageHelp(true)}
 The request in flight rewrites the bytes that are there: nothing outside the pstore area of IMAGE changes,
 and inside it one kmsg zone, and the rings that were written to. Times shown are simulated.
+An eMMC of up to 2 GiB and an SDSC card are addressed by bytes, all others by sectors: as real ones are.
 
 Examples:
   mmcpstore panic disk.img --log panic.txt

@@ -216,8 +216,9 @@ function prepare(module: WebAssembly.Module, chosen: RingScenario, hit: () => vo
   return { device, histories, oldText };
 }
 
-function textOf(record: PstoreRecord | undefined): Uint8Array {
-  return record === undefined ? new Uint8Array(0) : record.bytes.subarray(record.bytes.indexOf(10) + 1);
+/** Without the line that Linux puts before text that is not compressed. */
+function textOf(record: PstoreRecord): Uint8Array {
+  return record.compressed ? record.bytes : record.bytes.subarray(record.bytes.indexOf(10) + 1);
 }
 
 /** Runs one scenario at every mark. `onlyId`: judge that one cut and no other. */

@@ -69,7 +69,8 @@ function script({ device = "/dev/mmcblk0", remove = [], oopses = 0, sizes = "" }
   return `${lines.join("\n")}\n`;
 }
 
-function parse(console: string): Boot {
+/** What the guest said between its markers. */
+export function parse(console: string): Boot {
   const files: GuestFile[] = [];
   const removed: string[] = [];
   let open: { name: string; mtimeSec: number; base64: string } | null = null;
@@ -99,25 +100,24 @@ export interface BootOptions {
   clock?: string;
 }
 
-/** Boots `kernel` with `image` on its SD card. Throws if the guest does not come to its end. */
-export async function boot(kernel: Kernel, image: string, options: BootOptions = {}): Promise<Boot> {
-  const work = `${CACHE}/boot-${process.pid}`;
-  rmSync(work, { recursive: true, force: true });
-  mkdirSync(`${work}/tree/bin`, { recursive: true });
-  for (const folder of ["proc", "sys", "dev", "mod"]) mkdirSync(`${work}/tree/${folder}`);
-  copyFileSync(kernel.busybox, `${work}/tree/bin/busybox`);
-  chmodSync(`${work}/tree/bin/busybox`, 0o755);
-  for (const module of MODULES) {
-    copyFileSync(`${kernel.modules}/${module}.ko`, `${work}/tree/mod/${module.split("/").pop()}.ko`);
+/** An initramfs at `file`: busybox, the named modules below `/mod`, and `script` as init. */
+export function makeInitramfs(file: string, kernel: Kernel, modules: string[], script: string): void {
+  const tree = `${file}.tree`;
+  rmSync(tree, { recursive: true, force: true });
+  mkdirSync(`${tree}/bin`, { recursive: true });
+  for (const folder of ["proc", "sys", "dev", "mod"]) mkdirSync(`${tree}/${folder}`);
+  copyFileSync(kernel.busybox, `${tree}/bin/busybox`);
+  chmodSync(`${tree}/bin/busybox`, 0o755);
+  for (const module of modules) {
+    copyFileSync(`${kernel.modules}/${module}.ko`, `${tree}/mod/${module.split("/").pop()}.ko`);
   }
-  writeFileSync(`${work}/tree/init`, script(options), { mode: 0o755 });
-  writeFileSync(`${work}/initrd.gz`, gzipSync(archive(`${work}/tree`)));
-  const args = ["-accel", "tcg", "-m", "256", "-display", "none", "-monitor", "none", "-serial", "stdio"];
-  args.push("-no-reboot", "-kernel", kernel.image, "-initrd", `${work}/initrd.gz`);
-  args.push("-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on");
-  if (options.clock !== undefined) args.push("-rtc", `base=${options.clock}`);
-  args.push("-device", "sdhci-pci", "-device", "sd-card,drive=card");
-  args.push("-drive", `id=card,if=none,format=raw,file=${image}`);
+  writeFileSync(`${tree}/init`, script, { mode: 0o755 });
+  writeFileSync(file, gzipSync(archive(tree)));
+  rmSync(tree, { recursive: true });
+}
+
+/** Runs QEMU until the guest ends; killed after BOOT_TIMEOUT_MS. */
+export async function runQemu(args: string[]): Promise<{ code: number | null; output: string }> {
   const child = spawn("qemu-system-x86_64", args, { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   child.stdout.on("data", (data) => {
@@ -134,7 +134,22 @@ export async function boot(kernel: Kernel, image: string, options: BootOptions =
       resolve(status);
     });
   });
-  rmSync(work, { recursive: true });
+  return { code, output };
+}
+
+/** Boots `kernel` with `image` on its SD card. Throws if the guest does not come to its end. */
+export async function boot(kernel: Kernel, image: string, options: BootOptions = {}): Promise<Boot> {
+  mkdirSync(CACHE, { recursive: true });
+  const initrd = `${CACHE}/boot-${process.pid}.gz`;
+  makeInitramfs(initrd, kernel, MODULES, script(options));
+  const args = ["-accel", "tcg", "-m", "256", "-display", "none", "-monitor", "none", "-serial", "stdio"];
+  args.push("-no-reboot", "-kernel", kernel.image, "-initrd", initrd);
+  args.push("-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on");
+  if (options.clock !== undefined) args.push("-rtc", `base=${options.clock}`);
+  args.push("-device", "sdhci-pci", "-device", "sd-card,drive=card");
+  args.push("-drive", `id=card,if=none,format=raw,file=${image}`);
+  const { code, output } = await runQemu(args);
+  rmSync(initrd);
   if (code !== 0 || !output.includes("@end") || output.includes("@error")) {
     throw new Error(`${kernel.version}: the guest did not come to its end (status ${code}):\n${output}`);
   }
