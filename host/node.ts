@@ -71,8 +71,8 @@ export interface ImageDevice {
 }
 
 /**
- * Where panics write on an image. Its rings are left out where the core cannot write them: not in whole sectors, or more
- * than its memory has room for.
+ * Where panics write on an image. Its rings are left out where the core cannot write them: not in whole sectors, or
+ * more than its memory has room for.
  * @throws MmcError ENOSPC no kmsg zone fits; EOPNOTSUPP zones that the core cannot write: not on sectors.
  */
 export function panicAreaOf(name: string, area: ImageArea): PanicArea {

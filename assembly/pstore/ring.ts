@@ -75,7 +75,7 @@ export function ringSignature(index: u32): u32 {
   return index == RING_CONSOLE ? PSZ_SIG_CONSOLE : PSZ_SIG_FTRACE;
 }
 
-/** A boot begins: what was only in memory is gone, and nothing is known of the medium. Unused bytes are Linux's 0xff. */
+/** A boot begins: what was only in memory is gone, the medium is not known. Unused bytes are 0xff as Linux's. */
 export function beginRings(): void {
   memory.fill(RING_STATES, 0, RINGS_MAX * RING_STATE_BYTES);
   const bytes = firstSector(ringCount()) * SECTOR_BYTES;

@@ -1,7 +1,7 @@
-// Power cuts while rings are written: at every mark of one flush, or of one panic that flushes them, the power of a copy
-// goes with every outcome, and decode.ts tells what is left. What must hold of a ring then:
+// Power cuts while rings are written: at every mark of one flush, or of one panic that flushes them, the power of a
+// copy goes with every outcome, and decode.ts tells what is left. What must hold of a ring then:
 //   it shows the boot before as that one left it, if nothing of this boot was acknowledged, or nothing;
-//   else the newest bytes of this boot: every acknowledged byte for which there is room, in order, none of another boot.
+//   else this boot's newest bytes: every acknowledged one for which there is room, in order, none of another boot.
 //   Bytes on their way out, and bytes not acknowledged yet, may be blank (0).
 // Crash ids as explore.ts has them. Nothing of Node, no chance.
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
@@ -161,8 +161,8 @@ export function judgeRing(view: Uint8Array | null, history: RingHistory, isWild:
 }
 
 /**
- * As judgeRing(), where the card has destroyed the sector that it was programming: nothing in Linux's format tells which
- * one it was, so any one sector of the zone may hold anything. `start`: of the zone's header.
+ * As judgeRing(), where the card has destroyed the sector that it was programming: nothing in Linux's format tells
+ * which one it was, so any one sector of the zone may hold anything. `start`: of the zone's header.
  */
 function judgeDamaged(view: Uint8Array | null, history: RingHistory, start: number): Shown {
   if (view === null) return "empty";

@@ -562,8 +562,8 @@ function endOfSlices(ftraceSize: number, cpus: number): number {
 }
 
 /**
- * How many slices there are in the ftrace region at `base`, which ends where the kmsg zones start: the number that puts a
- * slice on most of the headers that are there, the least one of equals. Slices nobody wrote to make no difference.
+ * How many slices there are in the ftrace region at `base`, which ends where the kmsg zones start: the number that puts
+ * a slice on most of the headers that are there, the least one of equals. Slices nobody wrote to make no difference.
  */
 function findCpus(area: Area, base: number, ftraceSize: number, kmsgOffset: number): number {
   if (ftraceSize < PSZ_BUFFER_SIZE || base + ftraceSize > area.size) return ftraceSize === 0 ? 0 : 1;
