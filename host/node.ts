@@ -3,6 +3,7 @@
 // card is told to store lives in memory and is gone with the device.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { FTRACE_CPUS_MAX, RING_BYTES_MAX } from "../assembly/layout.js";
 import { Device, type DeviceOptions, type ExternalMedium, type PanicArea } from "./device.js";
 import { MmcError } from "./errors.js";
 import { fileError } from "./image/file-error.js";
@@ -71,7 +72,8 @@ export interface ImageDevice {
 }
 
 /**
- * Where panics write on an image.
+ * Where panics write on an image. Its rings are left out where the core cannot write them: not in whole sectors, or
+ * more than its memory has room for.
  * @throws MmcError ENOSPC no kmsg zone fits; EOPNOTSUPP zones that the core cannot write: not on sectors.
  */
 export function panicAreaOf(name: string, area: ImageArea): PanicArea {
@@ -86,13 +88,34 @@ export function panicAreaOf(name: string, area: ImageArea): PanicArea {
   if (geometry.kmsgSize < 2 * SECTOR_BYTES) {
     throw new MmcError("EOPNOTSUPP", `${name}: zones of ${geometry.kmsgSize} bytes are too small to write`);
   }
-  return { offset, kmsgSize: geometry.kmsgSize, kmsgCount: geometry.kmsgCount, abi: geometry.abi };
+  const { kmsgSize, kmsgCount, pmsgSize, consoleSize, ftraceSize, cpus, abi } = geometry;
+  const ringBytes = pmsgSize + consoleSize + ftraceSize;
+  const isWritable =
+    ringBytes > 0 &&
+    ringBytes === geometry.kmsgOffset &&
+    ringBytes <= RING_BYTES_MAX &&
+    ftraceSize % (Math.max(1, cpus) * SECTOR_BYTES) === 0 &&
+    cpus <= FTRACE_CPUS_MAX;
+  if (!isWritable) return { offset, kmsgSize, kmsgCount, abi };
+  return { offset, kmsgSize, kmsgCount, abi, pmsgSize, consoleSize, ftraceSize, cpus: Math.max(1, cpus) };
+}
+
+/** Bytes from the start of the card. */
+function ringHeaderOffsets(area: PanicArea): Set<number> {
+  const { pmsgSize = 0, consoleSize = 0, ftraceSize = 0, cpus = 1 } = area;
+  let at = area.offset - pmsgSize - consoleSize - ftraceSize;
+  const offsets = new Set<number>();
+  for (const size of [pmsgSize, consoleSize, ...new Array<number>(cpus).fill(ftraceSize / cpus)]) {
+    if (size > 0) offsets.add(at);
+    at += size;
+  }
+  return offsets;
 }
 
 /**
  * A device on a raw image. Its card begins with the image and is rounded up to 512 KiB; sectors beyond the
  * image read as zero. Reads come from the file. Of the writes only those inside `area` go there; all others
- * stay in memory. Header sectors of kmsg zones are written between two fdatasync, so an interrupted run
+ * stay in memory. Header sectors of zones are written between two fdatasync, so an interrupted run
  * leaves what a power cut leaves. `image` stays the caller's to close.
  *
  * An error of the file reaches the core as a sector that cannot be read or programmed;
@@ -117,7 +140,9 @@ export function openImageDevice(
   }
   const overlay = new Map<number, Uint8Array>();
   const isInArea = (offset: number) => offset >= area.offset && offset + SECTOR_BYTES <= areaEnd;
+  const ringHeaders = ringHeaderOffsets(panicArea);
   const isHeader = (offset: number) => {
+    if (ringHeaders.has(offset)) return true;
     const inside = offset - panicArea.offset;
     return (
       inside >= 0 &&
