@@ -3,10 +3,8 @@
 import { FAILED_CHECK } from "./layout";
 
 export const CHECK_BLOCK_RANGE: u32 = 1;
-export const CHECK_BUFFER_OVERRUN: u32 = 2;
-export const CHECK_CARD_STATE: u32 = 3;
-export const CHECK_CACHE_FULL: u32 = 4;
-export const CHECK_ZONE_RANGE: u32 = 5;
+export const CHECK_CACHE_FULL: u32 = 2;
+export const CHECK_ZONE_RANGE: u32 = 3;
 
 export function fail(code: u32): void {
   store<u32>(FAILED_CHECK, code);

@@ -5,7 +5,8 @@
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
 //   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
 //   0x02000  write cache     0x0c000  protection       0x10000  BOUNCE           0x20000  VERIFY
-//   0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)      0x140000  medium
+//   0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
+//   0x140000 deflate         0x1d0000 medium
 
 export const PAGE_BYTES = 0x10000;
 export const SECTOR_BYTES = 512;
@@ -81,7 +82,10 @@ export const CONFIG_GP4_SECTORS = 0x550;
 export const CONFIG_SD_FLAGS = 0x554; // SD_*
 export const CONFIG_SPI_KHZ = 0x558; // clock of the SPI port; 0: no time passes
 export const CONFIG_SPI_NCR_BYTES = 0x55c; // bytes between an SPI command and its response, 1 … 8
-export const CONFIG_END = 0x560;
+// Compression of records.
+export const CONFIG_COMPRESS = 0x5c0; // 0 plain, 1 deflate
+export const CONFIG_DEFLATE_NS = 0x5c4; // CPU time of deflating one byte of text
+export const CONFIG_END = 0x5c8;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
@@ -109,6 +113,7 @@ export const GP_GRANULE_SECTORS = 16384;
 export const DRIVER_DMA = 1; // ADMA2 instead of PIO
 export const DRIVER_CMD23 = 2; // predefined block counts where the card has them, else CMD12
 export const SLOT_WRITE_PROTECTED = 1; // the slot's write protect pin
+export const SLOT_FIXED_SUPPLY = 2; // the card's supply stays on once it is, whatever SDHCI_POWER_CONTROL says
 export const ABI_LP64 = 0;
 export const ABI_I386 = 1;
 export const POLICY_FIRST_WINS = 0;
@@ -187,7 +192,7 @@ export const RESULT_ZONE = 0x808;
 export const RESULT_COUNTER = 0x80c;
 export const RESULT_SEQUENCE_LOW = 0x810;
 export const RESULT_SEQUENCE_HIGH = 0x814;
-export const RESULT_STORED_BYTES = 0x818; // payload on the medium
+export const RESULT_STORED_BYTES = 0x818; // of the text, in the record
 export const RESULT_DROPPED_BYTES = 0x81c; // oldest bytes of the text that did not fit
 export const RESULT_CARD_STATE = 0x820; // the first state that CMD13 told, or 0xff: no answer
 export const RESULT_RUNG = 0x824; // highest rung of the takeover ladder used, 1 … 6
@@ -201,18 +206,21 @@ export const RESULT_END_NS_LOW = 0x840;
 export const RESULT_END_NS_HIGH = 0x844;
 export const RESULT_COMMAND = 0x848; // index of the command that failed last, or 0xffffffff
 export const RESULT_R1 = 0x84c; // its card status, if one came
-export const RESULT_BYTES = 0x50;
+export const RESULT_PAYLOAD_BYTES = 0x850; // the payload on the medium: deflated, or RESULT_STORED_BYTES
+export const RESULT_COMPRESSED = 0x854; // 1: it is deflated
+export const RESULT_BYTES = 0x58;
 
 export const STEP_NONE = 0;
 export const STEP_TAKE_HOST = 1;
 export const STEP_QUIET_CONTROLLER = 2;
 export const STEP_TAKE_CARD = 3;
-export const STEP_CHOOSE_ZONE = 4;
-export const STEP_INVALIDATE = 5;
-export const STEP_WRITE_BODY = 6;
-export const STEP_COMMIT = 7;
-export const STEP_VERIFY = 8;
-export const STEP_DONE = 9;
+export const STEP_COMPRESS = 4;
+export const STEP_CHOOSE_ZONE = 5;
+export const STEP_INVALIDATE = 6;
+export const STEP_WRITE_BODY = 7;
+export const STEP_COMMIT = 8;
+export const STEP_VERIFY = 9;
+export const STEP_DONE = 10;
 
 // Private state, each struct a view in the file that owns it.
 export const SPI_BASE = 0x880; // … 0x8ff
@@ -251,6 +259,7 @@ export const WIRE_LONG = WIRE_BASE + 0x10; // 16 bytes: the register of an R2
 export const WIRE_BYTES = WIRE_BASE + 0x20; // u32, length of the block
 export const WIRE_LINES = WIRE_BASE + 0x24; // u32, lines that its sender drove
 export const WIRE_BLOCK = WIRE_BASE + 0x200; // 512, scratch: a block as a receiver of another width sees it
+export const PACKED_HEADER = 0xae00; // 512, an eMMC's: what a packed command consists of
 export const PROTECTION_TABLE = 0xc000; // write protection of an eMMC: 2 bits a group
 export const PROTECTION_GROUPS_MAX = 32768;
 
@@ -286,6 +295,15 @@ export const TRACE_STATE = 15; // of the card, as R1 codes it; 11 = inactive
 
 export const TEXT_BASE = 0x40000;
 export const TEXT_BYTES_MAX = 0x100000;
-export const MEDIUM_BASE = 0x140000;
+// Compression: work memory of assembly/pstore/deflate.ts and huffman.ts, and the stream.
+export const DEFLATE_BASE = 0x140000; // state and codes, … 0x141bff
+export const HUFFMAN_SCRATCH = 0x141c00; // … 0x1433ff
+export const DEFLATE_HEADS = 0x144000; // u32 a hash: where it was met last
+export const DEFLATE_LINKS = 0x146000; // u32 a byte of the window: where its hash was met before
+export const DEFLATE_TOKENS = 0x148000; // u32 a literal or match of the block at hand
+/** The stream: half of TEXT_BYTES_MAX, because a kernel's log deflates to some 35 %. */
+export const DEFLATED_BASE = 0x150000;
+export const DEFLATED_BYTES_MAX = 0x80000;
+export const MEDIUM_BASE = 0x1d0000;
 /** Pages without a medium: what every module declares as its initial memory. */
-export const MACHINE_PAGES = 20;
+export const MACHINE_PAGES = 29;

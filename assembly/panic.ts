@@ -6,16 +6,18 @@ import { bytesEqual } from "./bytes";
 import { crc32cPrepare } from "./crc";
 import { NORMAL_ID } from "./driver/block";
 import { resetBothLines } from "./driver/command";
-import { portNowNs } from "./driver/port";
-import { clearDeadline, isLate, setDeadline, shadow, usesCmd23 } from "./driver/shadow";
+import { portNowNs, portWorked } from "./driver/port";
+import { clearDeadline, isLate, leftNs, setDeadline, shadow, usesCmd23 } from "./driver/shadow";
 import { flushCache } from "./driver/switch";
 import { quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks, WRITE_FORCED, WRITE_RELIABLE } from "./driver/transfer";
-import { EBUSY, EILSEQ, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import { EBUSY, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_BASE,
   BOUNCE_SECTORS,
+  CONFIG_COMPRESS,
   CONFIG_DEADLINE_US,
+  CONFIG_DEFLATE_NS,
   HEAD_BLOCK,
   RESULT_ATTEMPTS,
   RESULT_BASE,
@@ -23,10 +25,12 @@ import {
   RESULT_CARD_STATE,
   RESULT_COMMAND,
   RESULT_COMMIT_NS_LOW,
+  RESULT_COMPRESSED,
   RESULT_COUNTER,
   RESULT_DROPPED_BYTES,
   RESULT_END_NS_LOW,
   RESULT_OWNER,
+  RESULT_PAYLOAD_BYTES,
   RESULT_R1,
   RESULT_RUNG,
   RESULT_SEQUENCE_LOW,
@@ -38,6 +42,7 @@ import {
   SECTOR_BYTES,
   STEP_CHOOSE_ZONE,
   STEP_COMMIT,
+  STEP_COMPRESS,
   STEP_DONE,
   STEP_INVALIDATE,
   STEP_QUIET_CONTROLLER,
@@ -63,6 +68,8 @@ import {
 } from "./pstore/format";
 import {
   assembleSectors,
+  compressibleBytes,
+  compressRecord,
   describeRecord,
   eraseHeader,
   numberRecord,
@@ -87,6 +94,10 @@ const RESERVE_NS: u64 = 100000;
 const ATTEMPTS_MAX: u32 = 16;
 /** Identification, then a power cycle; what still fails is blamed on the zone. */
 const WAY_FAILURES_MAX: u32 = 3;
+/** Lengths of the text that are tried until its deflate stream fits. */
+const COMPRESSIONS_MAX: u32 = 3;
+/** Deflating may cost this part of the time that is left; the rest must do for writing, plain if need be. */
+const COMPRESSION_SHARE: u64 = 4;
 /** A zone of 128 MiB, in pieces of BOUNCE_SECTORS. */
 const PIECES_MAX: u32 = 2048;
 
@@ -105,7 +116,6 @@ function scanZones(): i32 {
     let status = transferBlocks(false, first, 1, HEAD_BLOCK, 0);
     if (status == OK) status = transferBlocks(false, first + zoneSectors() - 1, 1, TAIL_BLOCK, 0);
     if (status == OK) recoverZone(zone, HEAD_BLOCK, TAIL_BLOCK);
-    else if (status == EIO || status == EILSEQ) recoverBadZone(zone);
     else if (isLate() || status == ENOMEDIUM) return status;
     else recoverBadZone(zone);
   }
@@ -215,7 +225,20 @@ function takeOver(): i32 {
   return takeOverCard(RESULT_CARD_STATE, RESULT_RUNG);
 }
 
-/** Steps 4 and 5: zones one after the other until a record stands or there is no hope. */
+/** Step 4: the newest text as a deflate stream, if there is time for it and if it helps; plain as it stands if not. */
+function compressText(): void {
+  if (load<u32>(CONFIG_COMPRESS) == 0) return;
+  let tryBytes = compressibleBytes();
+  for (let i: u32 = 0; i < COMPRESSIONS_MAX && tryBytes > 0; i++) {
+    const costNs = <u64>tryBytes * load<u32>(CONFIG_DEFLATE_NS);
+    if (costNs > leftNs() / COMPRESSION_SHARE) return;
+    step(STEP_COMPRESS, tryBytes);
+    tryBytes = compressRecord(tryBytes);
+    portWorked(<u32>costNs);
+  }
+}
+
+/** Steps 5 and 6: zones one after the other until a record stands or there is no hope. */
 function storeRecord(): i32 {
   let status: i32 = ENOSPC;
   let wayFailures: u32 = 0;
@@ -258,6 +281,8 @@ function publish(status: i32): i32 {
   store<u32>(RESULT_COUNTER, r.counter);
   store<u64>(RESULT_SEQUENCE_LOW, r.sequence);
   store<u32>(RESULT_STORED_BYTES, status == OK ? r.textBytes : 0);
+  store<u32>(RESULT_PAYLOAD_BYTES, status == OK ? r.payloadBytes : 0);
+  store<u32>(RESULT_COMPRESSED, status == OK ? r.compressed : 0);
   store<u32>(RESULT_DROPPED_BYTES, r.droppedBytes);
   storeTime(RESULT_END_NS_LOW);
   mark(MARK_RESULT);
@@ -313,7 +338,10 @@ export function panicWrite(
   // With less time than an orderly end costs, nothing is touched at all.
   let status = isLate() ? ETIMEDOUT : takeOver();
   if (status == OK && area().recovered == 0) status = scanZones();
-  if (status == OK) status = storeRecord();
+  if (status == OK) {
+    compressText();
+    status = storeRecord();
+  }
   if (status == OK) {
     countRecord();
     step(STEP_DONE, load<u32>(RESULT_ZONE));

@@ -1,10 +1,12 @@
 // How long a panic takes on the real log of 29,743 bytes: simulated time from the panic to the card in tran, to the
 // commit and to the end, from every request in flight; and the wall time of the call, interleaved in one run with a
-// memcpy of the same bytes. Wall clocks live here. Usage: npm run bench [-- --json]
+// memcpy of the same bytes. Then the record deflated against plain, interleaved. Wall clocks live here.
+// Usage: npm run bench [-- --json]
 import { readFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
 import Table from "cli-table3";
+import { DEFLATE_NS } from "../host/core/profile.js";
 import { Device, type DeviceOptions, type InFlight } from "../host/device.js";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -104,6 +106,51 @@ function measure(
   return row;
 }
 
+/** Cards on which the log is written deflated and plain. */
+const COMPARED: [string, DeviceOptions][] = [
+  ...BUSES,
+  ["eMMC old, ADMA2", { profile: "old-emmc" }],
+  ["SD slow, ADMA2", { card: "sd", profile: "slow-sd", deadlineUs: 60_000_000 }],
+  ["ideal eMMC, CPU free", { profile: "ideal" }],
+];
+
+interface Comparison {
+  bus: string;
+  plainCommitNs: number;
+  deflatedCommitNs: number;
+  plainWallUs: number;
+  deflatedWallUs: number;
+  wallRatio: number;
+}
+
+/** The same panic on an idle bus, in turns deflated and plain. */
+function compare(module: WebAssembly.Module, bus: string, options: DeviceOptions): Comparison {
+  const [deflated, plain] = [true, false].map((compress) => {
+    const device = Device.open(module, { sizeBytes: 2 << 20, ...options, area: AREA, compress });
+    return { device, state: device.saveState(), commitNs: 0, wallUs: [] as number[] };
+  });
+  if (deflated === undefined || plain === undefined) throw new Error("unreachable");
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const one of [deflated, plain]) {
+      one.device.loadState(one.state);
+      const before = performance.now();
+      const result = one.device.panicWrite({ text: LOG, timeSec: 1n });
+      one.wallUs.push((performance.now() - before) * 1000);
+      if (result.status !== 0 || result.compressed !== (one === deflated))
+        throw new Error(`${bus}: ${result.status}`);
+      one.commitNs = Number(result.commitNs - result.startNs);
+    }
+  }
+  return {
+    bus,
+    plainCommitNs: plain.commitNs,
+    deflatedCommitNs: deflated.commitNs,
+    plainWallUs: median(plain.wallUs),
+    deflatedWallUs: median(deflated.wallUs),
+    wallRatio: median(deflated.wallUs.map((wallUs, i) => wallUs / (plain.wallUs[i] ?? Number.NaN))),
+  };
+}
+
 const module = new WebAssembly.Module(readFileSync(`${ROOT}dist/core/release.wasm`));
 const rows: Row[] = [];
 for (const [bus, options] of BUSES) {
@@ -112,8 +159,9 @@ for (const [bus, options] of BUSES) {
     if (row !== null) rows.push(row);
   }
 }
+const comparisons = COMPARED.map(([bus, options]) => compare(module, bus, options));
 if (process.argv.includes("--json")) {
-  console.log(JSON.stringify(rows, null, 2));
+  console.log(JSON.stringify({ rows, comparisons }, null, 2));
 } else {
   const table = new Table({
     head: ["bus", "in flight", "rung", "commit (ms)", "end (ms)", "wall (µs)", "memcpy (µs)", "ratio"],
@@ -136,4 +184,33 @@ if (process.argv.includes("--json")) {
   console.log(`A panic with the real log of ${LOG.length} bytes, from the call on. commit, end: simulated.`);
   console.log(`wall, memcpy of the same bytes, ratio: medians of ${ROUNDS} interleaved rounds.`);
   console.log(table.toString());
+  const compared = new Table({
+    head: [
+      "bus, idle",
+      "plain commit (ms)",
+      "deflated (ms)",
+      "ratio",
+      "plain wall (µs)",
+      "deflated (µs)",
+      "ratio",
+    ],
+    colAligns: ["left", "right", "right", "right", "right", "right", "right"],
+    style: { head: [], border: [] },
+    chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" },
+  });
+  for (const one of comparisons) {
+    compared.push([
+      one.bus,
+      (one.plainCommitNs / 1e6).toFixed(3),
+      (one.deflatedCommitNs / 1e6).toFixed(3),
+      (one.deflatedCommitNs / one.plainCommitNs).toFixed(2),
+      one.plainWallUs.toFixed(0),
+      one.deflatedWallUs.toFixed(0),
+      one.wallRatio.toFixed(2),
+    ]);
+  }
+  console.log(
+    `The same log deflated and plain; ${DEFLATE_NS} ns of simulated CPU time a byte. Medians of ${ROUNDS} rounds.`,
+  );
+  console.log(compared.toString());
 }

@@ -27,6 +27,7 @@ import {
   CUT_OUTCOMES,
   type CutOutcome,
   type Damage,
+  DEFLATE_NS_MAX,
   type EmmcConfig,
   type MachineConfig,
   type Policy,
@@ -70,10 +71,17 @@ export interface DeviceOptions {
   content?: Uint8Array | undefined;
   area?: PanicArea | undefined;
   policy?: Policy | undefined;
+  /**
+   * Records are deflated, as Linux does by default: fewer sectors to write, and more of a long log. Plain where it does
+   * not help, or takes more than a quarter of the time that is left. Default true.
+   */
+  compress?: boolean | undefined;
   busWidth?: 1 | 4 | 8 | undefined;
   highSpeed?: boolean | undefined;
   /** What the SD host controller has; default `full`. Decides the defaults of `dma` and `busWidth`. */
   controller?: ControllerKind | undefined;
+  /** A board on which the controller cannot take the card's supply away: no power cycle, only a power cut. */
+  fixedSupply?: boolean | undefined;
   /** ADMA2 instead of PIO. */
   dma?: boolean | undefined;
   /** Predefined block counts (CMD23) where the card has them, else CMD12. SD: whether the card has CMD23. */
@@ -85,7 +93,10 @@ export interface DeviceOptions {
   hpi?: boolean | undefined;
   /** eMMC: size of each boot partition in bytes, a multiple of 128 KiB. */
   bootBytes?: number | undefined;
-  /** eMMC: whether commands name sectors, or bytes as cards of up to 2 GiB did. Default `sector`. */
+  /**
+   * eMMC: whether commands name bytes or sectors. Default: what real ones have and Linux takes for granted, bytes up to
+   * 2 GiB and sectors above. `byte` is for cards up to 2 GiB only.
+   */
   addressing?: "sector" | "byte" | undefined;
   /** eMMC: EXT_CSD_DEVICE_TYPE: 0x03 high speed (default), + 0x04 DDR52, + 0x10 HS200, + 0x40 HS400. */
   deviceType?: number | undefined;
@@ -178,7 +189,7 @@ export interface DeviceState {
   /** Zone that the next panic would write, -1 without an area. */
   nextZone: number;
   newestZone: number;
-  /** Most bytes of text that one record takes. */
+  /** Most bytes that one record takes: of text if it is not compressed. */
   payloadBytesMax: number;
   /** Panics and Oopses that the area has ever recorded, removed ones included. */
   panicCount: number;
@@ -201,6 +212,8 @@ const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 /** 2^32 sectors less one: what a card's 32-bit sector numbers reach. */
 const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
 const SDSC_BYTES_MAX = 2 ** 31;
+/** Where an eMMC's addresses change from bytes to sectors (mmc.md §1.7, §1.8 SEC_COUNT). */
+const BYTE_ADDRESSED_BYTES_MAX = 2 ** 31;
 /** A WebAssembly memory ends at 4 GiB. */
 const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 21;
 
@@ -224,7 +237,8 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     throw new MmcError("EINVAL", `profile: ${profile} is none of a card of kind ${card}`);
   const timing = { ...times, ...options.timing };
   for (const [name, value] of Object.entries(timing)) {
-    if (value !== undefined) requireNumber(`timing.${name}`, value, 0, 0xffffffff);
+    const most = name === "deflateNs" ? DEFLATE_NS_MAX : 0xffffffff;
+    if (value !== undefined) requireNumber(`timing.${name}`, value, 0, most);
   }
   for (const [name, value] of Object.entries(options.damage ?? {})) {
     const most = name === "neighbourSectors" ? NEIGHBOURS_MAX : 0xffffffff;
@@ -275,26 +289,31 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     zoneCount: area ? area.kmsgCount : 0,
     abi: area?.abi ?? "lp64",
     policy: options.policy ?? "first-wins",
+    compress: options.compress ?? true,
     deadlineUs,
     trace: options.trace ?? options.onTrace !== undefined,
     controller,
+    fixedSupply: options.fixedSupply,
     ...(card === "emmc" ? { emmc: emmcOf(options, sizeBytes) } : {}),
   };
 }
 
 /** What only an eMMC has. */
 function emmcOf(options: DeviceOptions, sizeBytes: number): EmmcConfig {
-  const byteAddressed = options.addressing === "byte";
-  if (options.addressing !== undefined && !byteAddressed && options.addressing !== "sector") {
-    throw new MmcError("EINVAL", `addressing: ${options.addressing} is neither sector nor byte`);
+  const addressing = options.addressing ?? (sizeBytes <= BYTE_ADDRESSED_BYTES_MAX ? "byte" : "sector");
+  const byteAddressed = addressing === "byte";
+  if (!byteAddressed && addressing !== "sector") {
+    throw new MmcError("EINVAL", `addressing: ${addressing} is neither sector nor byte`);
   }
-  if (byteAddressed) requireNumber("sizeBytes of a byte-addressed card", sizeBytes, 1, 2 ** 31);
+  if (byteAddressed) {
+    requireNumber("sizeBytes of a byte-addressed card", sizeBytes, 1, BYTE_ADDRESSED_BYTES_MAX);
+  }
   const deviceType = options.deviceType ?? 0x03;
   requireNumber("deviceType", deviceType, 0, 255);
   const gpBytes = options.gpBytes ?? [];
   requireNumber("gpBytes: partitions", gpBytes.length, 0, 4);
   for (const bytes of gpBytes) {
-    requireNumber("gpBytes", bytes, 0, byteAddressed ? 2 ** 31 : MEMORY_MEDIUM_BYTES_MAX);
+    requireNumber("gpBytes", bytes, 0, byteAddressed ? BYTE_ADDRESSED_BYTES_MAX : MEMORY_MEDIUM_BYTES_MAX);
     if (bytes % (GP_GRANULE_SECTORS * SECTOR_BYTES) !== 0) {
       throw new MmcError("EINVAL", `gpBytes: ${bytes} is not a multiple of 8 MiB`);
     }
@@ -553,7 +572,7 @@ export class Device {
   /**
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what
    * the card or the
-   * bus did, the status tells. Text longer than a zone loses its oldest bytes.
+   * bus did, the status tells. Text longer than a record takes loses its oldest bytes.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */
   panicWrite(input: PanicInput): PanicResult {

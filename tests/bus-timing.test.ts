@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import { IDEAL, type Timing, TYPICAL_EMMC, TYPICAL_SD } from "../host/core/profile.js";
 import type { TraceEvent, TraceKind } from "../host/core/trace.js";
 import { Device } from "../host/device.js";
-import { Bus, coreModule, INT, note, pattern, REG } from "./bus.js";
+import { Bus, CONTROL2_VDD_180, coreModule, INT, note, pattern, REG } from "./bus.js";
 
 // Clocks (mmc.md §1.11).
 const COMMAND = 48;
@@ -180,7 +180,7 @@ function opened(mode: Mode, timing: Timing, cmd23 = true): Bus {
   if (mode.steps) {
     for (const [index, value] of mode.steps) bus.switchByte(index, value);
     bus.setLines(mode.width);
-    bus.write16(REG.control2, mode.dual ? 4 : 3);
+    bus.write16(REG.control2, CONTROL2_VDD_180 | (mode.dual ? 4 : 3));
     bus.setClock(mode.limitKhz);
     if (mode.limitKhz > 100_000) bus.tune();
   } else {

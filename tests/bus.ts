@@ -113,6 +113,8 @@ const ANSWERS = {
   r6: 0x1a,
   r7: 0x1a,
 } as const;
+/** SDHCI_HOST_CONTROL2: the host signals at 1.8 V. */
+export const CONTROL2_VDD_180 = 8;
 export type Answer = keyof typeof ANSWERS;
 const COMMAND_DATA = 0x20;
 
@@ -218,8 +220,15 @@ export class Bus {
   /** Longest pause between two polls. 0: the next poll follows at once, for tests of time. */
   pollNs = 100_000;
 
-  /** A machine without power. Times are IDEAL unless the options say otherwise. */
-  constructor(options: BusOptions = {}, target = "debug") {
+  /**
+   * A machine without power. Times are IDEAL unless the options say otherwise. `machine`: one that is there already, as
+   * the options describe it; nothing of it is changed.
+   */
+  constructor(
+    options: BusOptions = {},
+    target = "debug",
+    machine?: { core: CoreExports; memory: WebAssembly.Memory },
+  ) {
     const card = options.card ?? "emmc";
     this.isEmmc = card === "emmc";
     this.config = {
@@ -246,6 +255,11 @@ export class Bus {
       ...options,
       timing: { ...IDEAL, ...options.timing },
     };
+    if (machine !== undefined) {
+      this.memory = machine.memory;
+      this.core = machine.core;
+      return;
+    }
     this.memory = makeMemory(this.#firstSector(8) * 512);
     this.core = instantiate(coreModule(target), this.memory);
     writeConfig(this.memory, this.config);
@@ -353,9 +367,11 @@ export class Bus {
     this.idle(1_000_000);
   }
 
+  /** Supply off, and the signals back at 3.3 V, where every card begins. */
   powerDown(): void {
     this.write16(REG.clock, 0);
     this.write8(REG.power, 0);
+    this.write16(REG.control2, 0);
     this.idle(2_000_000);
   }
 
@@ -648,6 +664,31 @@ export class Bus {
     if (until === "stby") return;
     this.must(7, this.rca << 16, "r1b");
     this.awaitBusy();
+  }
+
+  /** The same with CMD11 to 1.8 V on the way, up to tran: an SD card with UHS, from 3.3 V. */
+  identifyLow(): void {
+    this.identify("idle");
+    assert.is(this.operatingConditions(0x41ff8000), 0xc1ff8000, "S18A");
+    this.switchVoltage();
+    this.must(2, 0, "r2");
+    this.rca = this.must(3, 0, "r6").r1 >>> 16;
+    this.must(7, this.rca << 16, "r1b");
+    this.awaitBusy();
+  }
+
+  /** CMD11, and 1.8 V with the clock stopped (mmc.md §1.6). */
+  switchVoltage(): void {
+    assert.is(stateOf(this.must(11, 0).r1), "ready");
+    assert.is(this.present & PRESENT.dat0, 0, "DAT0 is low");
+    this.idle(5_000_000);
+    assert.is(this.present & PRESENT.dat0, 0, "until the host has switched");
+    const clock = this.read16(REG.clock);
+    this.write16(REG.clock, clock & ~4);
+    this.write16(REG.control2, CONTROL2_VDD_180);
+    this.idle(5_000_000);
+    this.write16(REG.clock, clock);
+    assert.is(this.present & PRESENT.dat0, PRESENT.dat0, "DAT0 is high");
   }
 
   /** Power, identification, tran: what most tests start with. */

@@ -148,7 +148,7 @@ test("CSD of SDHC: version 2.0 and the capacity of several sizes", () => {
       [119, 112, 0x0e, "TAAC"],
       [111, 104, 0, "NSAC"],
       [103, 96, 0x32, "TRAN_SPEED"],
-      [95, 84, 0x5b5, "CCC"],
+      [95, 84, 0x535, "CCC: no class 7, there is no lock"],
       [83, 80, 9, "READ_BL_LEN"],
       [79, 76, 0, "READ_BL_PARTIAL … DSR_IMP"],
       [46, 46, 1, "ERASE_BLK_EN"],

@@ -2,6 +2,7 @@
 // CMD23; for SD also every application command behind CMD55. A fresh card is brought into the state by
 // commands, gets one more, and must answer or not, report the state before, end in the state after, and
 // complain about an illegal command in exactly the next R1.
+import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Answer, Bus, type CardState, hex, note, R1, type Reply, stateOf } from "./bus.js";
@@ -187,6 +188,78 @@ function bring(bus: Bus, state: CardState): void {
   bus.idle(2_000_000);
   bus.resetLines();
   assert.is(bus.state, state, `brought into ${state}`);
+}
+
+/** "stby → tran, dis → prg; silent in idle": the states in which the command is taken. */
+function statesOfCell(cell: string): CardState[] {
+  const taken = cell
+    .replace(/silent in [a-z, ]+|prg as HPI/g, "")
+    .replace(/all but ina/g, EMMC_STATES.slice(0, -1).join(", "))
+    .replace(/stby … dis/g, ADDRESSED.join(", "))
+    .replace(/→ [a-z]+/g, "");
+  return EMMC_STATES.filter((state) => new RegExp(`\\b${state}\\b`).test(taken));
+}
+
+/** Rows of docs/DESIGN.md: command numbers and what both kinds of card say. */
+function documentedRows(): { name: string; numbers: number[]; cells: [string, string] }[] {
+  const text = readFileSync(new URL("../../docs/DESIGN.md", import.meta.url), "utf8");
+  const lines = text.slice(text.indexOf("| command | eMMC | SD |")).split("\n").slice(2);
+  const rows: ReturnType<typeof documentedRows> = [];
+  for (const line of lines.slice(0, lines.indexOf(""))) {
+    const [, name = "", emmc = "", sd = ""] = line.split("|").map((cell) => cell.trim());
+    const cell = emmc === "the same" ? (rows.at(-1)?.cells[0] ?? "") : emmc;
+    const numbers = (name.match(/\d+/g) ?? []).map(Number);
+    rows.push({ name, numbers, cells: [cell, sd === "the same" ? cell : sd] });
+  }
+  return rows;
+}
+
+test("docs/DESIGN.md's table of commands and states is the one that is tested here", () => {
+  const rows = documentedRows();
+  assert.is(rows.length, 32);
+  let compared = 0;
+  for (const { name, numbers, cells } of rows) {
+    const isApp = name.startsWith("ACMD");
+    for (const [i, table] of [EMMC, isApp ? SD_APPLICATION : SDHC].entries()) {
+      const cell = cells[i] ?? "";
+      // What hangs on the card's kind, version, voltage or timing has tests of its own.
+      if (/\bif\b|SDSC|1\.8 V|HS200/.test(cell) || (isApp && i === 0)) continue;
+      for (const index of numbers) {
+        const isOther = name === "7 other";
+        const row = table.find(
+          (one) => one.index === index && (one.mute === true) === (isOther || !!quiet(one)),
+        );
+        const tested = Object.keys(row?.legal ?? {}).filter((state) => !isOther || !quietIn(cell, state));
+        const said = statesOfCell(cell).filter((state) => i === 0 || state !== "slp");
+        assert.equal(tested.sort(), [...said].sort(), `${name}, ${i === 0 ? "eMMC" : "SD"}: ${cell}`);
+        compared++;
+      }
+    }
+  }
+  // And nothing is taken of which the table says nothing.
+  for (const [table, isApp] of [
+    [EMMC, false],
+    [SDHC, false],
+    [SD_APPLICATION, true],
+  ] as const) {
+    for (const { index } of table) {
+      assert.ok(
+        rows.some(({ name, numbers }) => name.startsWith("ACMD") === isApp && numbers.includes(index)),
+        `CMD${index} is in the table`,
+      );
+    }
+  }
+  note(`${compared} rows of the documented table`);
+});
+
+/** Commands without a response at all, as opposed to CMD7 that deselects. */
+function quiet({ index, mute }: Row): boolean {
+  return mute === true && index !== 7;
+}
+
+/** "silent in stby, dis" */
+function quietIn(cell: string, state: string): boolean {
+  return new RegExp(`silent in [a-z, ]*\\b${state}\\b`).test(cell);
 }
 
 /** R1 of the next command that is answered with one, and of the one behind it. Null: there is none. */

@@ -2,7 +2,13 @@
 // controller of a second machine, which knows nothing of the first but its register accesses.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { CLOCK_NOW, MEDIUM_BASE, TEXT_BASE } from "../assembly/layout.js";
+import {
+  CLOCK_NOW,
+  CONFIG_CAPABILITIES,
+  CONFIG_HOST_VERSION,
+  MEDIUM_BASE,
+  TEXT_BASE,
+} from "../assembly/layout.js";
 import { type CoreExports, instantiate, makeMemory } from "../host/core/instantiate.js";
 import {
   type CardKind,
@@ -52,10 +58,21 @@ interface Pair {
   accesses(): number;
 }
 
-function pairOf(card: CardKind): Pair {
+/** SDHCI_CAPABILITIES and SDHCI_HOST_VERSION of a controller that is none of host/core/controllers.ts. */
+interface Foreign {
+  capabilities: number;
+  version: number;
+}
+
+function pairOf(card: CardKind, foreign?: Foreign): Pair {
   const deviceMemory = makeMemory(SECTORS * 512);
   writeConfig(deviceMemory, configOf(card));
-  const device = instantiate(coreModule("release"), deviceMemory);
+  if (foreign !== undefined) {
+    const config = new DataView(deviceMemory.buffer);
+    config.setUint32(CONFIG_CAPABILITIES, foreign.capabilities, true);
+    config.setUint32(CONFIG_HOST_VERSION, foreign.version, true);
+  }
+  const device = { ...instantiate(coreModule("release"), deviceMemory) };
   device.machineInit();
   const clock = new DataView(deviceMemory.buffer);
   const driverMemory = makeMemory(0);
@@ -109,6 +126,49 @@ for (const card of ["emmc", "sd"] as const) {
     const [record] = recordsOf(pair);
     assert.ok(record?.state === "ok" && sameBytes(textOf(record), PANIC_LOG));
     assert.is(readResult(pair.driverMemory).rung, 5);
+  });
+}
+
+test("a CMD55 before it: the first CMD13 is an ACMD13, whose status the card sends as data", () => {
+  const pair = pairOf("sd");
+  assert.is(pair.driver.openCard(), 0);
+  // SDHCI_ARGUMENT of the last command, CMD13: the card's address.
+  const address = pair.device.mmioRead32(8) & 0xffff0000;
+  assert.is(pair.driver.recoverArea(), 0);
+  assert.is(pair.driver.blockCommand(55, address, 0x1a), 0);
+  assert.is(pair.driver.panicWrite(1, 7, 0, 9, PANIC_LOG.length, 0), 0);
+  assert.is(readResult(pair.driverMemory).attempts, 1);
+});
+
+// Base clock in MHz, version, and the fastest clocks in kHz that its dividers make within 400 kHz and 50 MHz.
+for (const [mhz, version, slowKhz, fastKhz] of [
+  [200, 2, 400, 50_000],
+  [255, 2, 399, 42_500],
+  [52, 2, 400, 26_000],
+  [50, 2, 396, 50_000],
+  [1, 2, 250, 1000],
+  [52, 1, 203, 26_000],
+  [63, 0, 246, 31_500],
+  // It does not say: as if it were the fastest of all.
+  [0, 2, 399, 42_500],
+] as const) {
+  test(`a base clock of ${mhz} MHz, specification ${version + 1}.00: the card's clock is never too fast`, () => {
+    const capabilities = (0x012000b2 | (mhz << 8)) >>> 0;
+    const pair = pairOf("sd", { capabilities, version });
+    const clocks: number[] = [];
+    const write = pair.device.mmioWrite16;
+    pair.device.mmioWrite16 = (offset, value) => {
+      if (offset === 0x2c && (value & 4) !== 0) {
+        const divider = (value >> 8) | (version >= 2 ? (value & 0xc0) << 2 : 0);
+        // Of versions 1 and 2 a divider is one bit, or none.
+        assert.ok(version >= 2 || (divider & (divider - 1)) === 0, `divider ${divider}`);
+        clocks.push(Math.floor(((mhz || 255) * 1000) / (divider === 0 ? 1 : 2 * divider)));
+      }
+      write(offset, value);
+    };
+    assert.is(pair.driver.openCard(), mhz === 0 ? -110 : 0);
+    assert.is(clocks[0], slowKhz);
+    if (mhz !== 0) assert.is(clocks.at(-1), fastKhz);
   });
 }
 

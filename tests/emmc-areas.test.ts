@@ -104,6 +104,44 @@ test("Device by bytes: data, erase, flush; the stored bytes are where they belon
   }
 });
 
+test("Device: up to 2 GiB an eMMC counts bytes, above sectors, as Linux takes for granted; unless told", () => {
+  // C_SIZE is all ones in a card that counts sectors.
+  const sectorsIn = (csd: Uint8Array) =>
+    (((csd[6] ?? 0) & 3) << 10) + ((csd[7] ?? 0) << 2) + ((csd[8] ?? 0) >> 6) === 0xfff;
+  for (const [sizeBytes, addressing, bySectors] of [
+    [2 ** 20, undefined, false],
+    [2 ** 31, undefined, false],
+    [2 ** 31 + 512 * 1024, undefined, true],
+    [2 ** 33, undefined, true],
+    [2 ** 20, "sector", true],
+  ] as const) {
+    const stored = new Map<number, Uint8Array>();
+    const medium = {
+      sizeBytes,
+      read: (offset: number, target: Uint8Array) => {
+        target.set(stored.get(offset) ?? new Uint8Array(target.length));
+      },
+      write: (offset: number, data: Uint8Array) => void stored.set(offset, data.slice()),
+    };
+    const r3: number[] = [];
+    const device = Device.openExternal(coreModule("external"), medium, {
+      addressing,
+      onTrace: (events) => {
+        for (const event of events)
+          if (event.kind === "response" && event.index === 1) r3.push(event.words[0] ?? 0);
+      },
+    });
+    const what = `${sizeBytes} bytes, ${addressing}`;
+    assert.is(((r3.at(-1) ?? 0) & (1 << 30)) !== 0, bySectors, `${what}: OCR`);
+    // 2 GiB exactly is C_SIZE 0xfff too, with blocks of 1024 bytes.
+    if (sizeBytes !== 2 ** 31) assert.is(sectorsIn(device.registers().csd), bySectors, `${what}: CSD`);
+    const last = pattern(1, 5);
+    device.write(sizeBytes - 512, last);
+    device.flush();
+    same(stored.get(sizeBytes - 512) ?? new Uint8Array(), last, what);
+  }
+});
+
 test("Device: options that cannot be are EINVAL", () => {
   const base = { sizeBytes: 512 * 1024 };
   for (const options of [
@@ -538,7 +576,7 @@ test("a panic on a protected area says -EIO in no time and leaves it as it was; 
 
 test("a Device's multiple that runs into a protected group is EIO", () => {
   const device = Device.open(coreModule("release"), { sizeBytes: 16 << 20 });
-  device.core.blockCommand(28, GROUP, 0x1a);
+  device.core.blockCommand(28, GROUP * 512, 0x1a);
   device.core.idleNs(100_000_000);
   assert.throws(
     () => device.write((8 << 20) - 1024, pattern(4)),

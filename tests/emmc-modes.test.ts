@@ -3,7 +3,19 @@
 // pstore.md §5.4.5). The blocks' times are bus-timing.test.ts's.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Bus, type BusOptions, INT, INT_ERRORS, note, pattern, R1, REG, same, stateOf } from "./bus.js";
+import {
+  Bus,
+  type BusOptions,
+  CONTROL2_VDD_180,
+  INT,
+  INT_ERRORS,
+  note,
+  pattern,
+  R1,
+  REG,
+  same,
+  stateOf,
+} from "./bus.js";
 
 const ALL_MODES = 0x57; // HS, DDR52, HS200, HS400 at 1.8 V
 
@@ -102,7 +114,7 @@ test("every mode × every setting of the host: only what was switched on goes th
     bus.preset(3, pattern(1, 9));
     if (mode.maxKhz > 100_000) {
       bus.setLines(mode.width);
-      bus.write16(REG.control2, mode.dual ? 4 : 0);
+      bus.write16(REG.control2, CONTROL2_VDD_180 | (mode.dual ? 4 : 0));
       bus.setClock(mode.maxKhz);
       bus.tune();
     }
@@ -112,7 +124,7 @@ test("every mode × every setting of the host: only what was switched on goes th
         for (const khz of [25_000, 50_000, 100_000, 200_000]) {
           bus.load(ready);
           bus.setLines(width);
-          bus.write16(REG.control2, 0x80 | uhs);
+          bus.write16(REG.control2, CONTROL2_VDD_180 | 0x80 | uhs);
           bus.setClock(khz);
           const agrees = width === mode.width && uhs >= 4 === mode.dual && khz <= mode.maxKhz;
           const what = `${name}, host x${width} UHS mode ${uhs} at ${khz} kHz`;
@@ -212,7 +224,7 @@ test("CMD21: the tuning block in HS200, on 4 and 8 lines, any number of times; i
     const bus = opened();
     lead(bus, mode.steps);
     bus.setLines(mode.width);
-    bus.write16(REG.control2, mode.dual ? 4 : 0);
+    bus.write16(REG.control2, CONTROL2_VDD_180 | (mode.dual ? 4 : 0));
     bus.setClock(mode.maxKhz);
     if (!name.startsWith("HS200")) {
       assert.is(bus.send(21, 0).silent, true, name);

@@ -109,11 +109,11 @@ const BITS: readonly Bit[] = [
     },
   },
   {
-    name: "ERROR: a packed command",
+    name: "ERROR: a packed read that no header has announced",
     bit: R1.error,
     cause: (bus) => {
       bus.must(23, 0x40000002);
-      return bus.must(25, 0).r1;
+      return bus.must(18, 0).r1;
     },
   },
   {

@@ -3,7 +3,7 @@
 // are intact whatever it says.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { CONFIG_DEADLINE_US, FAULT_SEEN, FAULTS_BASE } from "../assembly/layout.js";
+import { CONFIG_DEADLINE_US, FAULT_SEEN, FAULTS_BASE, ZONE_STATES } from "../assembly/layout.js";
 import type { FaultPlan } from "../host/core/faults.js";
 import type { PanicResult } from "../host/core/result.js";
 import type { DeviceOptions } from "../host/device.js";
@@ -31,6 +31,8 @@ const KMSG_BYTES = 16 * 1024;
 const ZONES = AREA_BYTES / KMSG_BYTES;
 const AREA_FIRST_LBA = AREA_OFFSET / 512;
 const AREA_LAST_LBA = (AREA_OFFSET + AREA_BYTES) / 512 - 1;
+/** assembly/pstore/format.ts */
+const ZONE_BAD = 4;
 const ERRNOS = new Set([0, ...Object.values(ERRNO).map((number) => -number)]);
 
 let cases = 0;
@@ -273,6 +275,152 @@ for (const plan of COMMAND_KINDS) {
     }
   });
 }
+
+/** How a sector cannot be read: -EIO, -EILSEQ, -ETIMEDOUT, and -EIO before any data. */
+const READ_KINDS: FaultPlan[] = [
+  { kind: "read-ecc" },
+  { kind: "read-crc" },
+  { kind: "read-silent" },
+  { kind: "refused", command: 17, bits: 1 << 21 },
+];
+
+for (const plan of READ_KINDS) {
+  for (const [place, sector] of [
+    ["first", 0],
+    ["last", KMSG_BYTES / 512 - 1],
+  ] as const) {
+    test(`${plan.kind}, a zone's ${place} sector: passed over by recovery, at opening and in the panic`, () => {
+      for (const [bus, options] of BUSES) {
+        for (const isOpened of [true, false]) {
+          const what = `${bus}, ${isOpened ? "opened" : "panicked before it was opened"}`;
+          const machine = openMachine(options, [OLD_LOG, pattern(2, 3000)], KMSG_BYTES);
+          const { device } = machine;
+          device.powerCut("old", "lost");
+          // A command's fault has no sector: it strikes the first or the second read.
+          const lba = AREA_FIRST_LBA + sector;
+          const where =
+            plan.kind === "refused"
+              ? { skip: sector > 0 ? 1 : 0, times: 1 }
+              : { firstLba: lba, lastLba: lba };
+          device.injectFault({ ...plan, ...where });
+          if (isOpened) {
+            device.powerOn();
+            assert.is(device.state().newestZone, 1, what);
+            assert.is(device.state().nextZone, 2, what);
+          }
+          const result = device.panicWrite({ text: NEW_LOG, timeSec: 7n });
+          assert.is(result.status, 0, what);
+          assert.is(result.zone, 2, what);
+          assert.is(new Uint8Array(device.memory.buffer)[ZONE_STATES], ZONE_BAD, what);
+          const texts = machine.records().map((record) => textOf(record));
+          assert.ok(sameBytes(texts[0] as Uint8Array, OLD_LOG), `${what}: nothing is written to it`);
+          assert.ok(sameBytes(texts[2] as Uint8Array, NEW_LOG), what);
+          cases++;
+          successes++;
+        }
+      }
+    });
+  }
+
+  test(`${plan.kind} in every zone: opening works, a panic has nowhere to go and says so`, () => {
+    for (const [bus, options] of BUSES) {
+      const { device } = openMachine(options, [OLD_LOG], KMSG_BYTES);
+      device.powerCut("old", "lost");
+      device.injectFault(plan.kind === "refused" ? plan : { ...plan, ...AREA });
+      device.powerOn();
+      assert.is(device.state().nextZone, -1, bus);
+      assert.ok(device.panicWrite({ text: NEW_LOG, timeSec: 7n }).status < 0, bus);
+      cases++;
+    }
+  });
+}
+
+type Outcome = "ok" | "differs" | keyof typeof ERRNO;
+
+/** Each kind for ever: what read() and write() then are, on an eMMC with CMD23 and on an SD card with CMD12. */
+const SEEN_AS: Record<
+  FaultPlan["kind"],
+  [Partial<FaultPlan>, read: Outcome | Outcome[], write: Outcome | Outcome[]]
+> = {
+  "no-response": [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  "command-crc": [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  "response-crc": [{}, "EILSEQ", "EILSEQ"],
+  "wrong-index": [{}, "EILSEQ", "EILSEQ"],
+  illegal: [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  locked: [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  refused: [{ bits: 1 << 26 }, "EIO", "EIO"],
+  vanish: [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  pulled: [{}, "ENOMEDIUM", "ENOMEDIUM"],
+  "brown-out": [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  swapped: [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  "dat-stuck": [{ until: "power-cycle" }, "EILSEQ", "EILSEQ"],
+  "long-r1b": [{ delayUs: 20_000_000 }, "ETIMEDOUT", "ETIMEDOUT"],
+  switch: [{}, "ok", ["EIO", "ok"]], // the flush of the cache
+  "write-protect": [{}, "ok", "ok"],
+  "read-crc": [{}, "EILSEQ", "ok"],
+  "read-ecc": [{}, "EIO", "ok"],
+  "read-silent": [{}, "ETIMEDOUT", "ok"],
+  "latent-read": [{}, "EIO", "ok"],
+  "bit-rot": [{}, "differs", "ok"],
+  "bad-after-stop": [{}, ["ok", "differs"], "ok"],
+  "slow-read": [{ delayUs: 2_800_000 }, "ETIMEDOUT", "ok"],
+  "write-crc": [{}, "ok", "EILSEQ"],
+  program: [{}, "ok", "EIO"],
+  "cc-error": [{}, "ok", "EIO"],
+  "stuck-busy": [{ until: "power-cycle" }, "ok", "ETIMEDOUT"],
+  "phantom-write": [{}, "ok", "differs"],
+  "misdirected-write": [{ toLba: 900 }, "ok", "differs"],
+  "late-busy": [{ delayUs: 5 }, "ok", ["ok", "ETIMEDOUT"]], // one block behind the other meets the busy
+  "long-busy": [{ delayUs: 20_000_000 }, "ok", "ETIMEDOUT"],
+  "deselect-busy": [{}, "ok", "ETIMEDOUT"],
+};
+
+type Entry = [FaultPlan["kind"], (typeof SEEN_AS)[FaultPlan["kind"]]];
+
+test("every kind of fault as the errno it should be, and everything works again behind it", () => {
+  let seen = 0;
+  const outcomeOf = (request: () => boolean): Outcome => {
+    try {
+      return request() ? "ok" : "differs";
+    } catch (error) {
+      return (error as MmcError).code as Outcome;
+    }
+  };
+  for (const [i, options] of [
+    { cacheSectors: 16, dma: true },
+    { card: "sd", dma: false, cmd23: false } as const,
+  ].entries()) {
+    for (const [kind, [more, ...expected]] of Object.entries(SEEN_AS) as Entry[]) {
+      for (const isWrite of [false, true]) {
+        const { device } = openMachine(options, []);
+        const reads = (bytes: Uint8Array) => sameBytes(device.read(IN_FLIGHT_OFFSET, bytes.length), bytes);
+        const writes = (bytes: Uint8Array) => {
+          device.write(IN_FLIGHT_OFFSET, bytes);
+          device.flush();
+          return true;
+        };
+        const before = pattern(3, 4096);
+        const after = pattern(4, 4096);
+        writes(before);
+        device.injectFault({ ...more, kind });
+        let outcome = outcomeOf(() => (isWrite ? writes(after) : reads(before)));
+        device.clearFaults();
+        // What a write that said yes left there.
+        if (isWrite && outcome === "ok" && !reads(after)) outcome = "differs";
+        const wanted = expected[isWrite ? 1 : 0] ?? [];
+        const what = `${options.card ?? "emmc"}: ${kind}, ${isWrite ? "write" : "read"}`;
+        assert.is(outcome, Array.isArray(wanted) ? wanted[i] : wanted, what);
+        device.powerCut("old", "lost");
+        device.insertCard(true);
+        device.powerOn();
+        assert.ok(writes(before) && reads(before), `${what}: afterwards`);
+        assert.is(device.panicWrite({ text: NEW_LOG, timeSec: 8n }).status, 0, `${what}: the next panic`);
+        seen++;
+      }
+    }
+  }
+  console.log(`# ${seen} faults as their errno`);
+});
 
 test("the card vanishes at each command, and comes back with a power cycle", () => {
   for (const [bus, options] of BUSES) {

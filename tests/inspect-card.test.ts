@@ -1,7 +1,7 @@
 // CID, CSD, EXT_CSD, SCR and SSR: bytes made by hand in these tests and those of the simulated cards, decoded field by
 // field; and the commands that show them and the bus: inspect --card, panic --trace and --vcd, demo --vcd.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -379,6 +379,7 @@ test("inspect --card: both cards in words, with and without an image", () => {
   assert.not.match(emmc, / \n/);
   assert.not(emmc.includes(ESCAPE));
   assert.ok(emmc.split("\n").every((line) => line.length <= 120));
+  assert.match(emmc, /\n {2}MDT \[15:8\] +0xbc +November 2025\n/);
   const path = image(3 * MIB);
   const sd = ok(["inspect", path, "--card", "SD"]);
   assert.ok(sd.startsWith(`SD card of 3 MiB for ${path}\n`));
@@ -390,6 +391,19 @@ test("inspect --card: both cards in words, with and without an image", () => {
       `${ESCAPE}[1mCID${ESCAPE}[22m`,
     ),
   );
+});
+
+test("inspect --card: every kind of SD card; an eMMC image of up to 2 GiB is one that counts bytes", () => {
+  const sdsc = ok(["inspect", "--card", "sdsc"]);
+  assert.ok(sdsc.startsWith("SDSC card of 1 GiB\n"));
+  assert.match(sdsc, /\n {2}CSD_STRUCTURE \[127:126\] +0x0 /);
+  assert.match(sdsc, /\nSSR {2}64 bytes\n/);
+  const sdxc = ok(["inspect", "--card", "sdxc"]);
+  assert.ok(sdxc.startsWith("SDXC card of 64 GiB\n"));
+  assert.match(sdxc, /\n {2}C_SIZE \[69:48\] +0x01ffff +64 GiB\n/);
+  assert.match(sdxc, /\n {2}SD_SECURITY \[54:52\] +0x4 /);
+  const emmc = ok(["inspect", "--card", "emmc", image(4 * MIB)]);
+  assert.match(emmc, /\n {2}C_SIZE \[73:62\] +0x7ff +4 MiB\n/);
 });
 
 test("inspect --card --json: the bytes and every field", () => {
@@ -416,7 +430,16 @@ test("inspect --card --json: the bytes and every field", () => {
 });
 
 test("inspect --card: wrong usage and bad images in one line", () => {
-  fails(2, /--card mmc: is not one of emmc, sd/, ["inspect", "--card", "mmc"]);
+  fails(2, /--card mmc: is not one of emmc, sd, sdsc, sdxc/, ["inspect", "--card", "mmc"]);
+  const large = join(folder, "large.img");
+  writeFileSync(large, "");
+  truncateSync(large, 3 * 2 ** 30);
+  fails(1, /3221225472 is no size of an SDSC card, which ends at 2 GiB/, [
+    "inspect",
+    "--card",
+    "sdsc",
+    large,
+  ]);
   fails(2, /missing required argument 'image'/, ["inspect"]);
   fails(2, /--card sd: cannot be combined with --partition/, [
     "inspect",

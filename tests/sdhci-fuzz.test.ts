@@ -161,7 +161,9 @@ test(`${ACCESSES} accesses by chance`, () => {
       assert.ok(!(has(PRESENT.readActive) && has(PRESENT.writeActive)), `${where()}: ${hex(present)}`);
       assert.ok(!has(PRESENT.dataActive) || has(PRESENT.dataInhibit), `${where()}: ${hex(present)}`);
       const moves = has(PRESENT.readActive) || has(PRESENT.writeActive);
-      assert.ok(!moves || has(PRESENT.dataActive), `${where()}: ${hex(present)}`);
+      assert.ok(!moves || has(PRESENT.dataInhibit), `${where()}: ${hex(present)}`);
+      // The lines rest while a transfer is on: only when the last block of a read waits in the buffer.
+      assert.ok(!has(PRESENT.writeActive) || has(PRESENT.dataActive), `${where()}: ${hex(present)}`);
       assert.is(has(PRESENT.inserted), has(PRESENT.detectPin), `${where()}: ${hex(present)}`);
       assert.is(present & 0xfe00f0f8, 0, `${where()}: reserved bits ${hex(present)}`);
       const now = bus.nowNs;

@@ -123,7 +123,7 @@ test("SDMA: restarted somewhere else, it goes on there", () => {
 });
 
 test("DMA where no memory is: SDMA meets the data timeout, nothing of the machine is written", () => {
-  for (const address of [0, 0xd00, 0x1200, 0xf000, 0x30000, 0x140000, 0xfffffe00]) {
+  for (const address of [0, 0xd00, 0x1200, 0xf000, 0x30000, 0x140000, 0x1d0000, 0xfffffe00]) {
     const bus = opened("sdma");
     bus.write8(REG.timeout, 2);
     startSdma(bus, true, 1, address, 7);
@@ -652,6 +652,32 @@ test("a block size or count rewritten in the middle changes nothing (CVE-2020-17
       }
       assert.is(bus.read16(REG.blockSize), 512);
       assert.is(bus.read16(REG.blockCount), 0);
+    }
+  }
+});
+
+test("a block count of 0 moves nothing and asks for nothing, by PIO and by DMA", () => {
+  for (const [index, direction] of [
+    [18, MODE.read],
+    [25, 0],
+  ] as const) {
+    for (const dma of [0, MODE.dma]) {
+      const bus = opened();
+      bus.describe(512);
+      bus.dmaMemory(512).fill(0x5a);
+      bus.issue(index, 0, "r1", {
+        read: direction !== 0,
+        blocks: 0,
+        mode: MODE.count | MODE.multi | direction | dma,
+      });
+      bus.idle(20_000_000);
+      assert.is(bus.read32(REG.status), INT.command, `CMD${index}`);
+      assert.is(bus.read16(REG.blockCount), 0);
+      assert.is(bus.present & PRESENT.dataInhibit, 0);
+      assert.ok(bus.dmaMemory(512).every((byte) => byte === 0x5a));
+      bus.must(12, 0, "r1b");
+      bus.awaitTran();
+      assert.ok(bus.stored(0).every((byte) => byte === 0));
     }
   }
 });

@@ -3,8 +3,14 @@
 // must not assume away.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { DRIVER_BASE } from "../assembly/layout.js";
+import { DRIVER_BASE, MEDIUM_BASE } from "../assembly/layout.js";
+import type { FaultPlan } from "../host/core/faults.js";
+import type { ProfileName } from "../host/core/profile.js";
+import type { PanicResult } from "../host/core/result.js";
 import type { Device, DeviceOptions, InFlight } from "../host/device.js";
+import { ERRNO } from "../host/errors.js";
+import { note } from "./bus.js";
+import { LEFT_MODES, type LeftMode } from "./left-modes.js";
 import {
   AREA_OFFSET,
   IN_FLIGHT_OFFSET,
@@ -16,12 +22,15 @@ import {
   textOf,
   userDataIntact,
 } from "./machine.js";
+import { pairwise } from "./pairwise.js";
 
 const R1 = 0x1a;
 const R2 = 0x09;
 const R3 = 0x02;
 const NONE = 0;
 const OLD_LOG = pattern(1, 3000);
+/** For slow cards, which take up to 350 ms for a sector. */
+const SHORT_LOG = pattern(9, 1000);
 
 const BUSES: [string, DeviceOptions][] = [];
 for (const dma of [false, true]) {
@@ -180,10 +189,15 @@ const RUNGS: Record<string, number> = {
 };
 
 /** The three promises. `what` names the case in a failure. */
-function panicAndCheck(machine: Machine, what: string, rung?: number): void {
+function panicAndCheck(
+  machine: Machine,
+  what: string,
+  rung?: number,
+  log: Uint8Array = PANIC_LOG,
+): PanicResult {
   const { device } = machine;
   const startNs = device.state().timeNs;
-  const result = device.panicWrite({ text: PANIC_LOG, timeSec: 1705095875n, timeNsec: 123456789 });
+  const result = device.panicWrite({ text: log, timeSec: 1705095875n, timeNsec: 123456789 });
   assert.is(result.status, 0, `${what}: status ${result.status} in step "${result.step}"`);
   if (rung !== undefined) assert.is(result.rung, rung, `${what}: rung`);
   assert.ok(result.endNs - startNs < 10_000_000_000n, `${what}: past the deadline`);
@@ -199,10 +213,11 @@ function panicAndCheck(machine: Machine, what: string, rung?: number): void {
   );
   const [old, fresh] = records;
   assert.ok(old && sameBytes(textOf(old), OLD_LOG), `${what}: the old record`);
-  assert.ok(fresh && sameBytes(textOf(fresh), PANIC_LOG), `${what}: the new record`);
+  assert.ok(fresh && sameBytes(textOf(fresh), log), `${what}: the new record`);
   assert.is(fresh?.timeSec, 1705095875n);
   assert.is(fresh?.timeNsec, 123456789);
   assert.ok(userDataIntact(device), `${what}: flushed data`);
+  return result;
 }
 
 let cases = 0;
@@ -261,6 +276,171 @@ test("a request in flight and every moment of it", () => {
   }
 });
 
+const VDD_180 = 8;
+const EXEC_TUNING = 0x40;
+const PRESET_VAL_ENABLE = 0x8000;
+
+function control2(device: Device, change: (value: number) => number): void {
+  device.core.mmioWrite16(0x3e, change(device.core.mmioRead16(0x3e)));
+}
+
+/** What became of the controller after its driver had brought the card into a mode of left-modes.ts. */
+const LEFT_HOSTS: Record<string, (device: Device) => void> = {
+  "as it was": () => undefined,
+  "a reset that only the host had": (device) => device.core.mmioWrite8(0x2f, 1),
+  "voltage and mode cleared": (device) => control2(device, () => 0),
+  "mode and tuning cleared": (device) => control2(device, (value) => value & VDD_180),
+  "a tuning procedure begun": (device) => control2(device, (value) => value | EXEC_TUNING),
+  "preset values on": (device) => control2(device, (value) => value | PRESET_VAL_ENABLE),
+  "card clock off": (device) => device.core.mmioWrite16(0x2c, 0),
+  "supply off": (device) => device.core.mmioWrite8(0x29, 0),
+};
+
+/** The card is left alone with its width, its data rate or its voltage, and no command tells of the first two. */
+const LOSSY_HOSTS = new Set([
+  "a reset that only the host had",
+  "voltage and mode cleared",
+  "mode and tuning cleared",
+]);
+
+/** The rung that a takeover needs: the power cycle only where the card is at 1.8 V and the host no longer is. */
+function leftRung(mode: LeftMode, flight: InFlight | undefined, host: string): number {
+  if (flight === "suspended" || host === "supply off") return 5;
+  const lost = host === "a reset that only the host had" || host === "voltage and mode cleared";
+  if (mode.low && lost) return 6;
+  return flight === "sleep" ? 3 : 1;
+}
+
+/** What lies on the medium behind the user area: partitions that hold nothing in these tests. */
+function otherPartitionsEmpty({ device }: Machine): boolean {
+  const behind = new Uint8Array(device.memory.buffer, MEDIUM_BASE + device.sizeBytes);
+  return sameBytes(behind, new Uint8Array(behind.length));
+}
+
+function flightsOf(mode: LeftMode): (InFlight | undefined)[] {
+  const kinds = IN_FLIGHT.filter((kind) => kind !== "sleep" || mode.options.card === "emmc");
+  return [undefined, ...kinds];
+}
+
+test("left in a mode that our driver does not use, with every request in flight and every host", () => {
+  let turn = 0;
+  for (const [name, mode] of Object.entries(LEFT_MODES)) {
+    for (const flight of flightsOf(mode)) {
+      for (const [host, leave] of Object.entries(LEFT_HOSTS)) {
+        const dma = turn % 2 === 0;
+        const cmd23 = turn % 3 !== 0;
+        turn++;
+        const machine = openMachine({ ...mode.options, dma, cmd23 });
+        mode.bring(machine.device);
+        if (flight !== undefined) machine.device.leaveInFlight(flight, IN_FLIGHT_OFFSET, 4096);
+        leave(machine.device);
+        const what = `${name}, ${flight ?? "nothing"} in flight, ${host}, ${dma ? "ADMA2" : "PIO"}, ${cmd23 ? "CMD23" : "CMD12"}`;
+        const { attempts } = panicAndCheck(machine, what, leftRung(mode, flight, host));
+        // Where the card and the controller still agree, no data fails on the way.
+        if (!LOSSY_HOSTS.has(host)) assert.is(attempts, 1, `${what}: attempts`);
+        assert.ok(otherPartitionsEmpty(machine), `${what}: written to another partition`);
+        cases++;
+      }
+    }
+  }
+});
+
+test("every state of an SD card at 1.8 V, the host with it or reset", () => {
+  const mode = LEFT_MODES.SDR50 as LeftMode;
+  for (const dma of [false, true]) {
+    for (const [state, bring] of Object.entries(STATES)) {
+      if (state === "slp") continue;
+      for (const host of ["as it was", "a reset that only the host had"]) {
+        const machine = openMachine({ ...mode.options, dma });
+        mode.bring(machine.device);
+        bring(machine.device);
+        const what = `1.8 V, ${state}, ${host}, ${dma ? "ADMA2" : "PIO"}`;
+        assert.is(machine.device.state().card, state, `${what}: was not reached`);
+        LEFT_HOSTS[host]?.(machine.device);
+        panicAndCheck(machine, what, host === "as it was" ? RUNGS[state] : 6);
+        cases++;
+      }
+    }
+  }
+});
+
+test("a board that cannot switch the card's supply, the card at 1.8 V and the controller not", () => {
+  for (const [name, mode] of Object.entries(LEFT_MODES)) {
+    for (const flight of flightsOf(mode)) {
+      // Suspended, an SD card there has its supply, and a host that comes back at 3.3 V.
+      const suspended = flight === "suspended";
+      for (const host of ["as it was", "a reset that only the host had", "supply off"]) {
+        const machine = openMachine({ ...mode.options, fixedSupply: true });
+        mode.bring(machine.device);
+        if (flight !== undefined) machine.device.leaveInFlight(flight, IN_FLIGHT_OFFSET, 4096);
+        LEFT_HOSTS[host]?.(machine.device);
+        const lost = mode.low && (host !== "as it was" || suspended);
+        const asleep = mode.options.card === "emmc" && (flight === "sleep" || suspended);
+        const what = `${name} on a fixed supply, ${flight ?? "nothing"} in flight, ${host}`;
+        panicAndCheck(machine, what, lost ? 6 : asleep ? 3 : 1);
+        cases++;
+      }
+    }
+  }
+});
+
+test("a CRC error at 1.8 V: identified again at that voltage, without a power cycle", () => {
+  for (const kind of ["read-crc", "write-crc"] as const) {
+    const mode = LEFT_MODES.SDR50 as LeftMode;
+    // Short enough for all of it to be in the trace.
+    const machine = openMachine({ ...mode.options, trace: true, timing: { initNs: 1_000_000 } });
+    mode.bring(machine.device);
+    machine.device.injectFault({ kind, skip: 1, times: 1 });
+    machine.device.clearTrace();
+    panicAndCheck(machine, kind, 1, pattern(5, 1000));
+    const { events, lost } = machine.device.trace();
+    assert.is(lost, 0);
+    const resets = events.filter((event) => event.kind === "command" && event.index === 0);
+    assert.is(resets.length, 1, `${kind}: CMD0`);
+    // The supply goes once: in the cut behind the panic.
+    assert.is(events.filter((event) => event.kind === "power").length, 1, kind);
+    cases++;
+  }
+});
+
+test("a driver that died in the middle of CMD11", () => {
+  const died: Record<string, [rung: number, steps: (device: Device) => void]> = {
+    "CMD11 answered, DAT low": [6, () => undefined],
+    "clock stopped": [6, (device) => device.core.mmioWrite16(0x2c, 0xfa01)],
+    "1.8 V, clock stopped": [
+      5,
+      (device) => {
+        device.core.mmioWrite16(0x2c, 0xfa01);
+        device.core.mmioWrite16(0x3e, VDD_180);
+      },
+    ],
+    "1.8 V and reset": [
+      6,
+      (device) => {
+        device.core.mmioWrite16(0x3e, VDD_180);
+        device.core.mmioWrite8(0x2f, 1);
+      },
+    ],
+  };
+  for (const dma of [false, true]) {
+    for (const [what, [rung, steps]] of Object.entries(died)) {
+      const machine = openMachine({ card: "sd", controller: "uhs", sd: { uhs: true }, dma });
+      const { device } = machine;
+      toIdle(device);
+      command(device, 8, 0x1aa, R1);
+      for (let i = 0; i < 400 && device.state().card !== "ready"; i++) {
+        command(device, 55, 0, R1);
+        command(device, 41, 0x41ff8000, R3);
+        device.core.idleNs(1_000_000);
+      }
+      command(device, 11, 0, R1);
+      steps(device);
+      panicAndCheck(machine, what, rung);
+      cases++;
+    }
+  }
+});
+
 /** EXT_CSD_BUS_WIDTH, EXT_CSD_HS_TIMING, SDHCI_HOST_CONTROL2's mode, clock divider of 200 MHz. */
 const FAST_MODES: Record<string, readonly [arguments: number[], uhs: number, clock: number]> = {
   DDR52: [[0x03b90101, 0x03b70601], 4, 0x0205],
@@ -293,6 +473,128 @@ test("an eMMC that a dead driver left in DDR52, HS200 or HS400, the host with it
       }
     }
   }
+});
+
+// ---- the modes under faults and with slow cards ----
+
+const NEAR_AREA = { firstLba: AREA_OFFSET / 512 };
+/** Each kind once. `mayFail`: the errno that is the right answer if it is struck. */
+const ONCE: Record<string, FaultPlan & { mayFail?: number }> = {
+  none: { kind: "no-response", command: 63 },
+  "no-response": { kind: "no-response" },
+  "command-crc": { kind: "command-crc" },
+  "response-crc": { kind: "response-crc" },
+  "wrong-index": { kind: "wrong-index" },
+  illegal: { kind: "illegal" },
+  refused: { kind: "refused", bits: 1 << 26 },
+  locked: { kind: "locked" },
+  "read-crc": { kind: "read-crc" },
+  "read-ecc": { kind: "read-ecc", ...NEAR_AREA },
+  "read-silent": { kind: "read-silent" },
+  "latent-read": { kind: "latent-read", ...NEAR_AREA },
+  "bit-rot": { kind: "bit-rot", ...NEAR_AREA },
+  "bad-after-stop": { kind: "bad-after-stop" },
+  "slow-read": { kind: "slow-read", delayUs: 200_000 },
+  "write-crc": { kind: "write-crc" },
+  program: { kind: "program", ...NEAR_AREA },
+  "phantom-write": { kind: "phantom-write", ...NEAR_AREA },
+  "misdirected-write": { kind: "misdirected-write", toLba: 8, ...NEAR_AREA },
+  "cc-error": { kind: "cc-error", ...NEAR_AREA },
+  "stuck-busy until HPI": { kind: "stuck-busy", until: "hpi" },
+  "stuck-busy until CMD0": { kind: "stuck-busy", until: "reset" },
+  "stuck-busy until a power cycle": { kind: "stuck-busy", until: "power-cycle" },
+  "dat-stuck until CMD0": { kind: "dat-stuck", until: "reset" },
+  "dat-stuck until a power cycle": { kind: "dat-stuck", until: "power-cycle" },
+  "late-busy": { kind: "late-busy", delayUs: 20 },
+  "long-busy": { kind: "long-busy", delayUs: 500_000 },
+  "long-r1b": { kind: "long-r1b", delayUs: 300_000 },
+  "deselect-busy": { kind: "deselect-busy" },
+  switch: { kind: "switch" },
+  "brown-out": { kind: "brown-out" },
+  vanish: { kind: "vanish" },
+  "write-protect": { kind: "write-protect" },
+  pulled: { kind: "pulled", mayFail: -ERRNO.ENOMEDIUM },
+  swapped: { kind: "swapped", mayFail: -ERRNO.ENODEV },
+};
+
+/** The profile's name for each kind of card. */
+function profileOf(mode: LeftMode, speed: string): ProfileName {
+  if (speed !== "old") return speed as ProfileName;
+  return mode.options.card === "emmc" ? "old-emmc" : "slow-sd";
+}
+
+test("left in these modes on the slowest cards, with every request in flight, the host with them or reset", () => {
+  for (const [name, mode] of Object.entries(LEFT_MODES)) {
+    for (const speed of ["worst", "old"]) {
+      for (const [i, flight] of flightsOf(mode).entries()) {
+        const host = i % 2 === 0 ? "as it was" : "a reset that only the host had";
+        const profile = profileOf(mode, speed);
+        const machine = openMachine({ ...mode.options, profile });
+        mode.bring(machine.device);
+        if (flight !== undefined) machine.device.leaveInFlight(flight, IN_FLIGHT_OFFSET, 4096);
+        LEFT_HOSTS[host]?.(machine.device);
+        const what = `${name}, ${profile}, ${flight ?? "nothing"} in flight, ${host}`;
+        panicAndCheck(machine, what, leftRung(mode, flight, host), SHORT_LOG);
+        assert.ok(otherPartitionsEmpty(machine), `${what}: written to another partition`);
+        cases++;
+      }
+    }
+  }
+});
+
+test("left in these modes × in flight × host × fault × profile, every two of them together", () => {
+  const rows = pairwise(
+    {
+      mode: Object.keys(LEFT_MODES),
+      fault: Object.keys(ONCE),
+      skip: ["0", "1", "3", "7", "12"],
+      flight: ["nothing", ...IN_FLIGHT],
+      host: Object.keys(LEFT_HOSTS),
+      profile: ["typical", "worst", "old"],
+      dma: ["ADMA2", "PIO"],
+      cmd23: ["CMD23", "CMD12"],
+    },
+    // An SD card has no sleep.
+    ({ mode, flight }) =>
+      mode === undefined || flight !== "sleep" || LEFT_MODES[mode]?.options.card === "emmc",
+  );
+  let late = 0;
+  for (const row of rows) {
+    const mode = LEFT_MODES[row.mode ?? ""] as LeftMode;
+    const what = Object.values(row).join(", ");
+    const machine = openMachine({
+      ...mode.options,
+      profile: profileOf(mode, row.profile ?? ""),
+      dma: row.dma === "ADMA2",
+      cmd23: row.cmd23 === "CMD23",
+    });
+    const { device } = machine;
+    mode.bring(device);
+    if (row.flight !== "nothing") device.leaveInFlight(row.flight as InFlight, IN_FLIGHT_OFFSET, 4096);
+    LEFT_HOSTS[row.host ?? ""]?.(device);
+    const { mayFail, ...plan } = ONCE[row.fault ?? ""] as FaultPlan & { mayFail?: number };
+    device.injectFault({ ...plan, skip: Number(row.skip), times: 1 });
+    const startNs = device.state().timeNs;
+    const result = device.panicWrite({ text: SHORT_LOG, timeSec: 1705095875n });
+    assert.ok(result.endNs - startNs <= 10_000_000_000n, `${what}: past the deadline`);
+    // A card that takes 1 s to start and 350 ms for a sector leaves no time for a second attempt behind a long wait.
+    const tooSlow = row.profile === "worst" && row.fault !== "none" && result.status === -ERRNO.ETIMEDOUT;
+    if (tooSlow) late++;
+    else if (result.status !== mayFail) assert.is(result.status, 0, `${what}: in step "${result.step}"`);
+    device.clearFaults();
+    device.powerCut("old", "lost");
+    const [old, ...fresh] = machine.records().filter(({ state }) => state === "ok");
+    assert.ok(old && sameBytes(textOf(old), OLD_LOG), `${what}: the old record`);
+    assert.ok(
+      fresh.every((record) => sameBytes(textOf(record), SHORT_LOG)),
+      `${what}: what is served as whole`,
+    );
+    if (result.status === 0) assert.is(fresh.length, 1, `${what}: the new record`);
+    assert.ok(userDataIntact(device), `${what}: flushed data`);
+    assert.ok(otherPartitionsEmpty(machine), `${what}: written to another partition`);
+    cases++;
+  }
+  note(`${rows.length} cases by pairs, ${late} of them too late on the slowest card`);
 });
 
 test("panic after panic, and a panic inside a dead one", () => {
@@ -371,5 +673,5 @@ test("the interrupted owner is told", () => {
   assert.is(result.cardState, "rcv");
 });
 
-test.after(() => console.log(`# ${cases} cases of state, request in flight or host × panic`));
+test.after(() => note(`${cases} cases of state, request in flight or host × panic`));
 test.run();

@@ -25,6 +25,7 @@ function recorded(options: DeviceOptions = {}): { device: Device; events: TraceE
   let lost = 0;
   const device = Device.open(coreModule("release"), {
     sizeBytes: 512 * 1024,
+    addressing: "sector",
     ...options,
     onTrace: (more, gone) => {
       events.push(...more);
@@ -38,7 +39,7 @@ const AREA = { offset: 256 * 1024, kmsgSize: 64 * 1024, kmsgCount: 4, abi: "lp64
 
 /** Reads, writes, erases, flushes and panics: everything that a trace shows. */
 function everything(card: "emmc" | "sd", more: DeviceOptions = {}) {
-  const all = recorded({ card, cacheSectors: card === "emmc" ? 8 : 0, area: AREA, ...more });
+  const all = recorded({ card, cacheSectors: card === "emmc" ? 8 : 0, area: AREA, compress: false, ...more });
   const { device } = all;
   device.write(USER_OFFSET, pattern(1, 12 * 512));
   device.read(USER_OFFSET, 4096);

@@ -49,6 +49,7 @@ import { applySwitch } from "./emmc-switch";
 import { faultOnBlock } from "./faults";
 import { cutErased, cutSector, damage, flashWrite } from "./flash";
 import { mediumSectors } from "./medium";
+import { failPacked, PACKED_RUNS } from "./packed";
 import { eraseUnprotectedGroups, programSdCsd } from "./sd-protect";
 import {
   card,
@@ -184,6 +185,7 @@ export function beginProgram(lba: u32, durable: bool, reliable: bool, isFinal: b
   c.opLba = lba;
   c.opPartition = c.partition;
   c.opReliable = reliable ? 1 : 0;
+  c.opEntry = c.packed == PACKED_RUNS ? c.packedEntry : 0;
   c.opPhantom = faultOnBlock(FAULT_PHANTOM_WRITE, lba) != 0 ? 1 : 0;
   const misdirected = faultOnBlock(FAULT_MISDIRECTED_WRITE, lba);
   if (misdirected != 0 && misdirected - 1 < mediumSectors(c.partition)) c.opLba = misdirected - 1;
@@ -222,19 +224,25 @@ function settle(): void {
   else if (c.state == STATE_DIS) c.state = STATE_STBY;
 }
 
+/** The sector that was acknowledged is not stored after all. */
+function failSector(bits: u32): void {
+  raise(bits);
+  if (card().opEntry != 0) failPacked(card().opEntry);
+}
+
 function finish(timeNs: u64): void {
   const c = card();
   const op = c.op;
   c.workNs = timeNs;
   if (c.opRefused != 0) {
-    raise(R1_CC_ERROR);
+    failSector(R1_CC_ERROR);
   } else if (op == OP_PROGRAM) {
     const stored = c.opPhantom != 0 || flashWrite(c.opPartition, c.opLba, PROGRAM_BLOCK, c.opReliable != 0);
-    if (!stored) raise(R1_ERROR);
+    if (!stored) failSector(R1_ERROR);
     c.unkemptSectors += 1;
     cacheForget(c.opPartition, c.opLba);
   } else if (op == OP_CACHE) {
-    if (cacheMustEvict(c.opPartition, c.opLba) && !cacheWriteOldest(false)) raise(R1_ERROR);
+    if (cacheMustEvict(c.opPartition, c.opLba) && !cacheWriteOldest(false)) failSector(R1_ERROR);
     if (c.opPhantom == 0) cachePut(c.opPartition, c.opLba, PROGRAM_BLOCK);
   } else if (op == OP_ERASE) {
     if (!eraseRange(c.opPartition, c.opLba, c.opLast - c.opLba + 1)) raise(R1_ERROR);

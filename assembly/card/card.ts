@@ -8,8 +8,8 @@
 // legacy/default and high speed, DDR52, HS200, HS400, 1, 4, 8 lines with their CRCs, the tuning block; program,
 // erase and switch times; power cuts; the fault plan.
 // Damage and time: flash.ts and busy.ts; what goes wrong: faults.ts and docs/FAULTS.md.
-// Not modelled: RPMB, lock, CMDQ, boot mode, partitioning at run time, signal voltages of an eMMC; of SD partial
-// blocks (SDSC), UHS-II and the extension registers (CMD48, 49, 58, 59).
+// Not modelled: RPMB, lock, CMDQ, boot mode, partitioning at run time, 1.2 V; of SD partial blocks (SDSC), UHS-II and
+// the extension registers (CMD48, 49, 58, 59).
 import { NEVER, nowNs } from "../clock";
 import {
   CARD_BASE,
@@ -85,6 +85,22 @@ export function hears(clockKhz: u32): bool {
   return card().state > STATE_IDENT || clockKhz <= IDENTIFICATION_KHZ;
 }
 
+/**
+ * True if host and card signal at the same voltage, 1.8 V if `low`: else neither understands the other. An eMMC's VCCQ
+ * is the rail of the host's own pins, so these two always agree; an SD card between CMD11 and 1.8 V waits for that
+ * alone.
+ */
+export function sharesVoltage(low: bool): bool {
+  if (isEmmc()) return true;
+  const voltage = card().voltage;
+  return voltage != VOLTAGE_CHANGING && low == (voltage == VOLTAGE_180);
+}
+
+/** True if the card works from a supply of 1.8 V: bit 7 of the OCR, which SD cards do not have (mmc.md §1.6). */
+export function takesLowSupply(): bool {
+  return isEmmc();
+}
+
 /** The highest clock of the card's timing: eMMC 26, 52 and 200 MHz, SD as sd-switch.ts has it (mmc.md §1.11). */
 function clockMaxKhz(): u32 {
   if (!isEmmc()) return sdClockKhzMax();
@@ -104,8 +120,12 @@ export function setVoltage18(low: bool): void {
   if (low && c.voltage == VOLTAGE_CHANGING) c.voltage = VOLTAGE_180;
 }
 
-/** True if the card's timing bears this clock and as many bits a clock: else a bit of each block is lost. */
-export function keepsUp(clockKhz: u32, dualRate: bool): bool {
+/**
+ * True if the card's timing bears this clock, as many bits a clock, and the host's voltage, 1.8 V if `low`, which HS200
+ * and HS400 need: else a bit of each block is lost.
+ */
+export function keepsUp(clockKhz: u32, dualRate: bool, low: bool): bool {
+  if (isEmmc() && card().highSpeed >= TIMING_HS200 && !low) return false;
   return dualRate == (card().dualRate != 0) && clockKhz <= clockMaxKhz();
 }
 

@@ -22,11 +22,12 @@ import { addressErrors, sectorOf } from "./address";
 import { answerR1, answerR2, illegal, RESPONSE_NONE, RESPONSE_R1 } from "./answer";
 import { beginTail, dropBusy, interrupt, isBusy } from "./busy";
 import { emmcCommand } from "./emmc-commands";
-import { EXT_CSD_HPI_MGMT, EXT_CSD_WR_REL_PARAM, extCsd } from "./emmc-registers";
+import { EXT_CSD_HPI_MGMT, extCsd } from "./emmc-registers";
 import { erase, eraseBound } from "./erase";
 import { faultOnCommand, faultOnCommandLevel } from "./faults";
 import { damage } from "./flash";
 import { isAppCommand, isLegal } from "./legal";
+import { beginPacked, COUNT_PACKED, failPacked, isPackedRead, PACKED_NONE, reliableErrors } from "./packed";
 import { loseSupply, swapIdentity } from "./power";
 import { resetVolatileRegisters } from "./registers";
 import { sdAppCommand, sdCommand } from "./sd-commands";
@@ -42,6 +43,7 @@ import {
   R1_ILLEGAL_COMMAND,
   R1_WP_VIOLATION,
   raise,
+  SOURCE_PACKED,
   STATE_DATA,
   STATE_DIS,
   STATE_IDENT,
@@ -56,10 +58,6 @@ import {
 } from "./state";
 import { startTransfer } from "./transfer";
 import { isProtected } from "./write-protect";
-
-const COUNT_RELIABLE: u32 = 1 << 31;
-const COUNT_PACKED: u32 = 1 << 30;
-const EN_REL_WR: u32 = 1 << 2;
 
 /** CMD0: whatever it was, it is over. SD keeps 1.8 V until its supply goes (mmc.md §2.2). */
 export function goIdle(timeNs: u64): void {
@@ -77,6 +75,7 @@ export function goIdle(timeNs: u64): void {
   if (c.voltage != VOLTAGE_180) c.voltage = VOLTAGE_330;
   c.partition = 0;
   c.countArmed = 0;
+  c.packed = PACKED_NONE;
   c.appCommand = 0;
   c.eraseStep = 0;
   c.initUntilNs = 0;
@@ -117,6 +116,7 @@ function stopTransmission(argument: u32, timeNs: u64): u32 {
   }
   answerR1(state, 0);
   c.afterStop = 1;
+  c.packed = PACKED_NONE;
   if (state == STATE_DATA) {
     c.state = STATE_TRAN;
     return RESPONSE_R1;
@@ -138,19 +138,19 @@ function sendStatus(argument: u32, timeNs: u64): u32 {
 }
 
 /**
- * What is wrong with the CMD23 before a multiple of an eMMC. Packed commands are not there
- * (EXT_CSD_MAX_PACKED_* 0): their header must not end up in a sector, so ERROR. Without EN_REL_WR a reliable
- * write is REL_WR_SEC_C sectors, which are 1 here: BLOCK_LEN_ERROR otherwise. Tags (bit 29) and contexts
- * (28:25) change nothing.
+ * What is wrong with the CMD23 before a multiple of an eMMC: a reliable write of a length that cannot be
+ * (BLOCK_LEN_ERROR), a packed command without a count or a packed read that no header announced (ERROR). Tags (bit 29)
+ * and contexts (28:25) change nothing.
  */
 function countErrors(isWrite: bool): u32 {
   const c = card();
   if (!isEmmc() || c.countArmed == 0) return 0;
-  const argument = c.countArgument;
-  if ((argument & COUNT_PACKED) != 0) return R1_ERROR;
-  const legacy =
-    isWrite && (argument & COUNT_RELIABLE) != 0 && (extCsd(EXT_CSD_WR_REL_PARAM) & EN_REL_WR) == 0;
-  return legacy && (argument & 0xffff) != 1 ? R1_BLOCK_LEN_ERROR : 0;
+  if ((c.countArgument & COUNT_PACKED) == 0) return isWrite ? reliableErrors(c.countArgument) : 0;
+  beginPacked();
+  const count = c.countArgument & 0xffff;
+  if (isWrite ? count > 0 : isPackedRead(count)) return 0;
+  failPacked(0);
+  return R1_ERROR;
 }
 
 function readOrWrite(index: u32, argument: u32, timeNs: u64): u32 {
@@ -162,7 +162,8 @@ function readOrWrite(index: u32, argument: u32, timeNs: u64): u32 {
     startTransfer(index >= 24, isMultiple, sectorOf(argument), timeNs);
     const isSdProtected = !isEmmc() && isWriteProtected(c.transferLba);
     if (index >= 24 && isSdProtected) errors = R1_WP_VIOLATION;
-    if (index >= 24 && isEmmc() && isProtected(c.partition, c.transferLba)) {
+    const isHeader = c.transferSource == SOURCE_PACKED;
+    if (index >= 24 && isEmmc() && !isHeader && isProtected(c.partition, c.transferLba)) {
       // Told at once. One block may still come, and is dropped; a multiple waits for CMD12.
       errors = R1_WP_VIOLATION;
       c.transferIgnored = isMultiple ? 1 : 0;
@@ -301,6 +302,8 @@ export function receiveCommand(index: u32, argument: u32, timeNs: u64): u32 {
   if (longUs != 0 && (isBusy() || c.state == STATE_TRAN)) beginTail(timeNs, <u64>(longUs - 1) * 1000);
   if (index != 55) c.appCommand = 0;
   if (index != 23) c.countArmed = 0;
+  // A packed read's header is for the CMD23 and CMD18 behind it. CMD13 may come at any time.
+  if (index != 13 && index != 18 && index != 23 && index != 25) c.packed = PACKED_NONE;
   // The bits about the command before are told once or not at all.
   c.status = c.status & ~(response != RESPONSE_NONE ? R1_COM_CRC_ERROR | R1_ILLEGAL_COMMAND : 0);
   if (faultOnCommand(FAULT_NO_RESPONSE, index)) return RESPONSE_NONE;

@@ -10,7 +10,7 @@ import {
   EXT_CSD_EXCEPTION_EVENTS_STATUS,
   EXT_CSD_FLUSH_CACHE,
   EXT_CSD_POWER_OFF_NOTIFICATION,
-  hasExceptionEvent,
+  exceptionEvents,
   setExtCsd,
 } from "./emmc-registers";
 import {
@@ -68,7 +68,7 @@ function switchByte(argument: u32, timeNs: u64): u32 {
 function sendExtCsd(timeNs: u64): u32 {
   answerR1(STATE_TRAN, 0);
   setExtCsd(EXT_CSD_BKOPS_STATUS, bkopsLevel());
-  setExtCsd(EXT_CSD_EXCEPTION_EVENTS_STATUS, hasExceptionEvent() ? 1 : 0);
+  setExtCsd(EXT_CSD_EXCEPTION_EVENTS_STATUS, exceptionEvents());
   setExtCsd(EXT_CSD_BOOT_WP_STATUS, bootProtectionStatus());
   memory.copy(CARD_BLOCK, EXT_CSD_BASE, 512);
   sendRegister(512, timeNs);

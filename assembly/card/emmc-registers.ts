@@ -24,6 +24,8 @@ export const EXT_CSD_CMDQ_MODE_EN: u32 = 15;
 export const EXT_CSD_FLUSH_CACHE: u32 = 32;
 export const EXT_CSD_CACHE_CTRL: u32 = 33;
 export const EXT_CSD_POWER_OFF_NOTIFICATION: u32 = 34;
+export const EXT_CSD_PACKED_FAILURE_INDEX: u32 = 35;
+export const EXT_CSD_PACKED_COMMAND_STATUS: u32 = 36;
 export const EXT_CSD_CONTEXT_CONF: u32 = 37; // … 51, a byte each
 export const EXT_CSD_EXCEPTION_EVENTS_STATUS: u32 = 54; // … 55
 export const EXT_CSD_EXCEPTION_EVENTS_CTRL: u32 = 56; // … 57
@@ -57,12 +59,19 @@ export const EXT_CSD_HC_WP_GRP_SIZE: u32 = 221;
 export const EXT_CSD_CORRECTLY_PRG_SECTORS_NUM: u32 = 242;
 export const EXT_CSD_BKOPS_STATUS: u32 = 246;
 export const EXT_CSD_CACHE_SIZE: u32 = 249;
+export const EXT_CSD_MAX_PACKED_WRITES: u32 = 500;
+export const EXT_CSD_MAX_PACKED_READS: u32 = 501;
 export const EXT_CSD_HPI_FEATURES: u32 = 503;
 
 /** Sectors of an erase group with EXT_CSD_ERASE_GROUP_DEF = 1: EXT_CSD_HC_ERASE_GRP_SIZE 1 = 512 KiB. */
 export const ERASE_GROUP_SECTORS: u32 = 1024;
 /** How many contexts can be opened: EXT_CSD_CONTEXT_CAPABILITIES 3:0. They change nothing here. */
 export const CONTEXTS: u32 = 5;
+/** What a header of 512 bytes has room for: 8 bytes in front, 8 for each entry. */
+export const PACKED_ENTRIES_MAX: u32 = 63;
+/** Bits of EXT_CSD_EXCEPTION_EVENTS_STATUS and _CTRL. */
+const URGENT_BKOPS: u32 = 1 << 0;
+const PACKED_FAILURE: u32 = 1 << 3;
 
 export function extCsd(index: u32): u32 {
   return load<u8>(EXT_CSD_BASE + index);
@@ -80,7 +89,8 @@ export function buildEmmcCid(ptr: usize): void {
   setBits(ptr, 56, 16, 0x494d); // …IM"
   setBits(ptr, 48, 8, 0x10); // PRV 1.0
   setBits(ptr, 16, 32, load<u32>(CONFIG_SERIAL)); // PSN
-  setBits(ptr, 8, 8, 0xbd); // MDT: November of 1997 + 13, + 16 at EXT_CSD_REV ≥ 5 = 2026
+  // MDT: November of 1997 + 12, + 16 from EXT_CSD_REV 5 on = 2025, the last year that its 4 bits reach.
+  setBits(ptr, 8, 8, 0xbc);
 }
 
 /**
@@ -190,6 +200,8 @@ export function buildExtCsd(): void {
   setExtCsd(268, 1);
   setExtCsd(269, 1);
   setExtCsd(496, CONTEXTS); // CONTEXT_CAPABILITIES
+  setExtCsd(EXT_CSD_MAX_PACKED_WRITES, PACKED_ENTRIES_MAX);
+  setExtCsd(EXT_CSD_MAX_PACKED_READS, PACKED_ENTRIES_MAX);
   setExtCsd(502, 1); // BKOPS_SUPPORT
   setExtCsd(EXT_CSD_HPI_FEATURES, (features & FEATURE_HPI) != 0 ? 1 : 0); // by CMD13
   setExtCsd(504, 1); // S_CMD_SET
@@ -203,7 +215,17 @@ export function bkopsLevel(): u32 {
   return level > 3 ? 3 : level;
 }
 
-/** URGENT_BKOPS: only a card whose background operations the host has promised to start asks for them. */
+/**
+ * EXT_CSD_EXCEPTION_EVENTS_STATUS. URGENT_BKOPS: only a card whose background operations the host has promised to start
+ * asks for them. PACKED_FAILURE: the last packed command failed.
+ */
+export function exceptionEvents(): u32 {
+  const isUrgent = (extCsd(EXT_CSD_BKOPS_EN) & 1) != 0 && bkopsLevel() >= 2;
+  const hasFailed = extCsd(EXT_CSD_PACKED_COMMAND_STATUS) != 0;
+  return (isUrgent ? URGENT_BKOPS : 0) | (hasFailed ? PACKED_FAILURE : 0);
+}
+
+/** R1_EXCEPTION_EVENT: URGENT_BKOPS always, the others as EXCEPTION_EVENTS_CTRL enables them. */
 export function hasExceptionEvent(): bool {
-  return (extCsd(EXT_CSD_BKOPS_EN) & 1) != 0 && bkopsLevel() >= 2;
+  return (exceptionEvents() & (URGENT_BKOPS | extCsd(EXT_CSD_EXCEPTION_EVENTS_CTRL))) != 0;
 }

@@ -1,9 +1,9 @@
 // Which bits of EXT_CSD's modes segment a host can write, and what makes them 0 again: the write types of JESD84-B51
 // §7.4 for the features that this card has. A bit that stands nowhere here is read-only for CMD6, be it that the
-// standard has it so or that its feature is absent.
+// standard has it so (as the packed status, 35 and 36) or that its feature is absent.
 //
 // Not modelled, thus read-only: SECURE_REMOVAL_TYPE, production state awareness (17-25, 133), FFU (29, 30),
-// BARRIER_CTRL (31), packed status (35, 36), partitioning at run time (52, 53, 136-156: the card comes
+// BARRIER_CTRL (31), partitioning at run time (52, 53, 136-156: the card comes
 // partitioned, CONFIG_GP*), USE_NATIVE_SECTOR (62), vendor bytes (64-127), TCASE_SUPPORT (132),
 // SEC_BAD_BLK_MGMNT (134), WR_REL_SET (167: all partitions are protected), FW_CONFIG (169), enhanced strobe,
 // power classes.
@@ -96,7 +96,7 @@ export function volatileBits(index: u32): u32 {
     case EXT_CSD_POWER_OFF_NOTIFICATION:
       return 0xff; // what they take, switchAllowed() says
     case EXT_CSD_EXCEPTION_EVENTS_CTRL:
-      return 0x1e; // DYNCAP_NEEDED, SYSPOOL_EXHAUSTED, PACKED_FAILURE, EXTENDED_SECURITY_FAILURE: none ever comes
+      return 0x1e; // DYNCAP_NEEDED, SYSPOOL_EXHAUSTED, PACKED_FAILURE, EXTENDED_SECURITY_FAILURE
     case EXT_CSD_USER_WP:
       return 0x05; // US_PERM_WP_EN, US_PWR_WP_EN
     case EXT_CSD_ERASE_GROUP_DEF:

@@ -3,6 +3,7 @@
 import { EXT_CSD_BASE } from "../layout";
 import { buildEmmcCid, buildEmmcCsd, buildExtCsd } from "./emmc-registers";
 import { resetExtCsd } from "./emmc-write-types";
+import { beginPacked } from "./packed";
 import { seal128 } from "./register-bits";
 import { buildSdCid, buildSdCsd, buildSdRegisters } from "./sd-registers";
 import { Card, card, isEmmc } from "./state";
@@ -34,5 +35,6 @@ export function buildRegisters(scratch: usize): void {
 export function resetVolatileRegisters(power: bool): void {
   if (!isEmmc()) return;
   resetExtCsd(power);
+  beginPacked();
   if (power) endPowerOnProtection();
 }

@@ -34,10 +34,10 @@ export function buildSdCid(ptr: usize): void {
   setBits(ptr, 8, 12, (26 << 4) | 11); // MDT: November 2026
 }
 
-/** Classes 0, 2, 4, 5, 7 (CMD16's partner CMD42 aside, as mmc.md §1.7 has it), 8, and 10 from version 1.10 on. */
+/** Classes 0, 2, 4, 5, 8, 10 from version 1.10 on, and 6 (write protection) of SDSC. No class 7: there is no CMD42. */
 function commandClasses(): u32 {
   const switches: u32 = sdVersion() == <u32>SD_V101 ? 0 : 1 << 10;
-  return 0x1b5 | switches | (isSdsc() ? 1 << 6 : 0);
+  return 0x135 | switches | (isSdsc() ? 1 << 6 : 0);
 }
 
 /**

@@ -68,6 +68,7 @@ export const SOURCE_MEDIUM: u32 = 0;
 export const SOURCE_REGISTER: u32 = 1; // CARD_BLOCK is already filled: EXT_CSD, SCR, SSR, switch status
 export const SOURCE_CID: u32 = 2; // CMD26
 export const SOURCE_CSD: u32 = 3; // CMD27
+export const SOURCE_PACKED: u32 = 4; // the header of a packed command
 
 /** A transfer without a count: until CMD12. */
 export const OPEN_ENDED: u32 = 0xffffffff;
@@ -105,6 +106,9 @@ export class Card {
   transferDurable: u32; // reliable or forced: past the cache
   transferReliable: u32;
   transferIgnored: u32; // after a bad block the rest is ignored until CMD12
+  packed: u32; // PACKED_*
+  packedEntry: u32; // 1 …, the one under way
+  packedLeft: u32; // its blocks to come
   writtenBlocks: u32; // ACMD22, CORRECTLY_PRG_SECTORS_NUM
   eraseFirst: u32;
   eraseLast: u32;
@@ -119,6 +123,7 @@ export class Card {
   opSwitchIndex: u32;
   opSwitchValue: u32;
   opHiddenUntilNs: u64; // busy that shows late: DAT0 is high until then
+  opEntry: u32; // the entry of a packed command that its sector belongs to, or 0
   opRefused: u32; // the sector will not be stored, and CC_ERROR says so when busy is over
   gone: u32; // answers nothing until its supply is gone
   locked: u32; // CARD_IS_LOCKED in this answer

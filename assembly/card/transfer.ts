@@ -4,6 +4,7 @@
 import { NEVER } from "../clock";
 import {
   CARD_BLOCK,
+  CONFIG_CACHED_NS,
   CONFIG_NEXT_READ_NS,
   CONFIG_PROGRAM_NS,
   CONFIG_READ_NS,
@@ -27,6 +28,17 @@ import { programCsd } from "./emmc-csd";
 import { faultOnBlock } from "./faults";
 import { flashRead, spoilSector } from "./flash";
 import { mediumSectors } from "./medium";
+import {
+  COUNT_PACKED,
+  failPacked,
+  failPackedEntry,
+  PACKED_NONE,
+  PACKED_READ_KNOWN,
+  runPackedRead,
+  stepPacked,
+  takeCountFlags,
+  takePackedHeader,
+} from "./packed";
 import { isWriteProtected } from "./sd-protect";
 import { applyFunctions } from "./sd-switch";
 import {
@@ -40,6 +52,7 @@ import {
   raise,
   SOURCE_CSD,
   SOURCE_MEDIUM,
+  SOURCE_PACKED,
   SOURCE_REGISTER,
   STATE_DATA,
   STATE_DIS,
@@ -94,14 +107,16 @@ export function startTransfer(isWrite: bool, multiple: bool, lba: u32, timeNs: u
   c.transferLeft = multiple ? OPEN_ENDED : 1;
   c.transferDurable = 0;
   c.transferReliable = 0;
+  const isKnown = c.packed == PACKED_READ_KNOWN;
+  c.packed = PACKED_NONE;
   if (multiple && c.countArmed != 0) {
     // eMMC: 16 bits of count, flags above them; SD: 32 bits of count.
     const count = isEmmc() ? c.countArgument & 0xffff : c.countArgument;
     c.transferLeft = count == 0 ? OPEN_ENDED : count;
-    if (isEmmc()) {
-      c.transferReliable = c.countArgument >>> 31;
-      c.transferDurable = c.transferReliable | ((c.countArgument >>> 24) & 1);
-    }
+    const isPacked = isEmmc() && (c.countArgument & COUNT_PACKED) != 0;
+    if (isPacked && isWrite) c.transferSource = SOURCE_PACKED;
+    else if (isPacked && isKnown) runPackedRead();
+    else if (isEmmc()) takeCountFlags(c.countArgument);
   }
   c.state = isWrite ? STATE_RCV : STATE_DATA;
   c.blockDueNs = timeNs + load<u32>(CONFIG_READ_NS);
@@ -148,6 +163,7 @@ export function sendsCounted(): bool {
 function breakRead(bits: u32): void {
   const c = card();
   raise(bits);
+  failPackedEntry();
   c.transferIgnored = 1;
   if (c.transferMultiple == 0) c.state = STATE_TRAN;
 }
@@ -193,6 +209,7 @@ export function sendBlock(ptr: usize, timeNs: u64): u32 {
     c.transferLeft -= 1;
     if (c.transferLeft == 0) c.state = STATE_TRAN;
   }
+  if (c.transferSource == SOURCE_MEDIUM) stepPacked(false);
   if (c.transferSource == SOURCE_MEDIUM && c.state == STATE_DATA) {
     c.blockDueNs += load<u32>(CONFIG_NEXT_READ_NS);
     delayBlock();
@@ -221,6 +238,22 @@ function receiveRegisterBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64)
   return token;
 }
 
+/** The header of a packed command: never a sector. The blocks of a write follow it at once. */
+function receivePackedHeader(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
+  const c = card();
+  const isWhole = intact && bytes == SECTOR_BYTES;
+  const token = isWhole ? CRC_STATUS_GOOD : CRC_STATUS_BAD;
+  traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, NO_LBA, token);
+  c.transferLeft -= 1;
+  if (!isWhole) failPacked(0);
+  if (!isWhole || !takePackedHeader(ptr, c.transferLeft)) c.transferIgnored = 1;
+  else if (c.transferLeft == 0) {
+    c.state = STATE_PRG;
+    beginRegister(timeNs, load<u32>(CONFIG_CACHED_NS));
+  } else c.transferSource = SOURCE_MEDIUM;
+  return token;
+}
+
 /** CMD27's block: 16 bytes, judged and programmed when busy is over. */
 function receiveCsd(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
   const c = card();
@@ -239,6 +272,7 @@ function receiveCsd(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
 export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64): u32 {
   const c = card();
   if (c.state != STATE_RCV || c.transferIgnored != 0 || isBusy()) return CRC_STATUS_NONE;
+  if (c.transferSource == SOURCE_PACKED) return receivePackedHeader(ptr, bytes, intact, timeNs);
   if (c.transferSource == SOURCE_CSD && !isEmmc()) return receiveCsd(ptr, bytes, intact, timeNs);
   if (c.transferSource != SOURCE_MEDIUM) return receiveRegisterBlock(ptr, bytes, intact, timeNs);
   const lba = c.transferLba;
@@ -254,6 +288,7 @@ export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64):
   } else if (isEmmc() && isProtected(c.partition, lba)) {
     // The block has come well and goes nowhere; a multiple hears nothing more until CMD12.
     raise(R1_WP_VIOLATION);
+    failPackedEntry();
     c.transferIgnored = 1;
     if (c.transferMultiple == 0) c.state = STATE_TRAN;
     traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, lba, token);
@@ -268,6 +303,7 @@ export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64):
   traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, lba, token);
   if (isBusy()) traceBusy(timeNs);
   if (token != CRC_STATUS_GOOD) {
+    failPackedEntry();
     c.transferIgnored = 1;
     if (c.transferMultiple == 0) c.state = isBusy() ? STATE_PRG : STATE_TRAN;
     return token;
@@ -278,6 +314,7 @@ export function receiveBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64):
     c.transferLeft -= 1;
     if (c.transferLeft == 0) c.state = STATE_PRG;
   }
+  stepPacked(true);
   // A CMD7 that nobody sent to this card, or another card's address: it programs on, out of sight.
   if (faultOnBlock(FAULT_DESELECT_BUSY, lba) != 0) c.state = STATE_DIS;
   return token;

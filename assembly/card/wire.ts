@@ -85,8 +85,9 @@ export function acceptBlock(ptr: usize, bytes: u32, timeNs: u64): u32 {
   if (!expectsBlock()) return receiveBlock(ptr, bytes, false, timeNs);
   // Of a block that is bad already no fault is counted: it changes nothing.
   const whole = bytes == c.transferBlockBytes;
-  const broken = whole && faultOnBlock(FAULT_WRITE_CRC, c.transferLba) != 0;
-  if (broken || c.datStuck != 0) breakBlock(ptr, c.transferLba);
+  const lba = c.transferSource == SOURCE_MEDIUM ? c.transferLba : NO_LBA;
+  const broken = whole && faultOnBlock(FAULT_WRITE_CRC, lba) != 0;
+  if (broken || c.datStuck != 0) breakBlock(ptr, lba);
   const intact = takeBlock(ptr, c.transferBlockBytes, c.busWidth) == BLOCK_INTACT;
   return receiveBlock(ptr, bytes, intact, timeNs);
 }

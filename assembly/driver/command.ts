@@ -42,7 +42,6 @@ export const ANSWER_R7: u32 = ANSWER_R1;
 export const ANSWER_DATA: u32 = ANSWER_R1 | SDHCI_CMD_DATA;
 
 export const STATUS_BLOCK_ERRORS: u32 = 0xe4380000; // bits 31, 30, 29, 26, 21, 20, 19
-export const STATUS_WP_VIOLATION: u32 = 1 << 26;
 export const STATUS_SWITCH_ERROR: u32 = 1 << 7;
 export const STATUS_READY: u32 = 1 << 8;
 

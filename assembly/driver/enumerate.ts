@@ -3,7 +3,7 @@
 
 import { EIO, ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
 import { REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
-import { SDHCI_HOST_CONTROL2 } from "../sdhci/registers";
+import { SDHCI_CTRL_VDD_180, SDHCI_HOST_CONTROL2 } from "../sdhci/registers";
 import {
   ANSWER_NONE,
   ANSWER_R1,
@@ -19,7 +19,7 @@ import {
   sendAppCommand,
   sendCommand,
 } from "./command";
-import { portWrite16 } from "./port";
+import { portRead16, portWrite16 } from "./port";
 import { enableStatus, IDENTIFICATION_KHZ, setClock, setLines } from "./setup";
 import { isLate, isOver, KIND_EMMC, KIND_SD, KIND_UNKNOWN, shadow, untilNs } from "./shadow";
 import { selectUserArea, setBus, switchByte } from "./switch";
@@ -203,8 +203,8 @@ export function identify(): i32 {
   const s = shadow();
   if (!isCardPresent()) return ENOMEDIUM;
   enableStatus();
-  // One bit a clock, whatever mode was left on.
-  if (s.identified != 0) portWrite16(SDHCI_HOST_CONTROL2, 0);
+  // One bit a clock and no tuning, whatever mode was left on; but CMD0 does not take a card at 1.8 V back.
+  portWrite16(SDHCI_HOST_CONTROL2, portRead16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_VDD_180);
   setLines(1, false);
   const clocked = setClock(IDENTIFICATION_KHZ);
   if (clocked != OK) return clocked;

@@ -62,6 +62,11 @@ export function portDelay(lengthNs: u32): void {
   else idleNs(lengthNs);
 }
 
+/** The CPU has worked for `lengthNs`: where time is real it has passed by itself. */
+export function portWorked(lengthNs: u32): void {
+  if (!isDefined(EXTERNAL_PORT)) idleNs(lengthNs);
+}
+
 export function portNowNs(): u64 {
   if (isDefined(EXTERNAL_PORT)) return ((<u64>nowHigh()) << 32) | nowLow();
   return nowNs();

@@ -3,7 +3,7 @@
 
 import { EBUSY, OK } from "../errno";
 import {
-  BASE_CLOCK_KHZ,
+  SDHCI_CAPABILITIES,
   SDHCI_CLOCK_CARD_EN,
   SDHCI_CLOCK_CONTROL,
   SDHCI_CLOCK_INT_EN,
@@ -13,26 +13,39 @@ import {
   SDHCI_CTRL_ADMA32,
   SDHCI_CTRL_HISPD,
   SDHCI_HOST_CONTROL,
+  SDHCI_HOST_CONTROL2,
+  SDHCI_HOST_VERSION,
   SDHCI_INT_ENABLE,
   SDHCI_POWER_330,
   SDHCI_POWER_CONTROL,
   SDHCI_POWER_ON,
   SDHCI_SIGNAL_ENABLE,
   SDHCI_TIMEOUT_CONTROL,
+  SPECIFICATION_300,
 } from "../sdhci/registers";
 import { MILLISECOND, POLLS_MAX, pause } from "./command";
-import { portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
+import { portRead8, portRead16, portRead32, portWrite8, portWrite16, portWrite32 } from "./port";
 import { isOver, KIND_SD, shadow, untilNs } from "./shadow";
 
 /** Identification speed: at most 400 kHz. */
 export const IDENTIFICATION_KHZ: u32 = 400;
 const CLOCK_STABLE_NS: u64 = 150 * MILLISECOND;
 
+/** Capabilities 15:8 in MHz, of version 1 and 2 13:8. One that does not say is taken for the fastest there can be. */
+function baseClockKhz(version3: bool): u32 {
+  const mhz = (portRead32(SDHCI_CAPABILITIES) >>> 8) & (version3 ? 0xff : 0x3f);
+  return (mhz == 0 ? 0xff : mhz) * 1000;
+}
+
 /** Clock off, divider, stable, on: the order of the specification. `khz` is an upper limit. */
 export function setClock(khz: u32): i32 {
-  // base / 2N; N = 0 is the base clock.
-  let divider: u32 = khz >= BASE_CLOCK_KHZ ? 0 : (BASE_CLOCK_KHZ + 2 * khz - 1) / (2 * khz);
-  if (divider > 1023) divider = 1023;
+  const version3 = (portRead16(SDHCI_HOST_VERSION) & 0xff) >= SPECIFICATION_300;
+  const baseKhz = baseClockKhz(version3);
+  // base / 2N; N = 0 is the base clock. Ten bits, of version 1 and 2 one bit of eight.
+  let divider: u32 = khz >= baseKhz ? 0 : (baseKhz + 2 * khz - 1) / (2 * khz);
+  if (!version3 && divider > 1) divider = 1 << (32 - clz(divider - 1));
+  const dividerMax: u32 = version3 ? 1023 : 128;
+  if (divider > dividerMax) divider = dividerMax;
   const bits = ((divider & 0xff) << 8) | ((divider & 0x300) >>> 2);
   return startClock(bits | SDHCI_CLOCK_INT_EN | SDHCI_CLOCK_CARD_EN);
 }
@@ -90,6 +103,8 @@ export function isPowered(): bool {
 
 /** Supply on, 1 line, identification speed; 1 ms and 74 clocks before the first command (mmc.md §2.2). */
 export function powerUp(): i32 {
+  // A card begins at 3.3 V when its supply comes; one that has it may be at 1.8 V, and the host is then with it.
+  if (!isPowered()) portWrite16(SDHCI_HOST_CONTROL2, 0);
   portWrite8(SDHCI_POWER_CONTROL, SDHCI_POWER_330 | SDHCI_POWER_ON);
   enableStatus();
   setLines(1, false);

@@ -66,6 +66,13 @@ export function clearDeadline(): void {
   shadow().deadlineNs = NEVER;
 }
 
+/** How long the operation may still take. */
+export function leftNs(): u64 {
+  const end = shadow().deadlineNs;
+  const now = portNowNs();
+  return end > now ? end - now : 0;
+}
+
 /** True when the operation's time is up. Every wait asks. */
 export function isLate(): bool {
   const s = shadow();

@@ -4,7 +4,10 @@
 import { ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
 import {
   SDHCI_CLOCK_CONTROL,
+  SDHCI_CTRL_EXEC_TUNING,
+  SDHCI_CTRL_VDD_180,
   SDHCI_HOST_CONTROL,
+  SDHCI_HOST_CONTROL2,
   SDHCI_INT_STATUS,
   SDHCI_RESET_CMD,
   SDHCI_RESET_DATA,
@@ -22,9 +25,9 @@ import {
   sendCommand,
 } from "./command";
 import { identify } from "./enumerate";
-import { portNowNs, portRead8, portRead16, portWrite8, portWrite32 } from "./port";
+import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
 import { enableStatus, isPowered, powerCycle, powerUp, startClock } from "./setup";
-import { isLate, isOver, KIND_EMMC, shadow, untilNs } from "./shadow";
+import { isLate, isOver, KIND_EMMC, KIND_SD, shadow, untilNs } from "./shadow";
 import { selectUserArea } from "./switch";
 import { dat0IsHigh, sendStatus, stopTransmission } from "./transfer";
 
@@ -53,13 +56,20 @@ const HPI_NS: u64 = 100 * MILLISECOND;
 /** EXT_CSD_S_A_TIMEOUT: at most 100 ns × 2^0x17 = 0.84 s; 13 ms is usual. */
 const AWAKE_NS: u64 = 100 * MILLISECOND;
 
-/** Signals off, DMA and both engines stopped, clock, lines and power as they should be. */
+/**
+ * Signals off, DMA, both engines and tuning stopped, clock, lines and power as they should be. The voltage of the
+ * signals stays: it is the card's too, unless the controller alone was reset.
+ */
 export function quietController(): void {
   const s = shadow();
   enableStatus();
   resetLines(SDHCI_RESET_CMD);
   resetLines(SDHCI_RESET_DATA);
   portWrite32(SDHCI_INT_STATUS, 0xffffffff);
+  // A tuning procedure that was left in the middle would take the blocks of every read for its own.
+  const control2 = portRead16(SDHCI_HOST_CONTROL2);
+  if ((control2 & SDHCI_CTRL_EXEC_TUNING) != 0)
+    portWrite16(SDHCI_HOST_CONTROL2, control2 & ~SDHCI_CTRL_EXEC_TUNING);
   if (!isPowered()) {
     // Suspended: the card has lost everything, identification will bring it back.
     powerUp();
@@ -146,9 +156,15 @@ function climb(rung: u32): i32 {
       return OK;
     case RUNG_IDENTIFY:
       return identify();
-    default:
+    default: {
       powerCycle();
+      const status = identify();
+      if (status != ETIMEDOUT || s.kind != KIND_SD) return status;
+      // A supply that is not the controller's to switch (no regulator, or none that a panic can reach): the card may be
+      // at 1.8 V still, and the controller no longer.
+      portWrite16(SDHCI_HOST_CONTROL2, SDHCI_CTRL_VDD_180);
       return identify();
+    }
   }
 }
 
@@ -192,8 +208,12 @@ export function restartCard(powerToo: bool): i32 {
   return identify();
 }
 
-/** In tran: forget old status bits, and make sure of the user area. A bus that lost its width shows only in data. */
+/**
+ * In tran: forget old status bits, and make sure of the user area. A bus that lost its width shows only in data.
+ * The second status tells what the first one was: behind a CMD55 that nobody saw it is ACMD13, and an SD card
+ * is in data with it.
+ */
 function isSettled(): bool {
-  if (sendStatus() != OK) return false;
+  if (sendStatus() != OK || ((lastResponse() >>> 9) & 15) != STATE_TRAN) return false;
   return selectUserArea() == OK;
 }

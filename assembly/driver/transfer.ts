@@ -2,7 +2,7 @@
 // belongs to them. A failed transfer is stopped (CMD12) and the lines are reset; the card may still be in
 // any state, which is takeover.ts's business.
 
-import { EILSEQ, EINVAL, EIO, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
+import { EINVAL, EIO, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
 import { ADMA_TABLE, BOUNCE_SECTORS, REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
 import {
   SDHCI_ADMA_ADDRESS,
@@ -31,7 +31,6 @@ import {
   resetBothLines,
   STATUS_BLOCK_ERRORS,
   STATUS_READY,
-  STATUS_WP_VIOLATION,
   sendAppCommand,
   sendCommand,
 } from "./command";
@@ -48,6 +47,8 @@ export const READ_NS: u64 = 400 * MILLISECOND;
 export const WRITE_NS: u64 = 3000 * MILLISECOND;
 /** With DMA one wait covers all blocks. Each may take the longest busy of §1.10; the controller times each one out. */
 const DMA_BLOCK_NS: u64 = 500 * MILLISECOND;
+const STATUS_OUT_OF_RANGE: u32 = 1 << 31;
+const STATUS_STOP_ERRORS: u32 = STATUS_BLOCK_ERRORS & ~STATUS_OUT_OF_RANGE;
 const CARD_STATE_TRAN: u32 = 4;
 const CARD_STATE_DATA: u32 = 5;
 const CARD_STATE_RCV: u32 = 6;
@@ -79,7 +80,7 @@ export function awaitReady(lengthNs: u64): i32 {
         errors |= r1 & STATUS_BLOCK_ERRORS;
         if (state == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) return errors != 0 ? EIO : OK;
         // The card never got its CMD12.
-        if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) stopTransmission();
+        if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) errors |= stopErrors();
       }
     }
     if (isOver(endNs)) break;
@@ -134,9 +135,17 @@ export function readRegister(index: u32, argument: u32, blockBytes: u32, app: bo
   return status;
 }
 
-/** CMD12; the answer says nothing that CMD13 does not say better. */
+/** CMD12: 0 or an errno. Unanswered if the card is in tran already, which is harmless (mmc.md §2.6). */
 export function stopTransmission(): i32 {
   return sendCommand(12, 0, ANSWER_R1, 0);
+}
+
+/**
+ * CMD12 behind a transfer. The error bits of its R1: what went wrong is told there and not again by CMD13. OUT_OF_RANGE
+ * is no error, for a card may have read ahead of the host (mmc.md §1.2).
+ */
+function stopErrors(): u32 {
+  return stopTransmission() == OK ? lastResponse() & STATUS_STOP_ERRORS : 0;
 }
 
 /** Starts a block command. `flags`: WRITE_* of CMD23, which then is used whatever the configuration prefers. */
@@ -166,17 +175,16 @@ function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u3
   if (status != OK) {
     resetBothLines();
     if (status == ENOMEDIUM || !isCardPresent()) return ENOMEDIUM;
-    // Unanswered if the card is in tran already, which is harmless (mmc.md §2.6).
-    const isStopped = !isLate() && stopTransmission() == OK;
-    // The way was good, but it led into protected sectors: no restart of the card helps.
-    const isProtected = isStopped && (lastResponse() & STATUS_WP_VIOLATION) != 0;
+    const errors = isLate() ? 0 : stopErrors();
     const ready = isLate() ? ETIMEDOUT : awaitReady(WRITE_NS);
-    // A CRC status of 101 and one of 111 look the same to the controller; the card knows which it was.
-    return isProtected || (status == EILSEQ && ready == EIO) ? EIO : status;
+    // A CRC status of 111 looks like one of 101 to the controller, and an unreadable sector like silence; the card
+    // knows better: the way was good, and no restart of the card helps.
+    return errors != 0 || ready == EIO ? EIO : status;
   }
   // Whether the card got it is seen from its state.
-  if (count > 1 && !counted) stopTransmission();
-  return isWrite || count > 1 ? awaitReady(WRITE_NS) : OK;
+  const errors = count > 1 && !counted ? stopErrors() : 0;
+  const ready = isWrite || count > 1 ? awaitReady(WRITE_NS) : OK;
+  return ready == OK && errors != 0 ? EIO : ready;
 }
 
 /**

@@ -63,9 +63,23 @@ export function headerBytes(): u32 {
   return load<u32>(CONFIG_ABI) == ABI_LP64 ? KMSG_HEADER_LP64_BYTES : KMSG_HEADER_I386_BYTES;
 }
 
-/** The most text a zone takes: both headers in front, the seal behind. */
+/** The most bytes of payload a zone takes: both headers in front, the seal behind. */
 export function payloadBytesMax(): u32 {
   return zoneSectors() * SECTOR_BYTES - PSZ_BUFFER_BYTES - headerBytes() - SEAL_BYTES;
+}
+
+/**
+ * The longest text that every reader inflates again. Linux 6.1 … 6.5 inflates a record into a buffer of this size, made
+ * from the most that a zone takes without a seal; since 6.6 it is three times that, which is more. FORMAT.md
+ */
+export function inflatedBytesMax(): u32 {
+  const most = payloadBytesMax() + SEAL_BYTES;
+  let percent: u32 = 60;
+  if (most >= 1000 && most <= 2000) percent = 56;
+  else if (most >= 2001 && most <= 3000) percent = 54;
+  else if (most >= 3001 && most <= 3999) percent = 52;
+  else if (most >= 4000 && most <= 10000) percent = 45;
+  return <u32>((<u64>most * 100) / percent);
 }
 
 export function zoneState(zone: u32): u32 {

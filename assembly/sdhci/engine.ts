@@ -36,6 +36,7 @@ import {
   RESPONSE_R2,
   receiveFrame,
   sendsCounted,
+  sharesVoltage,
 } from "../card/card";
 import { afterNs, laterNs, NEVER, nowNs } from "../clock";
 import {
@@ -152,7 +153,7 @@ import {
   setRegister32,
   signal,
 } from "./state";
-import { blockClocks, clockKhz, clocksNs, isDualRate, isVersion3, lines, wait } from "./timing";
+import { blockClocks, clockKhz, clocksNs, isDualRate, isLowVoltage, isVersion3, lines, wait } from "./timing";
 
 const COMMAND_CLOCKS: u32 = 48;
 const LONG_CLOCKS: u32 = 136;
@@ -193,6 +194,11 @@ function completeTransfer(timeNs: u64): void {
 
 // ---- command engine ----
 
+/** CMD12, or whatever else the driver calls an abort. */
+function isAbort(command: u32): bool {
+  return command >>> 8 == 12 || (command & SDHCI_CMD_TYPE_MASK) == SDHCI_CMD_ABORTCMD;
+}
+
 /** The upper byte of SDHCI_COMMAND was written. */
 export function issueCommand(): void {
   const e = engine();
@@ -204,8 +210,7 @@ export function issueCommand(): void {
   }
   const hasData = (command & SDHCI_CMD_DATA) != 0;
   const hasBusy = (command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_SHORT_BUSY;
-  const aborts = command >>> 8 == 12 || (command & SDHCI_CMD_TYPE_MASK) == SDHCI_CMD_ABORTCMD;
-  if (dataIsInhibited() && (hasData || hasBusy) && !aborts) return;
+  if (dataIsInhibited() && (hasData || hasBusy) && !isAbort(command)) return;
   e.command = command;
   e.argument = register32(SDHCI_ARGUMENT);
   const counts = (register16(SDHCI_TRANSFER_MODE) & SDHCI_TRNS_AUTO_MASK) == SDHCI_TRNS_AUTO_CMD23;
@@ -241,7 +246,8 @@ function armData(): void {
   e.blocksLeft =
     (mode & SDHCI_TRNS_MULTI) == 0 ? 1 : e.counted != 0 ? register16(SDHCI_BLOCK_COUNT) : NO_COUNT;
   e.bufferAt = 0;
-  e.dataPhase = DATA_ARMED;
+  // "Stop count": with its enable bit a BLOCK_COUNT of 0 moves nothing.
+  e.dataPhase = e.counted != 0 && e.blocksLeft == 0 ? DATA_IDLE : DATA_ARMED;
   e.patienceNs = NEVER;
   e.tuning = e.isRead != 0 && (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_EXEC_TUNING) != 0 ? 1 : 0;
   if (e.isDma == MOVE_ADMA) admaStart();
@@ -261,7 +267,7 @@ function sendCommand(timeNs: u64): void {
   advanceCard(timeNs);
   const isAuto = e.auto != AUTO_NONE;
   const expected = isAuto ? SDHCI_CMD_RESP_SHORT : e.command & SDHCI_CMD_RESP_MASK;
-  const heard = hears(clockKhz());
+  const heard = hears(clockKhz()) && sharesVoltage(isLowVoltage());
   const response = heard ? receiveFrame(e.sent, timeNs) : RESPONSE_NONE;
   e.responseKind = response;
   e.floorNs = timeNs;
@@ -344,7 +350,8 @@ function takeResponse(timeNs: u64): void {
   const hasBusy = (e.command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_SHORT_BUSY;
   // A CMD12 ends a transfer that waits at a gap.
   if (e.dataPhase == DATA_GAP && index == 12) e.dataPhase = DATA_IDLE;
-  if (hasBusy && e.dataPhase == DATA_IDLE) wait(DATA_BUSY, timeNs);
+  // A command with busy completes as a transfer of its own; an abort takes the place of the one that it ends.
+  if (hasBusy && (e.dataPhase == DATA_IDLE || isAbort(e.command))) wait(DATA_BUSY, timeNs);
 }
 
 function endSilence(timeNs: u64): void {
@@ -472,8 +479,9 @@ function readBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   // Asked before the block goes out: behind the status of an SD card's CMD6 it is in another mode.
-  const fits = keepsUp(clockKhz(), isDualRate());
-  const came = giveBlock(SDHCI_BUFFER, timeNs);
+  const fits = keepsUp(clockKhz(), isDualRate(), isLowVoltage());
+  // The card sends its block at whatever voltage it has.
+  const came = giveBlock(SDHCI_BUFFER, timeNs) && sharesVoltage(isLowVoltage());
   e.floorNs = timeNs;
   if (!came) {
     e.dataNs = NEVER; // nothing more comes: the timeout will say so
@@ -585,8 +593,9 @@ function writeBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   driveBlock(SDHCI_BUFFER, e.blockBytes, lines());
-  disturbBlock(keepsUp(clockKhz(), isDualRate()));
-  const token = acceptBlock(SDHCI_BUFFER, e.blockBytes, timeNs);
+  disturbBlock(keepsUp(clockKhz(), isDualRate(), isLowVoltage()));
+  const heard = sharesVoltage(isLowVoltage());
+  const token = heard ? acceptBlock(SDHCI_BUFFER, e.blockBytes, timeNs) : CRC_STATUS_NONE;
   e.floorNs = timeNs;
   if (token == CRC_STATUS_NONE) {
     e.dataNs = NEVER;

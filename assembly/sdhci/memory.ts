@@ -4,8 +4,8 @@
 
 import {
   BOUNCE_BASE,
+  DEFLATE_BASE,
   HEAD_BLOCK,
-  MEDIUM_BASE,
   PAGE_BYTES,
   TEXT_BASE,
   WIRE_BASE,
@@ -25,7 +25,7 @@ function isWithin(address: u32, bytes: u32, first: u32, end: u32): bool {
 
 export function isWritable(address: u32, bytes: u32): bool {
   return (
-    isWithin(address, bytes, TEXT_BASE, MEDIUM_BASE) ||
+    isWithin(address, bytes, TEXT_BASE, DEFLATE_BASE) ||
     isWithin(address, bytes, BOUNCE_BASE, ZONE_STATES) ||
     isWithin(address, bytes, HEAD_BLOCK, WIRE_BASE)
   );

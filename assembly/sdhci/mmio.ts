@@ -8,15 +8,17 @@
 // only. Removing the card does not clear power and clock. A supply that the capabilities do not name is not
 // switched on.
 
-import { powerCycleOff, powerOn, setVoltage18 } from "../card/card";
+import { powerCycleOff, powerOn, setVoltage18, takesLowSupply } from "../card/card";
 import { advanceNs, nowNs } from "../clock";
 import {
   CONFIG_ACCESS_COST_NS,
   CONFIG_CAPABILITIES,
   CONFIG_CAPABILITIES_1,
   CONFIG_HOST_VERSION,
+  CONFIG_SLOT,
   SDHCI_BASE,
   SDHCI_REGISTERS,
+  SLOT_FIXED_SUPPLY,
   TRACE_RESET,
 } from "../layout";
 import { trace } from "../trace";
@@ -58,6 +60,7 @@ import {
   SDHCI_HOST_CONTROL2,
   SDHCI_HOST_VERSION,
   SDHCI_INT_AUTO_CMD_ERR,
+  SDHCI_INT_ENABLE,
   SDHCI_INT_STATUS,
   SDHCI_POWER_180,
   SDHCI_POWER_300,
@@ -75,6 +78,7 @@ import {
   SDHCI_RESET_DATA,
   SDHCI_SET_ACMD12_ERROR,
   SDHCI_SET_INT_ERROR,
+  SDHCI_SIGNAL_ENABLE,
   SDHCI_SLOT_INT_STATUS,
   SDHCI_SOFTWARE_RESET,
   SDHCI_TRANSFER_MODE,
@@ -91,6 +95,7 @@ import {
   irqLevel,
   MOVE_SDMA,
   register8,
+  register32,
   setRegister16,
   setRegister32,
   signal,
@@ -162,7 +167,7 @@ function softwareReset(bits: u32): void {
   if ((bits & SDHCI_RESET_DATA) != 0) resetDataLines();
 }
 
-/** The supply: a voltage that the capabilities name, or none. */
+/** The supply: a voltage that the capabilities name, or none. One that the card cannot use is none to it. */
 function writePower(value: u32): void {
   const voltage = value & SDHCI_POWER_MASK;
   let needed: u32 = 0;
@@ -171,8 +176,8 @@ function writePower(value: u32): void {
   else if (voltage == SDHCI_POWER_180) needed = SDHCI_CAN_VDD_180;
   const on = (value & SDHCI_POWER_ON) != 0 && (capabilities() & needed) != 0;
   if (!on) store<u8>(SDHCI_REGISTERS + SDHCI_POWER_CONTROL, <u8>voltage);
-  if (on) powerOn(nowNs());
-  else powerCycleOff(nowNs());
+  if (on && (voltage != SDHCI_POWER_180 || takesLowSupply())) powerOn(nowNs());
+  else if ((load<u32>(CONFIG_SLOT) & SLOT_FIXED_SUPPLY) == 0) powerCycleOff(nowNs());
 }
 
 /** Execute tuning starts or gives up a procedure; the sampling clock can be cleared, not set. */
@@ -255,6 +260,9 @@ function writeByte(offset: u32, value: u32): void {
   else if (offset == SDHCI_BLOCK_GAP_CONTROL) continueAtGap();
   else if (offset == SDHCI_HOST_CONTROL) watchSlot();
   else if (offset == SDHCI_BLOCK_SIZE - 1) restartSdma();
+  // A status bit that is not enabled does not show, and has not been kept when it is enabled again.
+  else if (offset >= SDHCI_INT_ENABLE && offset < SDHCI_SIGNAL_ENABLE)
+    engine().status &= register32(SDHCI_INT_ENABLE);
 }
 
 function readByte(offset: u32): u32 {

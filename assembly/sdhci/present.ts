@@ -53,6 +53,13 @@ function commandLevel(): bool {
   return clock >= 48 || (((answers ? e.answer : e.sent) >> (47 - clock)) & 1) != 0;
 }
 
+/** The last block of a read has come and waits in the buffer: the lines are free, the transfer is not over. */
+function lastIsRead(): bool {
+  const e = engine();
+  const isWaiting = e.dataPhase == DATA_READ_FULL || (e.dataPhase == DATA_BOUNDARY && e.isRead != 0);
+  return isWaiting && e.counted != 0 && e.blocksLeft == 1;
+}
+
 export function presentState(): u32 {
   const e = engine();
   const phase = e.dataPhase;
@@ -66,7 +73,7 @@ export function presentState(): u32 {
   if (e.commandPhase != COMMAND_IDLE && (e.auto != AUTO_STOP || e.held != 0)) bits |= SDHCI_CMD_INHIBIT;
   if (dataIsInhibited()) {
     bits |= SDHCI_DATA_INHIBIT;
-    if (phase != DATA_HALTED) bits |= SDHCI_DAT_ACTIVE;
+    if (phase != DATA_HALTED && !lastIsRead()) bits |= SDHCI_DAT_ACTIVE;
   }
   const moves = phase == DATA_BOUNDARY || phase == DATA_LOST || phase == DATA_STOPPING;
   const writes = phase == DATA_WRITE_FILL || phase == DATA_WRITE_WIRE || phase == DATA_WRITE_BUSY;

@@ -126,8 +126,6 @@ export const SDHCI_PRESET_SDR12: u32 = 0x66;
 export const SDHCI_SLOT_INT_STATUS: u32 = 0xfc;
 export const SDHCI_HOST_VERSION: u32 = 0xfe;
 
-/** What the driver counts with; every controller of host/core/controllers.ts has these two clocks. */
-export const BASE_CLOCK_KHZ: u32 = 200000;
 /** SDHCI_HOST_VERSION 7:0 of specification 3.00: ten-bit divider, auto-CMD23, SDHCI_HOST_CONTROL2. */
 export const SPECIFICATION_300: u32 = 2;
 

@@ -1,5 +1,5 @@
-// Clocks and lines: what SDHCI_CLOCK_CONTROL, HOST_CONTROL, TIMEOUT_CONTROL, the presets and the capabilities
-// make of the base clock (mmc.md §3.1, §3.5). The internal clock is stable as soon as it is enabled.
+// Clocks, lines and their voltage: what SDHCI_CLOCK_CONTROL, HOST_CONTROL, HOST_CONTROL2, TIMEOUT_CONTROL, the presets
+// and the capabilities make of them (mmc.md §3.1, §3.5). The internal clock is stable as soon as it is enabled.
 //
 // Not modelled: the programmable clock (multiplier 0), DDR, driver strength beyond its bits,
 // SDHCI_CTRL_HISPD's edge.
@@ -89,6 +89,11 @@ export function lines(): u32 {
 export function isDualRate(): bool {
   const mode = register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_UHS_MASK;
   return mode == 4 || mode == 5;
+}
+
+/** The host's signals are at 1.8 V. */
+export function isLowVoltage(): bool {
+  return (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_VDD_180) != 0;
 }
 
 export function blockClocks(bytes: u32): u32 {

@@ -10,12 +10,11 @@ import { decodeExtCsd } from "../registers/ext-csd.js";
 import type { DecodedRegister, RegisterField } from "../registers/field.js";
 import { decodeScr } from "../registers/scr.js";
 import { decodeSsr } from "../registers/ssr.js";
+import { CARD_NAMES } from "./options.js";
 import { color, formatJson, formatSize, write } from "./output.js";
 
-export const CARDS = ["emmc", "sd"] as const;
-
-/** Of a card without an image. */
-const DEFAULT_BYTES = 4 * 2 ** 30;
+/** Of a card without an image: within what cards of its kind can have. */
+export const DEFAULT_GIB: Record<CardKind, number> = { emmc: 4, sd: 4, sdsc: 1, sdxc: 64 };
 const EXT_CSD_REV = 192;
 /** Longer ones are cut in the table; --json has all of them. */
 const RAW_SHOWN = 18;
@@ -80,7 +79,7 @@ export async function inspectCard(
   options: { json?: boolean; timeout?: number },
 ): Promise<void> {
   let name: string | null = null;
-  let sizeBytes = DEFAULT_BYTES;
+  let sizeBytes = DEFAULT_GIB[card] * 2 ** 30;
   if (location !== undefined) {
     const image = await openImage(location, { timeoutMs: options.timeout });
     ({ name, sizeBytes } = image);
@@ -99,7 +98,8 @@ export async function inspectCard(
     await write(formatJson(json));
     return;
   }
-  const kind = card === "emmc" ? "eMMC" : "SD card";
-  await write(`${kind} of ${formatSize(device.sizeBytes)}${name === null ? "" : ` for ${name}`}\n\n`);
+  await write(
+    `${CARD_NAMES[card]} of ${formatSize(device.sizeBytes)}${name === null ? "" : ` for ${name}`}\n\n`,
+  );
   await write(decoded.map(([one, bytes]) => table(one, bytes)).join("\n"));
 }

@@ -1,10 +1,11 @@
 // `mmcpstore inspect IMAGE`: the zone map, drawn: a line a zone and a bar of the whole area. With --card the registers
 // of the simulated card instead. Reads only.
 import type { Command } from "commander";
+import type { CardKind } from "../core/profile.js";
 import type { Decoded, ZoneInfo } from "../pstore/decode.js";
-import { CARDS, inspectCard } from "./inspect-card.js";
+import { DEFAULT_GIB, inspectCard } from "./inspect-card.js";
 import { withArea } from "./open-area.js";
-import { addImageOptions, type ImageOptions, imageHelp, parseChoice } from "./options.js";
+import { addImageOptions, CARDS, type ImageOptions, imageHelp, parseChoice } from "./options.js";
 import { color, colorState, formatJson, formatSize, formatTable, UsageError, write } from "./output.js";
 import { formatTime } from "./time.js";
 
@@ -74,7 +75,7 @@ function drawBar({ geometry, zones }: Decoded): string {
   return `[${ranks.map((rank) => MARKS[rank]?.[1] ?? REST).join("")}]`;
 }
 
-type InspectOptions = ImageOptions & { json?: boolean; all?: boolean; card?: (typeof CARDS)[number] };
+type InspectOptions = ImageOptions & { json?: boolean; all?: boolean; card?: CardKind };
 
 /** What says where an area is and how it is drawn; a card has none. */
 const AREA_OPTIONS = {
@@ -153,10 +154,12 @@ export function addInspect(program: Command): void {
       "Draw the zones of a pstore area: where they are, what they hold, and their seals. With --card: " +
         "the registers of the simulated card that panic would attach IMAGE to, field by field.",
     )
-    .argument("[image]", "raw, .gz or http(s):// image; with --card only its size counts (none: 4 GiB)");
+    .argument("[image]", "raw, .gz or http(s):// image; with --card only its size counts");
   addImageOptions(command)
-    .option("--card <card>", "decode CID, CSD and EXT_CSD (emmc) or SCR and SSR (sd)", (text) =>
-      parseChoice("--card", text, CARDS),
+    .option(
+      "--card <card>",
+      "emmc, sd (SDHC), sdsc or sdxc: decode CID, CSD and EXT_CSD, or SCR and SSR",
+      (text) => parseChoice("--card", text, CARDS),
     )
     .option("--all", "a line for every blank zone too")
     .option("--json", "an object instead of a drawing")
@@ -165,6 +168,7 @@ export function addInspect(program: Command): void {
       `${imageHelp(false)}
 SEAL is the sequence number in the seal at the zone's end; "stale": the seal proves nothing about this record.
 An erased zone shows what its header still says.
+Without an image a card has ${CARDS.map((card) => `${DEFAULT_GIB[card]} GiB (${card})`).join(", ")}.
 
 Examples:
   mmcpstore inspect disk.img

@@ -2,6 +2,7 @@
 // A value that can be right on no image is wrong usage (exit 2) and is named with its option; what depends on
 // the image is judged in open-area.ts.
 import type { Command } from "commander";
+import { CARD_KINDS, type CardKind } from "../core/profile.js";
 import type { Abi } from "../pstore/decode.js";
 import { UsageError } from "./output.js";
 import { parseTime, type RecordTime } from "./time.js";
@@ -19,6 +20,15 @@ export interface ImageOptions {
   /** ms */
   timeout?: number;
 }
+
+/** What `--card` takes, and how each is called. */
+export const CARDS = Object.keys(CARD_KINDS) as CardKind[];
+export const CARD_NAMES: Record<CardKind, string> = {
+  emmc: "eMMC",
+  sd: "SD card",
+  sdsc: "SDSC card",
+  sdxc: "SDXC card",
+};
 
 const UNITS: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 const SECTOR_BYTES = 512;

@@ -39,6 +39,11 @@ export function formatStep({ name, timeNs }: Step, result: PanicResult): string 
   let remark = "";
   if (name === "take the host" && result.interruptedOwner !== 0) remark = "it was held, that request is lost";
   if (name === "take the card") remark = `found in ${describeTakeover(result)}`;
+  if (name === "compress the text") {
+    remark = result.compressed
+      ? `${result.storedBytes} bytes of it to ${result.payloadBytes}`
+      : "no gain, it stays plain";
+  }
   if (name === "done") remark = `durable after ${formatNs(result.commitNs - result.startNs)}`;
   return `${color.dim(formatNs(timeNs).padStart(13))}  ${name}${remark ? color.dim(`  ${remark}`) : ""}\n`;
 }

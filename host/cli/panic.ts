@@ -3,6 +3,7 @@
 // the request in flight rewrites the bytes that are there, and an erase hits sectors that only the card
 // has.
 import type { Command } from "commander";
+import type { CardKind } from "../core/profile.js";
 import type { PanicResult } from "../core/result.js";
 import { formatNs, type TraceEvent } from "../core/trace.js";
 import type { Reason } from "../device.js";
@@ -16,6 +17,8 @@ import { type OpenedArea, withWritableArea } from "./open-area.js";
 import {
   addAreaOptions,
   addGeometryOptions,
+  CARD_NAMES,
+  CARDS,
   type ImageOptions,
   imageHelp,
   parseChoice,
@@ -27,7 +30,6 @@ import { formatTime, type RecordTime } from "./time.js";
 import { addVcdOptions, checkVcdOptions, traceLines, writeVcd } from "./trace-output.js";
 
 const REASONS = ["panic", "oops", "emergency", "shutdown"] as const;
-const CARDS = ["emmc", "sd", "sdsc"] as const;
 const IN_FLIGHT = [
   "none",
   "read",
@@ -43,10 +45,11 @@ const POLICIES = ["first-wins", "ring"] as const;
 
 /** How the record gets onto the card, whatever it says. */
 export interface PanicPathOptions extends ImageOptions {
-  card: (typeof CARDS)[number];
+  card: CardKind;
   inFlight: (typeof IN_FLIGHT)[number];
   policy: (typeof POLICIES)[number];
   pio?: boolean;
+  compress: boolean;
   force?: boolean;
   trace?: boolean;
   vcd?: string;
@@ -193,6 +196,7 @@ export async function writePanic(
       sizeBytes: cardBytes(image.sizeBytes, options),
       policy: options.policy,
       dma: options.pio !== true,
+      compress: options.compress,
       onTrace: (more, gone) => {
         for (const event of more) events.push(event);
         lost += gone;
@@ -242,10 +246,9 @@ export async function writePanic(
       await write(formatJson(json));
       return;
     }
-    const cardName = card === "emmc" ? "eMMC" : "SD card";
     const zones = `${counted(geometry.kmsgCount, "zone")} of ${formatSize(geometry.kmsgSize)}`;
     await write(preface.text);
-    await write(`${image.name} as ${cardName} of ${formatSize(device.sizeBytes)}, ${zones}`);
+    await write(`${image.name} as ${CARD_NAMES[card]} of ${formatSize(device.sizeBytes)}, ${zones}`);
     await write(`, in flight: ${inFlight}\n`);
     if (options.trace) {
       if (lost > 0) await write(color.dim(`${lost} events of the trace are lost\n`));
@@ -254,11 +257,12 @@ export async function writePanic(
       if (lost > 0) await write(color.dim("steps may be missing, the trace was full\n"));
       for (const step of steps) await write(formatStep(step, result));
     }
+    const deflated = result.compressed ? `, deflated to ${result.payloadBytes}` : "";
     await write(
       `${color.bold(record.name)}: ${record.reason} ${record.count}, ${formatTime(record) ?? "no time"}, ` +
-        `${result.storedBytes} bytes of the log, durable after ${commit}\n`,
+        `${result.storedBytes} bytes of the log${deflated}, durable after ${commit}\n`,
     );
-    if (droppedBytes > 0) await write(`the zone is full: the ${droppedBytes} oldest bytes were dropped\n`);
+    if (droppedBytes > 0) await write(`the record is full: the ${droppedBytes} oldest bytes were dropped\n`);
     if (result.attempts > 1) await write(`zones tried: ${result.attempts}\n`);
     if (replaced !== undefined) {
       await write(
@@ -272,7 +276,12 @@ export async function writePanic(
 /** The options of the way onto the card: card, request in flight, policy, area, trace. */
 export function addPanicPathOptions(command: Command): Command {
   command
-    .option("--card <card>", "emmc, sd or sdsc", (text) => parseChoice("--card", text, CARDS), "emmc")
+    .option(
+      "--card <card>",
+      "emmc, sd (SDHC), sdsc or sdxc",
+      (text) => parseChoice("--card", text, CARDS),
+      "emmc",
+    )
     .option(
       "--in-flight <what>",
       IN_FLIGHT.join(", "),
@@ -313,13 +322,14 @@ export function addPanic(program: Command): void {
       "panic",
     )
     .option("--time <time>", "of the record: ISO 8601 or seconds since 1970 (now)", parseTimeOption)
-    .option("--no-compress", "accepted for scripts: records are written uncompressed in any case");
+    .option("--no-compress", "write the log as it is, even if more of it would fit deflated");
   addPanicPathOptions(command)
     .addHelpText(
       "after",
       `${imageHelp(true)}
 The request in flight rewrites the bytes that are there: nothing outside the pstore area of IMAGE changes,
 and inside it one zone. Times shown are simulated.
+An eMMC of up to 2 GiB and an SDSC card are addressed by bytes, all others by sectors: as real ones are.
 
 Examples:
   mmcpstore panic disk.img --log panic.txt

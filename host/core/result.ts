@@ -13,8 +13,12 @@ export interface PanicResult {
   count: number;
   /** Sequence number in the seal. */
   sequence: bigint;
-  /** Bytes of the text on the medium. */
+  /** Bytes of the text in the record: its newest. */
   storedBytes: number;
+  /** What they are on the medium: fewer if `compressed`. */
+  payloadBytes: number;
+  /** The payload is a raw deflate stream. */
+  compressed: boolean;
   /** Oldest bytes of the text that did not fit into a zone. */
   droppedBytes: number;
   /** The card's state when it was first asked; null: it did not answer. */
@@ -46,6 +50,8 @@ export function readResult(memory: WebAssembly.Memory): PanicResult {
     count: u32(layout.RESULT_COUNTER),
     sequence: view.getBigUint64(layout.RESULT_SEQUENCE_LOW, true),
     storedBytes: u32(layout.RESULT_STORED_BYTES),
+    payloadBytes: u32(layout.RESULT_PAYLOAD_BYTES),
+    compressed: u32(layout.RESULT_COMPRESSED) !== 0,
     droppedBytes: u32(layout.RESULT_DROPPED_BYTES),
     cardState: STATE_NAMES[state] ?? null,
     rung: u32(layout.RESULT_RUNG),

@@ -8,6 +8,7 @@ export const STEP_NAMES = [
   "take the host",
   "quiet the controller",
   "take the card",
+  "compress the text",
   "choose a zone",
   "invalidate the old header",
   "write the body and the seal",

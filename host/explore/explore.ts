@@ -85,6 +85,8 @@ function prepare(module: WebAssembly.Module, scenario: Scenario, hit: (id: numbe
     module,
     {
       sizeBytes: 512 * 1024,
+      // Plain records have more sectors to cut; scenarios with compression say so.
+      compress: false,
       ...scenario.options,
       area: {
         offset: EXPLORED_AREA_OFFSET,
@@ -212,6 +214,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
     }
   };
 
+  scenario.bring?.(device);
   if (scenario.inFlight !== null) device.leaveInFlight(scenario.inFlight, EXPLORED_IN_FLIGHT_OFFSET);
   for (const [i, fault] of scenario.faults.entries()) device.injectFault(fault, i);
   hook = () => {

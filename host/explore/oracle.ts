@@ -53,15 +53,17 @@ function sameBytes(first: Uint8Array, second: Uint8Array): boolean {
   return true;
 }
 
-/** The record's text without Linux's first line. */
+/** The record's text without Linux's first line, which a compressed record has not. */
 function textOf(record: PstoreRecord): Uint8Array {
+  if (record.compressed) return record.bytes;
   return record.bytes.subarray(record.bytes.indexOf(10) + 1);
 }
 
-/** Longer text than a zone takes has lost its oldest bytes. */
+/** Longer text than a record takes has lost its oldest bytes; Linux inflates 100/45 of what such a small zone takes. */
 function isText(record: PstoreRecord, text: Uint8Array | null): boolean {
   if (text === null) return false;
-  const room = EXPLORED_KMSG_BYTES - 12 - 40 - 64;
+  const most = EXPLORED_KMSG_BYTES - 12 - 40;
+  const room = record.compressed ? Math.floor((most * 100) / 45) : most - 64;
   return sameBytes(textOf(record), text.subarray(Math.max(0, text.length - room)));
 }
 

@@ -19,6 +19,8 @@ export interface Scenario {
   oldTextBytes: number[];
   /** Zones whose record was removed again, as unlink does. */
   removedZones: number[];
+  /** Leaves the device as another driver than ours would, before the request in flight: modes, voltage, controller. */
+  bring?: (device: Device) => void;
   inFlight: InFlight | null;
   /** Put into the plan before the explored panic. */
   faults: Parameters<Device["injectFault"]>[0][];
@@ -100,6 +102,18 @@ export const SCENARIOS: Scenario[] = [
     "crc-error-then-careful",
     { ...EMMC, dma: true },
     { textBytes: 1500, faults: [{ kind: "write-crc", skip: 1, times: 1 }] },
+  ),
+  // More text than the zone takes plain, in a few sectors.
+  scenario("emmc-compressed", { ...EMMC, dma: true, compress: true }, { textBytes: 12000 }),
+  scenario(
+    "emmc-cached-compressed-full",
+    { ...EMMC_CACHED, dma: true, compress: true },
+    { ...FULL, textBytes: 20000 },
+  ),
+  scenario(
+    "sd-compressed-full-ring",
+    { ...SD, dma: false, policy: "ring", compress: true },
+    { oldTextBytes: [9000, 15000, 900, 18000], textBytes: 16000 },
   ),
   // Neighbours are lost within an allocation unit, and every zone is one: mmc.md §2.4.
   scenario("sd-neighbours-zone-is-unit", { ...SD, dma: true, damage: ONE_UNIT_A_ZONE }, FULL),

@@ -99,7 +99,7 @@ const ROWS: Row[] = [
     oneOf({ 0: "none", 1: "powered on", 2: "off, short", 3: "off, long", 4: "sleep" }),
   ],
   [35, 1, "PACKED_FAILURE_INDEX"],
-  [36, 1, "PACKED_COMMAND_STATUS"],
+  [36, 1, "PACKED_COMMAND_STATUS", flags([0, "failed"], [1, "in the entry of PACKED_FAILURE_INDEX"])],
   [37, 15, "CONTEXT_CONF"],
   [52, 2, "EXT_PARTITIONS_ATTRIBUTE"],
   [
@@ -294,8 +294,8 @@ const ROWS: Row[] = [
   [497, 1, "TAG_RES_SIZE"],
   [498, 1, "TAG_UNIT_SIZE"],
   [499, 1, "DATA_TAG_SUPPORT", supported],
-  [500, 1, "MAX_PACKED_WRITES"],
-  [501, 1, "MAX_PACKED_READS"],
+  [500, 1, "MAX_PACKED_WRITES", (value) => `${value} in one command`],
+  [501, 1, "MAX_PACKED_READS", (value) => `${value} in one command`],
   [502, 1, "BKOPS_SUPPORT", supported],
   [
     503,

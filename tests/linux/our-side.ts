@@ -23,12 +23,14 @@ export interface Panic {
   reason: Reason;
   text: Uint8Array;
   timeSec: bigint;
+  /** Default false. */
+  compress?: boolean;
 }
 
 /** Panics one after the other, each a machine of its own that was in the middle of a write. */
 export function panicOn(area: CardArea, panics: Panic[], policy?: Policy): PanicResult[] {
   const { image, abi, offset, sizeBytes } = area;
-  return panics.map(({ reason, text, timeSec }) => {
+  return panics.map(({ reason, text, timeSec, compress = false }) => {
     const raw = openRaw(image, { writable: true });
     const bytes = new Uint8Array(sizeBytes);
     raw.readSync(offset, bytes);
@@ -39,7 +41,11 @@ export function panicOn(area: CardArea, panics: Panic[], policy?: Policy): Panic
       ftraceSize: 0,
       abi,
     });
-    const { device } = openImageDevice(raw, { offset, sizeBytes, geometry }, { card: "sd", policy });
+    const { device } = openImageDevice(
+      raw,
+      { offset, sizeBytes, geometry },
+      { card: "sd", policy, compress },
+    );
     // Before the area if there is room, else at the card's end, in a zone that these tests do not come to.
     device.leaveInFlight("write", (offset === 0 ? device.sizeBytes : offset) - IN_FLIGHT_BYTES);
     const result = device.panicWrite({ reason, text, timeSec, timeNsec: 5 });

@@ -92,6 +92,48 @@ for (const [architecture, abi, written] of [
   });
 }
 
+/** Logs that are deflated: all of one, as much as Linux 6.1 inflates of another, and as much as a zone takes. */
+const DEFLATED_LOGS: Panic[] = [
+  { reason: "Panic", text: PANIC_LOG, timeSec: 1705095881n },
+  { reason: "Oops", text: Buffer.concat(Array.from({ length: 6 }, () => PANIC_LOG)), timeSec: 1705095882n },
+  { reason: "Panic", text: Buffer.from(pattern(5, 131072).toString()), timeSec: 1705095883n },
+  { reason: "Oops", text: pattern(6, 131072).map((byte) => 32 + (byte & 31)), timeSec: 1705095884n },
+  { reason: "Panic", text: pattern(7, 131072).map((byte) => 32 + (byte & 63)), timeSec: 1705095885n },
+];
+
+for (const [architecture, abi, headerBytes] of [
+  ["amd64", "lp64", 40],
+  ["i386", "i386", 28],
+] as [Architecture, Abi, number][]) {
+  test(`${architecture}: five deflated records of ours`, async () => {
+    ensureQemu();
+    const kernel = fetchKernel(architecture);
+    const area = wholeCard(`${architecture}-deflated.img`, abi, new Uint8Array(IMAGE_BYTES));
+    panicOn(
+      area,
+      DEFLATED_LOGS.map((panic) => ({ ...panic, compress: true })),
+    );
+    const { records } = decoded(area);
+    // One byte more and the kernel shows the raw stream as .enc.z.
+    const mostBytes = Math.floor(((65536 - 12 - headerBytes) * 100) / 60);
+    const sizes = records.map(({ bytes }) => bytes.length);
+    assert.equal(sizes.slice(0, 3), [PANIC_LOG.length, mostBytes, mostBytes]);
+    assert.ok(
+      sizes.slice(3).every((size) => size > 65536 && size < mostBytes),
+      `${sizes}`,
+    );
+    for (const [i, record] of records.entries()) {
+      const text = DEFLATED_LOGS[i]?.text ?? new Uint8Array();
+      assert.ok(record.compressed && record.sealed);
+      assert.ok(sameBytes(record.bytes, text.subarray(text.length - record.bytes.length)), record.name);
+    }
+    const { files } = await boot(kernel, area.image);
+    boots++;
+    assert.is(files.length, 5);
+    assertShown(files, decoded(area));
+  });
+}
+
 test("amd64: an area in a partition", async () => {
   ensureQemu();
   const kernel = fetchKernel("amd64");

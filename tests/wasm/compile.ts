@@ -16,17 +16,20 @@ interface Asc {
 const ASC: string = "assemblyscript/asc";
 
 /** A target of asconfig.json; `more`: arguments beside those that say where everything is. */
-export async function compileTarget(target: string, ...more: string[]): Promise<Uint8Array> {
+export function compileTarget(target: string, ...more: string[]): Promise<Uint8Array> {
+  return compileFile("assembly/index.ts", target, ...more);
+}
+
+/** One file of the core with the flags of a target: its exported functions, which the core does not export. */
+export async function compileFile(entry: string, target: string, ...more: string[]): Promise<Uint8Array> {
   const { default: asc } = (await import(ASC)) as { default: Asc };
   let binary: Uint8Array | undefined;
-  const { error, stderr } = await asc.main(
-    ["assembly/index.ts", "--baseDir", ROOT, "--target", target, ...more],
-    {
-      writeFile(name, contents) {
-        if (name.endsWith(".wasm") && typeof contents !== "string") binary = contents;
-      },
+  const { error, stderr } = await asc.main([entry, "--baseDir", ROOT, "--target", target, ...more], {
+    writeFile(name, contents) {
+      if (name.endsWith(".wasm") && typeof contents !== "string") binary = contents;
     },
-  );
-  if (error !== null || binary === undefined) throw new Error(`asc --target ${target}: ${stderr.toString()}`);
+  });
+  if (error !== null || binary === undefined)
+    throw new Error(`asc ${entry} --target ${target}: ${stderr.toString()}`);
   return binary;
 }
