@@ -1,5 +1,5 @@
-// extract --layout: what systemd-pstore's archive and ABRT's merge tool expect, added to what is there and never over it.
-// What ABRT takes is said here once more, from its rules: the first line, the order of parts, 16 KiB a file.
+// extract --layout: what systemd-pstore's archive and ABRT's merge tool expect, added to what is there and never over
+// it. What ABRT takes is said here once more, from its rules: the first line, the order of parts, 16 KiB a file.
 import { spawnSync } from "node:child_process";
 import {
   existsSync,

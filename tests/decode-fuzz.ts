@@ -1,5 +1,5 @@
-// Mutated areas for decode.ts and what must hold of each: no exception, bounded memory, and no record called ok that was
-// not written whole. Used by a sample in `npm test` and by the long run of `npm run fuzz:decode`.
+// Mutated areas for decode.ts and what must hold of each: no exception, bounded memory, and no record called ok that
+// was not written whole. Used by a sample in `npm test` and by the long run of `npm run fuzz:decode`.
 import { readFileSync } from "node:fs";
 import { deflateRawSync, gunzipSync } from "node:zlib";
 import { type Decoded, decodeArea, type GeometryOptions, type PstoreRecord } from "../host/pstore/decode.js";

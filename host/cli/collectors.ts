@@ -23,7 +23,8 @@ const ABRT_FILE_BYTES_MAX = 16 * 1024;
 
 /**
  * Each file under its own name, as systemd-pstore moves the files of a backend that it does not group. A log in several
- * records goes as ERST's does: a folder named for it (here the sequence of part 1) with the parts and the whole, dmesg.txt.
+ * records goes as ERST's does: a folder named for it (here the sequence of part 1) with the parts, and the whole in
+ * dmesg.txt.
  */
 export function planSystemd(records: readonly PstoreRecord[]): PlannedFile[] {
   const files: PlannedFile[] = [];
@@ -82,8 +83,8 @@ function abrtFiles(log: JoinedLog): PlannedFile[] {
 }
 
 /**
- * Files of at most 16 KiB whose first line is `Panic#<n> Part<m>`, part 1 the newest. ABRT passes over reasons other than
- * Panic, and over what is no log; those of other reasons are here all the same, undecodable ones and rings are not.
+ * Files of at most 16 KiB whose first line is `Panic#<n> Part<m>`, part 1 the newest. ABRT passes over reasons other
+ * than Panic, and over what is no log; those of other reasons are here all the same, undecodable ones and rings are not.
  */
 export function planAbrt(records: readonly PstoreRecord[]): PlannedFile[] {
   const logs = joinLogs(records).filter((log) => log.parts.every(({ state }) => state !== "undecodable"));

@@ -1,4 +1,4 @@
-// `mmcpstore extract IMAGE DIR`: every record as a file, and manifest.json; with --layout as another collector has them.
+// `mmcpstore extract IMAGE DIR`: every record as a file, and manifest.json; with --layout as other collectors do.
 // Names are those of names.ts, so none can leave the folder. All targets are looked at before the first is written.
 import { createHash } from "node:crypto";
 import { lstatSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
