@@ -84,7 +84,7 @@ function abrtFiles(log: JoinedLog): PlannedFile[] {
 
 /**
  * Files of at most 16 KiB whose first line is `Panic#<n> Part<m>`, part 1 the newest. ABRT passes over reasons other
- * than Panic, and over what is no log; those of other reasons are here all the same, undecodable ones and rings are not.
+ * than Panic, and over what is no log; those of other reasons are here all the same, undecodable ones and rings not.
  */
 export function planAbrt(records: readonly PstoreRecord[]): PlannedFile[] {
   const logs = joinLogs(records).filter((log) => log.parts.every(({ state }) => state !== "undecodable"));

@@ -62,7 +62,7 @@ export interface PstoreRecord {
   sealed: boolean;
   /** The seal's sequence if `sealed`, else null. */
   sequence: bigint | null;
-  /** Its number in a log of several parts, 1 the newest; 0: it is no part. With the two below: FORMAT.md, "Long logs". */
+  /** Its number in a log of several parts, 1 the newest; 0: no part. Also the two below: FORMAT.md, Long logs. */
   part: number;
   /** How many bytes of the log are older than this part's text. */
   olderBytes: number;
