@@ -11,8 +11,10 @@ const sources = fuzzSources();
 const counts = emptyCounts();
 const startMs = performance.now();
 const STEP = 10_000;
-for (let at = first; at < first + images; at += STEP)
+for (let at = first; at < first + images; at += STEP) {
   fuzz(sources, at, Math.min(STEP, first + images - at), counts);
+  if (counts.images % 100_000 === 0) console.error(`${counts.images} images`);
+}
 const seconds = Math.round((performance.now() - startMs) / 1000);
 const { maxRSS } = process.resourceUsage();
 console.log(`${JSON.stringify(counts)} in ${seconds} s, at most ${Math.round(maxRSS / 1024)} MiB resident`);
