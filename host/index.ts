@@ -89,6 +89,7 @@ export {
   type RecordState,
   type ZoneInfo,
 } from "./pstore/decode.js";
+export { formatLog, type JoinedLog, joinLogs, type MissingText } from "./pstore/join.js";
 export { parseRecordName, recordName } from "./pstore/names.js";
 export { decodeCid } from "./registers/cid.js";
 export { type DecodedCsd, decodeCsd } from "./registers/csd.js";
