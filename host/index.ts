@@ -96,6 +96,13 @@ export {
   type SerialConsoleOptions,
 } from "./embed/serial-console.js";
 export { SpiCard } from "./embed/spi.js";
+export { attachV86, reloadOnReboot, type V86Attachment, type V86Options } from "./embed/v86.js";
+export {
+  attachV86WithPanics,
+  type GuestRamoops,
+  type HarvestedPanic,
+  type PanicOptions,
+} from "./embed/v86-panic.js";
 export { ERRNO, type ErrorCode, MmcError } from "./errors.js";
 export {
   type Abi,
@@ -108,6 +115,7 @@ export {
   type RecordState,
   type ZoneInfo,
 } from "./pstore/decode.js";
+export { formatLog, type JoinedLog, joinLogs, type MissingText } from "./pstore/join.js";
 export { parseRecordName, recordName } from "./pstore/names.js";
 export { decodeCid } from "./registers/cid.js";
 export { type DecodedCsd, decodeCsd } from "./registers/csd.js";

@@ -1,6 +1,9 @@
 // Numbers of the medium's format: docs/FORMAT.md (Linux's fs/pstore/zone.c, and our seal).
 
 export const PSZ_SIG_KMSG: u32 = 0x43474244;
+export const PSZ_SIG_CONSOLE: u32 = 0x43474246;
+export const PSZ_SIG_FTRACE: u32 = 0x43474247;
+export const PSZ_SIG_PMSG: u32 = 0x43474243;
 export const PSTORE_KMSG_HEADER_MAGIC: u32 = 0x4dfc3ae5;
 /** psz_buffer: sig, datalen, start. */
 export const PSZ_BUFFER_BYTES: u32 = 12;
@@ -16,6 +19,6 @@ export const SEAL_VERSION: u32 = 1;
 /** What the core knows of a zone without reading its payload. */
 export const ZONE_EMPTY: u32 = 0;
 export const ZONE_ERASED: u32 = 1;
-export const ZONE_TORN: u32 = 2; // header and seal disagree, or a length that cannot be
+export const ZONE_TORN: u32 = 2; // header and seal disagree, a length that cannot be, or half a header
 export const ZONE_USED: u32 = 3; // a record that nobody has removed yet
 export const ZONE_BAD: u32 = 4; // the medium refused it

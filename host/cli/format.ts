@@ -30,6 +30,7 @@ function describeLayout(areaBytes: number, options: FormatOptions): string {
     pmsgSize,
     consoleSize,
     ftraceSize,
+    cpus: options.cpus,
   });
   const rings = pmsgSize + consoleSize + ftraceSize;
   const zones = `${counted(geometry.kmsgCount, "kmsg zone")} of ${formatSize(kmsgSize)}`;
@@ -64,12 +65,14 @@ async function makeImage(path: string, options: FormatOptions): Promise<void> {
   await write(`${path}: ${formatSize(size)}, ${describeLayout(areaBytes, options)}`);
 }
 
-/** Headers first: a zone without its signature is empty whatever follows. Blank pieces stay holes. */
+/** Headers and seals first: without both a zone is empty whatever is between. Blank pieces stay holes. */
 function wipeArea({ image, area, bytes, decoded }: OpenedArea<RawImage>): void {
   const progress = makeProgress("wiping");
   for (const zone of decoded.zones) {
-    const head = bytes.subarray(zone.offset, zone.offset + Math.min(SECTOR_BYTES, zone.size));
-    if (!isZero(head)) image.writeSync(area.offset + zone.offset, new Uint8Array(head.length));
+    for (const offset of [zone.offset, zone.offset + Math.max(0, zone.size - SECTOR_BYTES)]) {
+      const end = bytes.subarray(offset, offset + Math.min(SECTOR_BYTES, zone.size));
+      if (!isZero(end)) image.writeSync(area.offset + offset, new Uint8Array(end.length));
+    }
   }
   image.syncSync();
   for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
@@ -118,6 +121,7 @@ are checked and shown, but a blank area holds nothing that states them.
 Examples:
   mmcpstore format disk.img --size 16M
   mmcpstore format disk.img --size 1M --kmsg-size 128K
+  mmcpstore format disk.img --size 1M --console-size 64K --pmsg-size 64K
   mmcpstore format disk.img --wipe --partition pstore`,
     )
     .action(format);

@@ -4,6 +4,7 @@
 // import from assembly/ (not even a constant), never write, never use anything of Node, and never throw:
 // any bytes at all are an area.
 import { crc32c } from "./crc32c.js";
+import { ftraceText, mergeFtrace } from "./ftrace.js";
 import { inflateRaw } from "./inflate.js";
 import { type RecordType, recordName } from "./names.js";
 
@@ -11,7 +12,7 @@ import { type RecordType, recordName } from "./names.js";
 export type Abi = "lp64" | "i386";
 
 /** FORMAT.md, "The state of a kmsg zone", for the zones that have something to show. */
-export type RecordState = "ok" | "torn" | "undecodable";
+export type RecordState = "ok" | "torn" | "salvaged" | "undecodable";
 
 /** Sizes in bytes, multiples of 512. What is missing (or undefined) is found from the bytes. */
 export interface GeometryOptions {
@@ -19,6 +20,8 @@ export interface GeometryOptions {
   pmsgSize?: number | undefined;
   consoleSize?: number | undefined;
   ftraceSize?: number | undefined;
+  /** How many CPUs share ftraceSize: as many slices as that are looked at. 0: to be found. */
+  cpus?: number | undefined;
   abi?: Abi | undefined;
 }
 
@@ -30,6 +33,8 @@ export interface Geometry {
   pmsgSize: number;
   consoleSize: number;
   ftraceSize: number;
+  /** Slices of ftrace that are looked at: as given, else the least number that explains most of what is there. */
+  cpus: number;
   /** Where kmsg zone 0 starts. Less than the sum of the rings where Linux's ftrace slices leave a rest. */
   kmsgOffset: number;
   kmsgCount: number;
@@ -58,18 +63,32 @@ export interface PstoreRecord {
   abi: Abi;
   /** Of the zone, in bytes from the start of the area. */
   offset: number;
-  /** A seal stands and proves every byte. Never with the state `torn`. */
+  /** A seal stands and proves every byte (of a salvaged one: all but the header it mends). Never with `torn`. */
   sealed: boolean;
   /** The seal's sequence if `sealed`, else null. */
   sequence: bigint | null;
-  state: RecordState;
+  /** Its number in a log of several parts, 1 the newest; 0: no part. Also the two below: FORMAT.md, Long logs. */
+  part: number;
+  /** How many bytes of the log are older than this part's text. */
+  olderBytes: number;
+  /** The sequence of part 1 of its log; null if it is no part. */
+  first: bigint | null;
+  /** The name of a record before this one with the same sequence and bytes; null if there is none. */
+  duplicateOf: string | null;
+  /** `erased` only in {@link Decoded.erased}. */
+  state: RecordState | "erased";
   /** What the file holds. May be a view into the area. */
   bytes: Uint8Array;
+  /** ftrace: the records that `bytes` is the text of, merged by time. Else null. */
+  raw: Uint8Array | null;
+  /** Where in `bytes` the text begins: behind the line that Linux puts before an uncompressed payload. */
+  textOffset: number;
 }
 
 /** One zone, whether it holds something or not. */
 export interface ZoneInfo {
-  type: "kmsg" | "pmsg" | "console" | "ftrace";
+  type: RecordType;
+  /** Of a kmsg zone or of an ftrace slice, else 0. */
   index: number;
   offset: number;
   size: number;
@@ -88,9 +107,11 @@ export interface ZoneInfo {
 
 export interface Decoded {
   geometry: Geometry;
-  /** In the order in which Linux lists them: kmsg by zone index, then pmsg, then console. */
+  /** In the order in which Linux lists them: kmsg by zone index, then ftrace, pmsg and console. */
   records: PstoreRecord[];
-  /** In the order of the medium. ftrace is one entry, whatever its number of slices. */
+  /** Removed records whose bytes the seal still proves, by zone index; of the others nothing can be said. */
+  erased: PstoreRecord[];
+  /** In the order of the medium. */
   zones: ZoneInfo[];
 }
 
@@ -108,12 +129,16 @@ const SEAL_SIZE = 64;
 const SEAL_MAGIC = 0x53434d4d;
 const SEAL_VERSION = 1;
 
+/** Linux inflates at most three times what a zone takes, and writes no more; so a bomb costs four times its zone. */
+const MAX_INFLATED_ZONES = 4;
 const MAX_INFLATED_BYTES = 16 * 1024 * 1024;
 /** For one decode. A hostile area may hold thousands of bombs; each would be within its own limit. */
 const INFLATE_BUDGET_BYTES = 64 * 1024 * 1024;
 /** What a deflate block is taken to cost, in bytes inflated: its tables are built even if it gives none. */
 const BLOCK_COST_BYTES = 64;
 
+/** Shutdown. Larger ones are shown as Unknown; in a header that is damaged elsewhere they are damage too. */
+const MAX_REASON = 4;
 const REASON_NAMES = ["Unknown", "Panic", "Oops", "Emergency", "Shutdown"];
 
 const NO_BYTES = new Uint8Array(0);
@@ -138,6 +163,9 @@ interface Seal {
   sequence: bigint;
   datalen: number;
   recordCrc: number;
+  part: number;
+  olderBytes: number;
+  first: bigint;
 }
 
 /** The seal that ends at `end`, if one stands there. */
@@ -151,6 +179,9 @@ function readSeal(area: Area, end: number): Seal | null {
     sequence: area.view.getBigUint64(at + 8, true),
     datalen: area.view.getUint32(at + 16, true),
     recordCrc: area.view.getUint32(at + 20, true),
+    part: area.view.getUint32(at + 24, true),
+    olderBytes: area.view.getUint32(at + 28, true),
+    first: area.view.getBigUint64(at + 32, true),
   };
 }
 
@@ -228,6 +259,9 @@ const MAX_DISTANCES = 24;
 /** No kernel allocates a larger zone, so no larger datalen hides what follows. */
 const MAX_HIDDEN_BYTES = 4 * 1024 * 1024;
 const MAX_CPUS = 8192;
+const MAX_SLICE_MARKS = 1024;
+/** What Linux merges lies in one allocation of at most this. */
+const MAX_FTRACE_BYTES = 4 * 1024 * 1024;
 
 interface Marks {
   /** Offsets of kmsg headers that are in no other record, ascending. */
@@ -521,14 +555,16 @@ function startBehindFtrace(
   base: number,
   ftraceSize: number,
   kmsgSize: number | undefined,
+  cpusGiven: number | undefined,
 ): number {
+  if (cpusGiven !== undefined) return base + endOfSlices(ftraceSize, cpusGiven);
   let best = base + ftraceSize;
   let bestCount = 0;
   const tried = new Set<number>();
   for (let cpus = 1; cpus <= MAX_CPUS; cpus++) {
     const slice = Math.floor(ftraceSize / cpus);
     if (slice < PSZ_BUFFER_SIZE) break;
-    const start = base + Math.floor(ftraceSize / slice) * slice;
+    const start = base + endOfSlices(ftraceSize, cpus);
     if (tried.has(start)) continue;
     tried.add(start);
     let count = 0;
@@ -537,6 +573,41 @@ function startBehindFtrace(
     if (count > bestCount) {
       best = start;
       bestCount = count;
+    }
+  }
+  return best;
+}
+
+/** Where the last slice ends that Linux places in an ftrace region shared by so many CPUs. */
+function endOfSlices(ftraceSize: number, cpus: number): number {
+  const slice = Math.floor(ftraceSize / cpus);
+  return slice === 0 ? 0 : Math.floor(ftraceSize / slice) * slice;
+}
+
+/**
+ * How many slices there are in the ftrace region at `base`, which ends where the kmsg zones start: the number that puts
+ * a slice on most of the headers that are there, the least one of equals. Slices nobody wrote to make no difference.
+ */
+function findCpus(area: Area, base: number, ftraceSize: number, kmsgOffset: number): number {
+  if (ftraceSize < PSZ_BUFFER_SIZE || base + ftraceSize > area.size) return ftraceSize === 0 ? 0 : 1;
+  const marks: number[] = [];
+  const last = base + ftraceSize - PSZ_BUFFER_SIZE;
+  for (let at = base; at <= last && marks.length < MAX_SLICE_MARKS; at++) {
+    if (area.bytes[at] === 0x47 && isRing(area, at, "ftrace")) marks.push(at - base);
+  }
+  let best = 1;
+  let bestCount = -1;
+  for (let cpus = 1; cpus <= MAX_CPUS; cpus++) {
+    const slice = Math.floor(ftraceSize / cpus);
+    if (slice < PSZ_BUFFER_SIZE) break;
+    if (base + endOfSlices(ftraceSize, cpus) !== kmsgOffset) continue;
+    const explained = marks.filter((mark) => {
+      const fits = area.view.getInt32(base + mark + 4, true) <= slice - PSZ_BUFFER_SIZE;
+      return mark % slice === 0 && mark / slice < cpus && fits;
+    });
+    if (explained.length > bestCount) {
+      best = cpus;
+      bestCount = explained.length;
     }
   }
   return best;
@@ -562,13 +633,16 @@ function find(area: Area, options: GeometryOptions): Found {
   const noMarks: Marks = { headers: [], sealEnds: [], proved: new Map(), allHeaders: [], allSealEnds: [] };
   const sizes = [kmsgSize, pmsgSize, consoleSize, ftraceSize];
   const ringSum = (pmsgSize ?? 0) + (consoleSize ?? 0) + (ftraceSize ?? 0);
-  if (!sizes.every((size) => isPossible(size, area.size)) || ringSum > area.size) {
+  const cpus = options.cpus || undefined;
+  const areCpusPossible = cpus === undefined || (Number.isInteger(cpus) && cpus >= 1 && cpus <= MAX_CPUS);
+  if (!sizes.every((size) => isPossible(size, area.size)) || ringSum > area.size || !areCpusPossible) {
     const geometry: Geometry = {
       areaSize: area.size,
       kmsgSize: 0,
       pmsgSize: 0,
       consoleSize: 0,
       ftraceSize: 0,
+      cpus: 0,
       kmsgOffset: 0,
       kmsgCount: 0,
       abi: options.abi ?? "lp64",
@@ -583,7 +657,7 @@ function find(area: Area, options: GeometryOptions): Found {
     !rings.signatureSeen && pmsgSize === undefined && consoleSize === undefined && !ftraceSize;
   let from = rings.end;
   if (rings.open === null && ftraceSize !== undefined && ftraceSize > 0) {
-    from = startBehindFtrace(area, rings.end - ftraceSize, ftraceSize, kmsgSize);
+    from = startBehindFtrace(area, rings.end - ftraceSize, ftraceSize, kmsgSize, cpus);
   }
   const fixedStart = rings.open === null && !mayBeBlank ? from : null;
   const marks = collectMarks(area, from);
@@ -611,12 +685,17 @@ function find(area: Area, options: GeometryOptions): Found {
   for (const [header, end] of marks.proved) {
     if (end - header === grid.kmsgSize && (header - kmsgOffset) % grid.kmsgSize === 0) provedCount++;
   }
+  const ftraceBase = rings.sizes.pmsg + rings.sizes.console;
   const geometry: Geometry = {
     areaSize: area.size,
     kmsgSize: grid.kmsgSize,
     pmsgSize: rings.sizes.pmsg,
     consoleSize: rings.sizes.console,
     ftraceSize: rings.sizes.ftrace,
+    cpus:
+      rings.sizes.ftrace > 0 && cpus !== undefined
+        ? cpus
+        : findCpus(area, ftraceBase, rings.sizes.ftrace, kmsgOffset),
     kmsgOffset,
     kmsgCount,
     abi: options.abi ?? abiOfArea(area, kmsgOffset, grid.kmsgSize, kmsgCount),
@@ -675,14 +754,37 @@ interface Budget {
   inflateBytes: number;
 }
 
-/** The inflated payload, or null if it is no complete stream or costs more than is left. */
-function inflatePayload(payload: Uint8Array, budget: Budget): Uint8Array | null {
-  const limitBytes = Math.min(MAX_INFLATED_BYTES, budget.inflateBytes);
+/** Below this, what a foreign compression inflates to by chance may look like text. */
+const SALVAGED_TEXT_BYTES_MIN = 64;
+
+/** What a log has: printable bytes, UTF-8, tab, newline, carriage return, escape. */
+function isTextByte(byte: number): boolean {
+  return (byte >= 0x20 && byte !== 0x7f) || byte === 9 || byte === 10 || byte === 13 || byte === 27;
+}
+
+function textBytesAtStart(bytes: Uint8Array): number {
+  let count = 0;
+  while (count < bytes.length && isTextByte(bytes[count] as number)) count++;
+  return count;
+}
+
+/** A payload inflated; `isWhole` false: it broke off, and this is the text before. */
+interface Inflated {
+  bytes: Uint8Array;
+  isWhole: boolean;
+}
+
+/** null: it is no deflate stream, or costs more than is left. */
+function inflatePayload(payload: Uint8Array, zoneSize: number, budget: Budget): Inflated | null {
+  const limitBytes = Math.min(MAX_INFLATED_BYTES, MAX_INFLATED_ZONES * zoneSize, budget.inflateBytes);
   if (limitBytes <= 0 || payload.length === 0) return null;
-  const result = inflateRaw(payload, limitBytes);
+  const { status, bytes, blockCount } = inflateRaw(payload, limitBytes);
   // What was inflated in vain is paid for as well.
-  budget.inflateBytes -= result.bytes.length + result.blockCount * BLOCK_COST_BYTES;
-  return result.status === "ok" ? result.bytes : null;
+  budget.inflateBytes -= bytes.length + blockCount * BLOCK_COST_BYTES;
+  if (status === "ok") return { bytes, isWhole: true };
+  if (status === "too-large") return null;
+  const count = textBytesAtStart(bytes);
+  return count < SALVAGED_TEXT_BYTES_MIN ? null : { bytes: bytes.slice(0, count), isWhole: false };
 }
 
 function withHeaderLine(reason: string, count: number, payload: Uint8Array): Uint8Array {
@@ -715,55 +817,58 @@ interface DecodedZone {
   record: PstoreRecord | null;
 }
 
-function decodeKmsgZone(
+/** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
+function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
+  const mended = area.bytes.slice(offset, offset + PSZ_BUFFER_SIZE + datalen);
+  const view = new DataView(mended.buffer);
+  view.setUint32(0, PSZ_SIG_KMSG, true);
+  view.setInt32(4, datalen, true);
+  view.setInt32(8, 0, true);
+  view.setUint32(12, PSZ_KMSG_HEADER_MAGIC, true);
+  return crc32c(mended);
+}
+
+/** The record that the seal closed is there to the last byte, whatever happened to signature, datalen and magic. */
+function isProvedMended(area: Area, offset: number, size: number, seal: Seal, abi: Abi): boolean {
+  const { datalen } = seal;
+  if (datalen < KMSG_HEADER_SIZES[abi] || datalen > size - PSZ_BUFFER_SIZE - SEAL_SIZE) return false;
+  return mendedRecordCrc(area, offset, datalen) === seal.recordCrc;
+}
+
+/** The kmsg header behind a damaged signature or magic holds nothing that no kernel writes. */
+function isPlausibleHeader(area: Area, zone: number, abi: Abi): boolean {
+  const { view } = area;
+  const nsec = abi === "lp64" ? view.getBigInt64(zone + 28, true) : view.getInt32(zone + 24, true);
+  const compressed = view.getUint32(zone + (abi === "lp64" ? 36 : 28), true);
+  const reason = view.getUint32(zone + (abi === "lp64" ? 44 : 36), true);
+  const seconds = view.getBigInt64(zone + (abi === "lp64" ? 20 : 16), true);
+  const hasGaps = abi === "i386" || (view.getUint32(zone + 16, true) | view.getUint32(zone + 48, true)) === 0;
+  return isNsec(nsec) && seconds >= 0n && compressed <= 1 && reason <= MAX_REASON && hasGaps;
+}
+
+type KmsgRecord = PstoreRecord & { state: RecordState };
+
+/** A kmsg record as its zone's bytes tell it, with `datalen` from whatever states it. */
+function readRecord(
   area: Area,
-  found: Found,
-  index: number,
-  forcedAbi: Abi | undefined,
+  zone: ZoneInfo,
+  abi: Abi,
+  datalen: number,
+  seal: Seal | null,
   budget: Budget,
-): DecodedZone {
-  const { geometry } = found;
-  const size = geometry.kmsgSize;
-  const offset = geometry.kmsgOffset + index * size;
-  const zone = emptyZone("kmsg", index, offset, size);
-  const seal = readSeal(area, offset + size);
-  zone.sequence = seal === null ? null : seal.sequence;
-  if (!isKmsgZone(area, offset)) return { zone, record: null };
-
-  const abi = forcedAbi ?? abiOfZone(area, offset) ?? geometry.abi;
+): KmsgRecord {
+  const { index, offset, size } = zone;
   const header = readKmsgHeader(area, offset, abi);
-  const headerSize = KMSG_HEADER_SIZES[abi];
-  const datalen = area.view.getInt32(offset + 4, true);
-  zone.datalen = datalen;
-  zone.counter = header.counter;
-  zone.reason = header.reason;
-  zone.timeSec = header.timeSec;
-  zone.timeNsec = header.timeNsec;
-
-  const isInRange = datalen >= 0 && datalen <= size - PSZ_BUFFER_SIZE;
-  if (datalen === 0) {
-    zone.state = "erased";
-    return { zone, record: null };
-  }
-  // A negative datalen counts as too large; the reader is shown what the zone has.
-  const recordEnd = offset + PSZ_BUFFER_SIZE + (isInRange ? datalen : size - PSZ_BUFFER_SIZE);
-  let isTorn = !isInRange || datalen < headerSize;
-  if (!isTorn && seal !== null) {
-    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32c(area.bytes, offset, recordEnd);
-  }
-  if (!isTorn && seal === null) isTorn = isInDoubt(found, offset, recordEnd);
-
-  const payloadStart = offset + PSZ_BUFFER_SIZE + headerSize;
+  const payloadStart = offset + PSZ_BUFFER_SIZE + KMSG_HEADER_SIZES[abi];
+  const recordEnd = offset + PSZ_BUFFER_SIZE + datalen;
   const payload = recordEnd > payloadStart ? area.bytes.subarray(payloadStart, recordEnd) : NO_BYTES;
-  const inflated = header.compressed ? inflatePayload(payload, budget) : null;
+  const inflated = header.compressed ? inflatePayload(payload, size, budget) : null;
   const isUndecodable = header.compressed && inflated === null;
-  zone.state = isTorn ? "torn" : isUndecodable ? "undecodable" : "ok";
-  zone.sealed = !isTorn && seal !== null;
-
   const reason = REASON_NAMES[header.reason] ?? "Unknown";
   const count = header.counter | 0;
-  const bytes = header.compressed ? (inflated ?? payload) : withHeaderLine(reason, count, payload);
-  const record: PstoreRecord = {
+  const bytes = header.compressed ? (inflated?.bytes ?? payload) : withHeaderLine(reason, count, payload);
+  const isPart = seal !== null && seal.part > 0;
+  return {
     name: recordName("kmsg", index, isUndecodable),
     type: "kmsg",
     id: index,
@@ -775,12 +880,166 @@ function decodeKmsgZone(
     compressed: header.compressed,
     abi,
     offset,
-    sealed: zone.sealed,
-    sequence: zone.sealed ? zone.sequence : null,
-    state: zone.state,
+    sealed: seal !== null,
+    sequence: seal === null ? null : seal.sequence,
+    part: isPart ? seal.part : 0,
+    olderBytes: isPart ? seal.olderBytes : 0,
+    first: isPart ? seal.first : null,
+    duplicateOf: null,
+    state: isUndecodable ? "undecodable" : inflated !== null && !inflated.isWhole ? "salvaged" : "ok",
     bytes,
+    raw: null,
+    textOffset: header.compressed ? 0 : bytes.length - payload.length,
   };
-  return { zone, record };
+}
+
+function asSalvaged(record: KmsgRecord): KmsgRecord {
+  return record.state === "undecodable" ? record : { ...record, state: "salvaged" };
+}
+
+/** The text behind a first sector that is lost: what `datalen` of the seal still spans, if all of it is text. */
+function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRecord | null {
+  const start = zone.offset + SECTOR_SIZE;
+  const end = zone.offset + PSZ_BUFFER_SIZE + Math.min(seal.datalen, zone.size - PSZ_BUFFER_SIZE - SEAL_SIZE);
+  if (end - start < SALVAGED_TEXT_BYTES_MIN) return null;
+  const bytes = area.bytes.subarray(start, end);
+  if (textBytesAtStart(bytes) < bytes.length) return null;
+  return {
+    name: recordName("kmsg", zone.index),
+    type: "kmsg",
+    id: zone.index,
+    reason: "Unknown",
+    count: 0,
+    timeSec: 0n,
+    timeNsec: 0,
+    size: bytes.length,
+    compressed: false,
+    abi,
+    offset: zone.offset,
+    sealed: false,
+    sequence: null,
+    part: 0,
+    olderBytes: 0,
+    first: null,
+    duplicateOf: null,
+    state: "salvaged",
+    bytes,
+    textOffset: 0,
+  };
+}
+
+/** What can be had of a zone without a believable signature and magic: FORMAT.md, "Salvage". */
+function salvageZone(
+  area: Area,
+  zone: ZoneInfo,
+  abis: readonly [Abi, ...Abi[]],
+  seal: Seal | null,
+  budget: Budget,
+): KmsgRecord | null {
+  const { offset, size } = zone;
+  const datalen = area.view.getInt32(offset + 4, true);
+  const hasSignature = area.view.getUint32(offset, true) === PSZ_SIG_KMSG;
+  const hasMagic = area.view.getUint32(offset + 12, true) === PSZ_KMSG_HEADER_MAGIC;
+  const hasOne = hasSignature || hasMagic;
+  if (hasOne && datalen === 0) return null; // it was removed before
+  if (seal !== null && isProvedMended(area, offset, size, seal, "i386")) {
+    const abi = abis.find((one) => isPlausibleHeader(area, offset, one)) ?? abis[0];
+    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+  }
+  const abi = abis.find((one) => datalen >= KMSG_HEADER_SIZES[one] && isPlausibleHeader(area, offset, one));
+  if (hasOne && abi !== undefined && datalen <= size - PSZ_BUFFER_SIZE) {
+    return asSalvaged(readRecord(area, zone, abi, datalen, null, budget));
+  }
+  return seal === null ? null : readHeadless(area, zone, abis[0], seal);
+}
+
+interface DecodedKmsgZone extends DecodedZone {
+  erased: PstoreRecord | null;
+}
+
+function decodeKmsgZone(
+  area: Area,
+  found: Found,
+  index: number,
+  forcedAbi: Abi | undefined,
+  budget: Budget,
+): DecodedKmsgZone {
+  const { geometry } = found;
+  const size = geometry.kmsgSize;
+  const offset = geometry.kmsgOffset + index * size;
+  const zone = emptyZone("kmsg", index, offset, size);
+  const seal = readSeal(area, offset + size);
+  zone.sequence = seal === null ? null : seal.sequence;
+  if (!isKmsgZone(area, offset)) {
+    const other: Abi = geometry.abi === "lp64" ? "i386" : "lp64";
+    const abis: [Abi, ...Abi[]] = forcedAbi === undefined ? [geometry.abi, other] : [forcedAbi];
+    const record = salvageZone(area, zone, abis, seal, budget);
+    if (record !== null) {
+      zone.state = record.state;
+      zone.sealed = record.sealed;
+    }
+    return { zone, record, erased: null };
+  }
+
+  const abi = forcedAbi ?? abiOfZone(area, offset) ?? geometry.abi;
+  const header = readKmsgHeader(area, offset, abi);
+  const headerSize = KMSG_HEADER_SIZES[abi];
+  const datalen = area.view.getInt32(offset + 4, true);
+  zone.datalen = datalen;
+  zone.counter = header.counter;
+  zone.reason = header.reason;
+  zone.timeSec = header.timeSec;
+  zone.timeNsec = header.timeNsec;
+
+  if (datalen === 0) {
+    zone.state = "erased";
+    if (seal === null || !isProvedMended(area, offset, size, seal, abi))
+      return { zone, record: null, erased: null };
+    const erased: PstoreRecord = {
+      ...readRecord(area, zone, abi, seal.datalen, seal, budget),
+      state: "erased",
+    };
+    return { zone, record: null, erased };
+  }
+  const isInRange = datalen > 0 && datalen <= size - PSZ_BUFFER_SIZE;
+  // A negative datalen counts as too large; the reader is shown what the zone has.
+  const shownDatalen = isInRange ? datalen : size - PSZ_BUFFER_SIZE;
+  const recordEnd = offset + PSZ_BUFFER_SIZE + shownDatalen;
+  let isTorn = !isInRange || datalen < headerSize;
+  if (!isTorn && seal !== null) {
+    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32c(area.bytes, offset, recordEnd);
+  }
+  if (!isTorn && seal === null) isTorn = isInDoubt(found, offset, recordEnd);
+
+  let record: KmsgRecord;
+  if (isTorn && seal !== null && isProvedMended(area, offset, size, seal, abi)) {
+    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+  } else {
+    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, budget);
+    if (isTorn) record.state = "torn";
+  }
+  zone.state = record.state;
+  zone.sealed = record.sealed;
+  return { zone, record, erased: null };
+}
+
+/** Marks each record that stands in the area once more: FORMAT.md, "Long logs". */
+function markDuplicates(records: PstoreRecord[]): void {
+  const bySequence = new Map<bigint, PstoreRecord>();
+  for (const record of records) {
+    if (record.sequence === null) continue;
+    const before = bySequence.get(record.sequence);
+    if (before === undefined) bySequence.set(record.sequence, record);
+    else if (isSameRecord(before, record)) record.duplicateOf = before.name;
+  }
+}
+
+function isSameRecord(one: PstoreRecord, other: PstoreRecord): boolean {
+  if (one.timeSec !== other.timeSec || one.timeNsec !== other.timeNsec || one.size !== other.size)
+    return false;
+  if (one.reason !== other.reason || one.count !== other.count) return false;
+  for (let at = 0; at < one.size; at++) if (one.bytes[at] !== other.bytes[at]) return false;
+  return true;
 }
 
 /** True if what is taken for a ring has kmsg's magic behind its header, or a seal in it. */
@@ -792,40 +1051,51 @@ function mayBeKmsgZones(area: Area, offset: number, size: number): boolean {
   return false;
 }
 
+interface DecodedRing {
+  zone: ZoneInfo;
+  /** Oldest byte first; null if there is nothing to show. */
+  log: Uint8Array | null;
+}
+
 /**
- * A ring; one that is not believed is `torn` and, as on Linux, has nothing to show. One bit makes a kmsg
+ * A ring's zone; one that is not believed is `torn` and, as on Linux, has nothing to show. One bit makes a kmsg
  * signature a ring's, so a ring that is a guess is shown as `torn` where it might be a kmsg zone.
  */
 function decodeRing(
   area: Area,
-  type: "pmsg" | "console" | "ftrace",
+  type: keyof typeof RING_SIGNATURES,
+  index: number,
   offset: number,
   size: number,
-  abi: Abi,
   isGuess: boolean,
-): DecodedZone {
-  const zone = emptyZone(type, 0, offset, size);
-  if (area.view.getUint32(offset, true) !== RING_SIGNATURES[type]) return { zone, record: null };
+): DecodedRing {
+  const zone = emptyZone(type, index, offset, size);
+  if (area.view.getUint32(offset, true) !== RING_SIGNATURES[type]) return { zone, log: null };
   const datalen = area.view.getInt32(offset + 4, true);
   const start = area.view.getInt32(offset + 8, true);
   zone.datalen = datalen;
   if (datalen < 0 || datalen > size - PSZ_BUFFER_SIZE || start < 0 || start > datalen) {
     zone.state = "torn";
-    return { zone, record: null };
+    return { zone, log: null };
   }
   const state: RecordState = isGuess && mayBeKmsgZones(area, offset, size) ? "torn" : "ok";
   zone.state = datalen === 0 ? "erased" : state;
-  if (datalen === 0 || type === "ftrace") return { zone, record: null };
+  if (datalen === 0) return { zone, log: null };
   const data = area.bytes.subarray(offset + PSZ_BUFFER_SIZE, offset + PSZ_BUFFER_SIZE + datalen);
-  let bytes = data;
-  if (start > 0 && start < datalen) {
-    bytes = new Uint8Array(datalen);
-    bytes.set(data.subarray(start), 0);
-    bytes.set(data.subarray(0, start), datalen - start);
-  }
-  const record: PstoreRecord = {
-    name: recordName(type, 0),
-    type,
+  if (start === 0 || start === datalen) return { zone, log: data };
+  const log = new Uint8Array(datalen);
+  log.set(data.subarray(start), 0);
+  log.set(data.subarray(0, start), datalen - start);
+  return { zone, log };
+}
+
+/** The file of one or more rings of a type. `bytes`: what it holds. */
+function ringRecord(rings: DecodedRing[], abi: Abi, bytes: Uint8Array, raw: Uint8Array | null): PstoreRecord {
+  const { zone } = rings[0] as DecodedRing;
+  const isTorn = rings.some((ring) => ring.log !== null && ring.zone.state === "torn");
+  return {
+    name: recordName(zone.type, 0),
+    type: zone.type,
     id: 0,
     reason: "",
     count: 0,
@@ -834,13 +1104,35 @@ function decodeRing(
     size: bytes.length,
     compressed: false,
     abi,
-    offset,
+    offset: zone.offset,
     sealed: false,
     sequence: null,
-    state,
+    part: 0,
+    olderBytes: 0,
+    first: null,
+    duplicateOf: null,
+    state: isTorn ? "torn" : "ok",
     bytes,
+    raw,
+    textOffset: 0,
   };
-  return { zone, record };
+}
+
+/** The slices of all CPUs. More bytes than a kernel could have merged are no rings of one. */
+function decodeFtrace(area: Area, geometry: Geometry, isGuess: boolean): DecodedRing[] {
+  const { ftraceSize, cpus } = geometry;
+  const base = geometry.pmsgSize + geometry.consoleSize;
+  const slice = cpus === 0 ? 0 : Math.floor(ftraceSize / cpus);
+  if (slice < PSZ_BUFFER_SIZE || base + ftraceSize > area.size) return [];
+  const rings = Array.from({ length: cpus }, (_, cpu) =>
+    decodeRing(area, "ftrace", cpu, base + cpu * slice, slice, isGuess),
+  );
+  const totalBytes = rings.reduce((sum, { log }) => sum + (log?.length ?? 0), 0);
+  if (totalBytes <= MAX_FTRACE_BYTES) return rings;
+  return rings.map(({ zone }) => ({
+    zone: zone.state === "ok" ? { ...zone, state: "torn" } : zone,
+    log: null,
+  }));
 }
 
 function openArea(bytes: Uint8Array): Area {
@@ -871,24 +1163,35 @@ export function decodeArea(area: Uint8Array, options: GeometryOptions = {}): Dec
   const { geometry } = found;
   const zones: ZoneInfo[] = [];
   const records: PstoreRecord[] = [];
+  const erasedRecords: PstoreRecord[] = [];
   const ringRecords: PstoreRecord[] = [];
   const budget: Budget = { inflateBytes: INFLATE_BUDGET_BYTES };
   const rings = [
     ["pmsg", 0, geometry.pmsgSize, options.pmsgSize],
     ["console", geometry.pmsgSize, geometry.consoleSize, options.consoleSize],
-    ["ftrace", geometry.pmsgSize + geometry.consoleSize, geometry.ftraceSize, options.ftraceSize],
   ] as const;
   for (const [type, offset, size, explicitSize] of rings) {
     if (size < PSZ_BUFFER_SIZE || offset + size > opened.size) continue;
-    const { zone, record } = decodeRing(opened, type, offset, size, geometry.abi, explicitSize === undefined);
-    zones.push(zone);
-    if (record !== null) ringRecords.push(record);
+    const ring = decodeRing(opened, type, 0, offset, size, explicitSize === undefined);
+    zones.push(ring.zone);
+    if (ring.log !== null) ringRecords.push(ringRecord([ring], geometry.abi, ring.log, null));
+  }
+  const slices = decodeFtrace(opened, geometry, options.ftraceSize === undefined);
+  zones.push(...slices.map(({ zone }) => zone));
+  const raw = mergeFtrace(
+    slices.flatMap(({ log }) => (log === null ? [] : [log])),
+    geometry.abi,
+  );
+  if (raw.length > 0) {
+    ringRecords.unshift(ringRecord(slices, geometry.abi, ftraceText(raw, geometry.abi), raw));
   }
   for (let index = 0; index < geometry.kmsgCount; index++) {
-    const { zone, record } = decodeKmsgZone(opened, found, index, options.abi, budget);
+    const { zone, record, erased } = decodeKmsgZone(opened, found, index, options.abi, budget);
     zones.push(zone);
     if (record !== null) records.push(record);
+    if (erased !== null) erasedRecords.push(erased);
   }
+  markDuplicates(records);
   records.push(...ringRecords);
-  return { geometry, records, zones };
+  return { geometry, records, erased: erasedRecords, zones };
 }
