@@ -13,6 +13,7 @@ import { addLs } from "./ls.js";
 import { messageOf, UsageError, watchStandardOutput } from "./output.js";
 import { addPanic } from "./panic.js";
 import { addRm } from "./rm.js";
+import { addSahara } from "./sahara.js";
 
 function version(): string {
   const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
@@ -38,7 +39,18 @@ Examples:
   mmcpstore ls disk.img
   mmcpstore panic disk.img --log panic.txt --in-flight write`,
     );
-  for (const add of [addDemo, addLs, addCat, addExtract, addRm, addFormat, addPanic, addHarvest, addInspect])
+  for (const add of [
+    addDemo,
+    addLs,
+    addCat,
+    addExtract,
+    addRm,
+    addFormat,
+    addPanic,
+    addHarvest,
+    addInspect,
+    addSahara,
+  ])
     add(program);
   return program;
 }
@@ -53,7 +65,9 @@ function fail(exitCode: number, line: string): void {
 function hint(program: Command): string {
   const word = process.argv[2];
   const command = program.commands.find((one) => one.name() === word);
-  return ` (see mmcpstore ${command === undefined ? "" : `${command.name()} `}--help)`;
+  const inner = command?.commands.find((one) => one.name() === process.argv[3]);
+  const words = [command, inner].flatMap((one) => (one === undefined ? [] : [`${one.name()} `]));
+  return ` (see mmcpstore ${words.join("")}--help)`;
 }
 
 async function main(): Promise<void> {
