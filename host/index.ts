@@ -69,6 +69,8 @@ export {
   type SaharaMemory,
 } from "./dump/sahara-device.js";
 export { FrameReader, frameTransfer } from "./dump/sahara-frames.js";
+export { OverlayMedium } from "./embed/overlay.js";
+export { type GuestBus, type GuestTiming, SdhciPeripheral } from "./embed/peripheral.js";
 export {
   PVPANIC_CRASH_LOADED,
   PVPANIC_PANICKED,
@@ -99,6 +101,13 @@ export {
   type SerialConsoleOptions,
 } from "./embed/serial-console.js";
 export { SpiCard } from "./embed/spi.js";
+export { attachV86, reloadOnReboot, type V86Attachment, type V86Options } from "./embed/v86.js";
+export {
+  attachV86WithPanics,
+  type GuestRamoops,
+  type HarvestedPanic,
+  type PanicOptions,
+} from "./embed/v86-panic.js";
 export { ERRNO, type ErrorCode, MmcError } from "./errors.js";
 export {
   type Abi,

@@ -25,6 +25,7 @@ const TARGETS: Record<string, string[]> = {
   external: ["medium.read", "medium.write"],
   explore: ["mark.hit"],
   debug: [],
+  embed: ["dma.read", "dma.write", "medium.read", "medium.write"],
   driver: ["port.delay", "port.nowHigh", "port.nowLow", "port.read", "port.write"],
 };
 
@@ -519,6 +520,8 @@ const REGIONS: Region[] = [
   { name: "CLOCK_NOW", from: layout.CLOCK_NOW, bytes: 8 },
   { name: "MEDIUM_STORES", from: layout.MEDIUM_STORES, bytes: 8 },
   { name: "FAILED_CHECK", from: layout.FAILED_CHECK, bytes: 4 },
+  { name: "GUEST_IRQ", from: layout.GUEST_IRQ, bytes: 4 },
+  { name: "GUEST_NEXT_NS", from: layout.GUEST_NEXT_NS, bytes: 8 },
   { name: "CONFIG_BASE", from: layout.CONFIG_BASE, bytes: layout.CONFIG_END - layout.CONFIG_BASE },
   { name: "FAULTS_BASE", from: layout.FAULTS_BASE, bytes: layout.FAULTS_MAX * layout.FAULT_BYTES },
   { name: "RESULT_BASE", from: layout.RESULT_BASE, bytes: layout.RESULT_BYTES },
@@ -562,6 +565,8 @@ const REGIONS: Region[] = [
   { name: "DEFLATE_LINKS", from: layout.DEFLATE_LINKS, bytes: 2048 * 4 },
   { name: "DEFLATE_TOKENS", from: layout.DEFLATE_TOKENS, bytes: 8192 * 4 },
   { name: "DEFLATED_BASE", from: layout.DEFLATED_BASE, bytes: layout.DEFLATED_BYTES_MAX },
+  { name: "RING_STATES", from: layout.RING_STATES, bytes: layout.RINGS_MAX * layout.RING_STATE_BYTES },
+  { name: "RING_DATA", from: layout.RING_DATA, bytes: layout.RING_BYTES_MAX },
   { name: "MEDIUM_BASE", from: layout.MEDIUM_BASE, bytes: 0 },
 ];
 
@@ -587,7 +592,14 @@ test("an overlap is found", () => {
 
 test("every address in layout.ts is one of these regions or a word in CONFIG or RESULT", () => {
   const known = new Set(REGIONS.map(({ name }) => name));
-  const sizes = ["PAGE_BYTES", "TEXT_BYTES_MAX", "ZONES_MAX", "RESULT_BYTES", "DEFLATED_BYTES_MAX"];
+  const sizes = [
+    "PAGE_BYTES",
+    "TEXT_BYTES_MAX",
+    "ZONES_MAX",
+    "RING_BYTES_MAX",
+    "RESULT_BYTES",
+    "DEFLATED_BYTES_MAX",
+  ];
   const addresses = [...source("assembly/layout.ts").matchAll(/^export const (\w+) = (0x[0-9a-f]+);/gm)];
   assert.ok(addresses.length > 70);
   const unknown = addresses
@@ -628,7 +640,10 @@ test("64-bit and atomic words stand on their own size", () => {
     assert.is(value % 8, 0, name);
     assert.is(words[name.replace(/LOW$/, "HIGH")], value + 4, name);
   }
-  const bases = "CARD_BASE SDHCI_BASE DRIVER_BASE PSTORE_BASE TRACE_BASE CLOCK_NOW MEDIUM_STORES".split(" ");
+  const bases =
+    "CARD_BASE SDHCI_BASE DRIVER_BASE PSTORE_BASE TRACE_BASE CLOCK_NOW MEDIUM_STORES GUEST_NEXT_NS".split(
+      " ",
+    );
   for (const name of bases) assert.is((words[name] ?? 1) % 8, 0, name);
   // bytesEqual() and memory.copy of blocks go by words.
   for (const { name, from, bytes } of REGIONS) if (bytes >= 512) assert.is(from % 32, 0, name);

@@ -1,5 +1,6 @@
-// `mmcpstore sahara` as processes: a served device collected over TCP, cut, resumed, recorded, packed and unpacked; files that are in
-// the way, full disks, read-only folders, nobody there. Each failure is one line, and nothing that was there is changed.
+// `mmcpstore sahara` as processes: a served device collected over TCP, cut, resumed, recorded, packed and unpacked;
+// files that are in the way, full disks, read-only folders, nobody there. Each failure is one line, and nothing
+// that was there is changed.
 import { type ChildProcess, spawn } from "node:child_process";
 import {
   chmodSync,

@@ -1,6 +1,6 @@
-// Sahara under hostile bytes: tables, packets, frames, containers. Nothing but MmcError is thrown, everything ends, no more memory is
-// asked for than the limits allow, and no name leaves its folder. `MMCPSTORE_SAHARA_RUNS` inputs (2,000), by default from
-// the same seed each time; `MMCPSTORE_SAHARA_SEED`.
+// Sahara under hostile bytes: tables, packets, frames, containers. Nothing but MmcError is thrown, everything ends,
+// no more memory is asked for than the limits allow, and no name leaves its folder. `MMCPSTORE_SAHARA_RUNS` inputs
+// (2,000), by default from the same seed each time; `MMCPSTORE_SAHARA_SEED`.
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

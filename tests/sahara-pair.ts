@@ -1,5 +1,5 @@
-// A collector and a simulated device joined in memory, and what both said. With `frames` every transfer goes through the framing
-// of a stream, cut into pieces of that many bytes.
+// A collector and a simulated device joined in memory, and what both said. With `frames` every transfer goes
+// through the framing of a stream, cut into pieces of that many bytes.
 import {
   type SaharaAction,
   SaharaCollector,
@@ -42,7 +42,7 @@ export interface Outcome {
 
 const STEPS_MAX = 100_000;
 
-/** Runs until the collector ends; a device that says nothing more is a timeout, a disconnect is followed by a connection. */
+/** Runs until the collector ends. A device that says nothing more is a timeout; a disconnect is followed by a connection. */
 export function collect(
   device: SaharaDevice,
   options: SaharaCollectorOptions = {},

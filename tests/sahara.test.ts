@@ -1,5 +1,5 @@
-// Sahara's packets, the collector and the simulated device, joined in memory: the order of packets that real hosts send, both widths,
-// every fault, every attack of a table, limits, disconnects, images.
+// Sahara's packets, the collector and the simulated device, joined in memory: the order of packets that real hosts
+// send, both widths, every fault, every attack of a table, limits, disconnects, images.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import {

@@ -65,6 +65,8 @@ export class Engine {
   tuning: u32; // this read is a tuning block
   tuningBlocks: u32; // of the procedure so far
   tuningGood: u32;
+  descriptorHead: u32; // of ADMA2, as it was fetched: attributes, length << 16 …
+  descriptorAddress: u32; // … and address
 }
 
 export function engine(): Engine {

@@ -1,6 +1,7 @@
-// Where a dump is stored while it comes: a folder with a file a region and manifest.json, or one v1 container. Files are made
-// with O_EXCL under the name that our own code gives, with `.partial` behind it until they are whole.
-// Must never obey a path of the device, never replace a file that it did not make, never remove bytes that came.
+// Where a dump is stored while it comes: a folder with a file a region and manifest.json, or one v1 container.
+// Files are made with O_EXCL under the name that our own code gives, with `.partial` behind it until they are
+// whole. Must never obey a path of the device, never replace a file that it did not make, never remove bytes that
+// came.
 import { createHash, type Hash } from "node:crypto";
 import {
   closeSync,

@@ -14,6 +14,7 @@ import { messageOf, UsageError, watchStandardOutput } from "./output.js";
 import { addPanic } from "./panic.js";
 import { addRm } from "./rm.js";
 import { addSahara } from "./sahara.js";
+import { addV86 } from "./v86.js";
 
 function version(): string {
   const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
@@ -50,6 +51,7 @@ Examples:
     addHarvest,
     addInspect,
     addSahara,
+    addV86,
   ])
     add(program);
   return program;

@@ -1,6 +1,6 @@
-// The way to a Sahara device: tcp://HOST:PORT, unix:PATH, or a recording of what a device once sent. Frames to transfers, a wait
-// with an end, and a connection that is made again.
-// Must never wait longer than the time limit for one whole transfer, however the bytes of it trickle in.
+// The way to a Sahara device: tcp://HOST:PORT, unix:PATH, or a recording of what a device once sent. Frames to
+// transfers, a wait with an end, and a connection that is made again. Must never wait longer than the time limit
+// for one whole transfer, however the bytes of it trickle in.
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { connect, type NetConnectOpts, type Socket } from "node:net";
 import type { SaharaAction, SaharaCollector } from "../dump/sahara-collector.js";
@@ -116,8 +116,8 @@ function converse(
 }
 
 /**
- * Runs the collector against the device at `location`, over as many connections as are allowed, until it has ended. `perform`
- * does its actions but `send`; if it throws an MmcError, the collection is stopped with that.
+ * Runs the collector against the device at `location`, over as many connections as are allowed, until it has ended.
+ * `perform` does its actions but `send`; if it throws an MmcError, the collection is stopped with that.
  */
 export async function runLink(
   location: string,

@@ -1,4 +1,4 @@
-// `mmcpstore sahara serve FILE…`: a simulated device that has crashed, on a TCP port; well behaved, or as --fault says.
+// `mmcpstore sahara serve FILE…`: a simulated device that has crashed, on a TCP port; as --fault says, if told.
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { basename } from "node:path";

@@ -1,10 +1,10 @@
-// The host's side of Sahara: what a crashed device offers in its memory table is read to the end and handed on piece by piece. A
-// pure state machine: transfers in, actions out; no clock, no file, no socket. Whoever drives it waits, and tells it of
-// a timeout or of a lost connection; it can be connected again, and goes on where it was.
+// The host's side of Sahara: what a crashed device offers in its memory table is read to the end and handed on
+// piece by piece. A pure state machine: transfers in, actions out; no clock, no file, no socket. Whoever drives it
+// waits, and tells it of a timeout or of a lost connection; it can be connected again, and goes on where it was.
 //
-// Everything that comes is an attacker's: the table is copied once, checked, then used; lengths are 64-bit sums with an end; an
-// answer has exactly the bytes that were asked for, or it is a refusal. Never keeps more than the table.
-// Nothing of Node.
+// Everything that comes is an attacker's: the table is copied once, checked, then used; lengths are 64-bit sums
+// with an end; an answer has exactly the bytes that were asked for, or it is a refusal. Never keeps more than the
+// table. Nothing of Node.
 import { MmcError } from "../errors.js";
 import {
   endOfImageStatus,

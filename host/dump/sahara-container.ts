@@ -1,7 +1,7 @@
-// The container "v1" in which Linux's qaic driver hands a Sahara dump to user space: four u64 (magic, version, size of
-// all, size of the table), a 64-bit memory table, then the regions' bytes in its order without gaps. In the byte order of the
-// host that made it. It has no checksum and no mark of completeness: only its length tells that it was cut.
-// Nothing of Node.
+// The container "v1" in which Linux's qaic driver hands a Sahara dump to user space: four u64 (magic, version, size
+// of all, size of the table), a 64-bit memory table, then the regions' bytes in its order without gaps. In the byte
+// order of the host that made it. It has no checksum and no mark of completeness: only its length tells that it was
+// cut. Nothing of Node.
 import { MmcError } from "../errors.js";
 import { makeTable, parseTable, type SaharaEntry, TABLE_ENTRY_BYTES, viewOf } from "./sahara.js";
 

@@ -1,6 +1,7 @@
-// The device's side of Sahara: a simulated chip that has crashed and serves its memory, well behaved or as a `SaharaFault`
-// says. A pure state machine like the collector, transfers in, actions out. Its packets are checked as the
-// collector's are; what it cannot do it answers with END_OF_IMAGE and the status that says why. Nothing of Node.
+// The device's side of Sahara: a simulated chip that has crashed and serves its memory, well behaved or as a
+// `SaharaFault` says. A pure state machine like the collector, transfers in, actions out. Its packets are checked
+// as the collector's are; what it cannot do it answers with END_OF_IMAGE and the status that says why. Nothing of
+// Node.
 import { MmcError } from "../errors.js";
 import {
   makePacket,

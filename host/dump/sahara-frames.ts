@@ -1,7 +1,7 @@
-// Transfers over a stream of bytes, which has no boundaries of its own and so could not tell a refusal from an answer. Framed as
-// MHI's ring elements are: pieces of at most 0xffff bytes with the flags EOT (the transfer ends here) and CHAIN (it
-// goes on). A frame is u16 length, u16 flags, little-endian, then the bytes.
-// Must never keep more than one transfer's bytes. Nothing of Node.
+// Transfers over a stream of bytes, which has no boundaries of its own and so could not tell a refusal from an
+// answer. Framed as MHI's ring elements are: pieces of at most 0xffff bytes with the flags EOT (the transfer ends
+// here) and CHAIN (it goes on). A frame is u16 length, u16 flags, little-endian, then the bytes. Must never keep
+// more than one transfer's bytes. Nothing of Node.
 import { MmcError } from "../errors.js";
 
 export const MHI_EOB = 1;

@@ -1,7 +1,7 @@
-// The packets of the Sahara protocol: numbers, names, lengths, and the memory table. Everything is little-endian. A packet begins
-// with u32 command and u32 length, which counts the whole packet; the answer to a read is bare bytes without a header.
-// Must never trust a length field: what came is compared with what it says, and with what the command has.
-// Nothing of Node.
+// The packets of the Sahara protocol: numbers, names, lengths, and the memory table. Everything is little-endian. A
+// packet begins with u32 command and u32 length, which counts the whole packet; the answer to a read is bare bytes
+// without a header. Must never trust a length field: what came is compared with what it says, and with what the
+// command has. Nothing of Node.
 import { MmcError } from "../errors.js";
 
 export const SAHARA_HELLO = 0x01;
@@ -19,7 +19,7 @@ export const SAHARA_MEMORY_DEBUG64 = 0x10;
 export const SAHARA_MEMORY_READ64 = 0x11;
 export const SAHARA_READ_DATA64 = 0x12;
 
-/** Command → its name and the length of its packet in bytes, of those that a collector or its device has a use for. */
+/** Command → its name and the bytes of its packet, of those that a collector or its device has a use for. */
 const PACKETS = new Map<number, readonly [name: string, lengthBytes: number]>([
   [SAHARA_HELLO, ["HELLO", 0x30]],
   [SAHARA_HELLO_RESP, ["HELLO_RESP", 0x30]],
@@ -261,8 +261,9 @@ export function escapeName(name: string): string {
 }
 
 /**
- * A file name for region `index` of `count`: its index and the escaped name, `02-DDRCS0_0.BIN`. Nothing that the device says
- * can leave the folder, hide, be taken for an option or a device of some system, or meet another region's name.
+ * A file name for region `index` of `count`: its index and the escaped name, `02-DDRCS0_0.BIN`. Nothing that the
+ * device says can leave the folder, hide, be taken for an option or a device of some system, or meet another
+ * region's name.
  */
 export function regionFileName(index: number, count: number, name: string): string {
   const digits = Math.max(2, String(count - 1).length);
