@@ -65,6 +65,7 @@ export class Engine {
   tuning: u32; // this read is a tuning block
   tuningBlocks: u32; // of the procedure so far
   tuningGood: u32;
+  stops: u32; // auto-CMD12 is to follow the last block
 }
 
 export function engine(): Engine {
