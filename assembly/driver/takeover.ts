@@ -26,7 +26,15 @@ import {
 } from "./command";
 import { identify } from "./enumerate";
 import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
-import { enableStatus, isPowered, powerCycle, powerUp, startClock } from "./setup";
+import {
+  awaitSupply,
+  enableStatus,
+  isPowered,
+  powerCycle,
+  powerUp,
+  startClock,
+  switchPowerOn,
+} from "./setup";
 import { isLate, isOver, KIND_EMMC, KIND_SD, shadow, untilNs } from "./shadow";
 import { selectUserArea } from "./switch";
 import { dat0IsHigh, sendStatus, stopTransmission } from "./transfer";
@@ -70,13 +78,19 @@ export function quietController(): void {
   const control2 = portRead16(SDHCI_HOST_CONTROL2);
   if ((control2 & SDHCI_CTRL_EXEC_TUNING) != 0)
     portWrite16(SDHCI_HOST_CONTROL2, control2 & ~SDHCI_CTRL_EXEC_TUNING);
-  if (!isPowered()) {
-    // Suspended: the card has lost everything, identification will bring it back.
-    powerUp();
-    return;
+  const wasOff = !isPowered();
+  if (wasOff) {
+    // Suspended, and the card has lost everything: identification will bring it back. Or the controller alone was
+    // reset, and the card still has its lines, its speed and what is in its cache.
+    if (s.identified == 0) {
+      powerUp();
+      return;
+    }
+    switchPowerOn();
   }
   if (portRead16(SDHCI_CLOCK_CONTROL) != s.clockControl) startClock(s.clockControl);
   if (portRead8(SDHCI_HOST_CONTROL) != s.hostControl) portWrite8(SDHCI_HOST_CONTROL, s.hostControl);
+  if (wasOff) awaitSupply();
 }
 
 /** CMD13, three tries: one missing answer can be a CRC hit on the command. The state, or NO_STATE. */
