@@ -12,8 +12,17 @@ export function advanceNs(byNs: u64): void {
   store<u64>(CLOCK_NOW, load<u64>(CLOCK_NOW) + byNs);
 }
 
+/** To `timeNs`, if that is later than now. */
+export function advanceTo(timeNs: u64): void {
+  if (timeNs > load<u64>(CLOCK_NOW)) store<u64>(CLOCK_NOW, timeNs);
+}
+
 export function laterNs(first: u64, second: u64): u64 {
   return first > second ? first : second;
+}
+
+export function soonerNs(first: u64, second: u64): u64 {
+  return first < second ? first : second;
 }
 
 /** The end of a wait that starts at `fromNs`; NEVER stays NEVER. */

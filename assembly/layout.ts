@@ -19,6 +19,10 @@ export const CLOCK_NOW = 0x440;
 export const MEDIUM_STORES = 0x448;
 /** u32, the code of the check that failed, written just before the core traps. */
 export const FAILED_CHECK = 0x450;
+/** What a guest's machine asks for behind each of its calls: u32, the interrupt line … */
+export const GUEST_IRQ = 0x454;
+/** … and u64, when the controller or the card does something by itself next; all ones: never. */
+export const GUEST_NEXT_NS = 0x458;
 
 // CONFIG: u32 words, written by the host before machineInit().
 export const CONFIG_BASE = 0x480;

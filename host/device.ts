@@ -201,6 +201,10 @@ export interface ExternalMedium {
   readonly sizeBytes: number;
   read(offset: number, target: Uint8Array): void;
   write(offset: number, data: Uint8Array): void;
+  /** What it holds now, for SdhciPeripheral.saveState(); OverlayMedium has it. */
+  saveState?(): Uint8Array;
+  /** Back to that. Must change nothing if it throws. */
+  loadState?(state: Uint8Array): void;
 }
 
 const CARD_GRANULE_BYTES = 512 * 1024;
@@ -383,7 +387,7 @@ function mediumImports(
   memory: WebAssembly.Memory,
   failures: unknown[],
   onCall: () => void,
-): CoreImports["medium"] {
+): NonNullable<CoreImports["medium"]> {
   const guarded = (call: (offset: number, bytes: Uint8Array) => void) => {
     return (partition: number, lba: number, sectors: number, ptr: number) => {
       // Boot partitions of an external medium have no place to be.
@@ -421,12 +425,15 @@ export class Device {
   readonly #memory: WebAssembly.Memory;
   readonly #sizeBytes: number;
   readonly #inMemory: boolean;
+  readonly #external: ExternalMedium | null;
+  readonly #reachesGuest: boolean;
   readonly #hasArea: boolean;
   readonly #mediumFailures: unknown[] = [];
   readonly #card: CardKind;
   readonly #onTrace: DeviceOptions["onTrace"];
   readonly #tracer = new TraceReader();
   #powered = false;
+  #dma: CoreImports["dma"];
 
   private constructor(
     module: WebAssembly.Module,
@@ -454,29 +461,36 @@ export class Device {
     }
     if (!external) requireNumber("sizeBytes with partitions", mediumBytes, 1, MEMORY_MEDIUM_BYTES_MAX);
     this.#memory = makeMemory(this.#inMemory ? mediumBytes : 0);
-    let core: CoreExports;
-    if (external) {
-      const medium = mediumImports(external, this.#memory, this.#mediumFailures, () => this.#tell());
-      core = instantiate(module, this.#memory, { ...imports, ...(medium ? { medium } : {}) });
-    } else {
-      core = instantiate(module, this.#memory, imports);
-    }
+    this.#external = external;
+    this.#reachesGuest = WebAssembly.Module.imports(module).some((wanted) => wanted.module === "dma");
+    const medium = external
+      ? mediumImports(external, this.#memory, this.#mediumFailures, () => this.#tell())
+      : NO_MEDIUM;
+    // Until a peripheral connects them, DMA finds no memory.
+    const dma: CoreImports["dma"] = {
+      read: (address, bytes, ptr) => this.#dma?.read(address, bytes, ptr) ?? -1,
+      write: (address, bytes, ptr) => this.#dma?.write(address, bytes, ptr) ?? -1,
+    };
+    const core = instantiate(module, this.#memory, { medium, dma, ...imports });
     this.#core = options.onTrace ? this.#telling(core) : core;
     writeConfig(this.#memory, config);
     this.#core.machineInit();
     if (options.content && this.#inMemory) {
       new Uint8Array(this.#memory.buffer).set(options.content, MEDIUM_BASE);
     }
-    rehearse(module, config, external !== null, imports);
+    rehearse(module, config, imports);
     this.powerOn();
   }
 
-  /** A device whose medium lies in its memory. `module`: the `release` target (or `explore` with its marks). */
+  /**
+   * A device whose medium lies in its memory. `module`: the `release` target, `embed` for an SdhciPeripheral (or
+   * `explore` with its marks).
+   */
   static open(module: WebAssembly.Module, options: DeviceOptions, imports: CoreImports = {}): Device {
     return new Device(module, options, null, imports);
   }
 
-  /** A device on a medium elsewhere. `module`: the `external` target. */
+  /** A device on a medium elsewhere. `module`: the `external` target, or `embed` for an SdhciPeripheral. */
   static openExternal(module: WebAssembly.Module, medium: ExternalMedium, options: DeviceOptions): Device {
     return new Device(module, options, medium, {});
   }
@@ -494,6 +508,20 @@ export class Device {
   /** The exports of the core, for what this class does not offer. */
   get core(): CoreExports {
     return this.#core;
+  }
+
+  /** The medium of a device that was opened with openExternal(). */
+  get externalMedium(): ExternalMedium | null {
+    return this.#external;
+  }
+
+  /**
+   * Gives the controller's DMA something to reach; the last call holds. For SdhciPeripheral.
+   * @throws MmcError EINVAL unless the core is the `embed` target: the others' DMA stays within their memory
+   */
+  connectDma(dma: NonNullable<CoreImports["dma"]>): void {
+    if (!this.#reachesGuest) throw new MmcError("EINVAL", "a peripheral's device needs the embed core");
+    this.#dma = dma;
   }
 
   /**
@@ -782,6 +810,9 @@ export class Device {
   }
 }
 
+/** For a core that could have an external medium and has none. */
+const NO_MEDIUM: NonNullable<CoreImports["medium"]> = { read: () => -1, write: () => -1 };
+
 const rehearsed = new WeakSet<WebAssembly.Module>();
 const REHEARSALS = 3;
 
@@ -789,19 +820,15 @@ const REHEARSALS = 3;
  * An engine compiles a function when it is first called, and a panic is no time for that: the panic path runs
  * a few times on a scratch machine. Compiled code belongs to the module, so the real machine has it too.
  */
-function rehearse(
-  module: WebAssembly.Module,
-  config: MachineConfig,
-  external: boolean,
-  imports: CoreImports,
-): void {
+function rehearse(module: WebAssembly.Module, config: MachineConfig, imports: CoreImports): void {
   if (rehearsed.has(module)) return;
   rehearsed.add(module);
   const sectors = 1024;
   const memory = makeMemory(sectors * SECTOR_BYTES);
   const ignore = () => 0;
   const silent: CoreImports = {
-    ...(external ? { medium: { read: ignore, write: ignore } } : {}),
+    medium: { read: ignore, write: ignore },
+    dma: { read: ignore, write: ignore },
     ...(imports.mark ? { mark: { hit: () => undefined } } : {}),
   };
   const core = instantiate(module, memory, silent);

@@ -38,6 +38,8 @@ export {
   type PanicInput,
   type Reason,
 } from "./device.js";
+export { OverlayMedium } from "./embed/overlay.js";
+export { type GuestBus, type GuestTiming, SdhciPeripheral } from "./embed/peripheral.js";
 export {
   PVPANIC_CRASH_LOADED,
   PVPANIC_PANICKED,

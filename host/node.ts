@@ -24,8 +24,8 @@ export * from "./index.js";
 
 const SECTOR_BYTES = 512;
 
-/** The binaries that a Node program needs: a medium in the machine's memory, or behind two calls. */
-export type CoreTarget = "release" | "external";
+/** The binaries that a Node program needs: a medium in the machine's memory, or behind two calls, or for emulators. */
+export type CoreTarget = "release" | "external" | "embed";
 
 const modules = new Map<CoreTarget, WebAssembly.Module>();
 

@@ -25,6 +25,7 @@ const TARGETS: Record<string, string[]> = {
   external: ["medium.read", "medium.write"],
   explore: ["mark.hit"],
   debug: [],
+  embed: ["dma.read", "dma.write", "medium.read", "medium.write"],
   driver: ["port.delay", "port.nowHigh", "port.nowLow", "port.read", "port.write"],
 };
 
@@ -519,6 +520,8 @@ const REGIONS: Region[] = [
   { name: "CLOCK_NOW", from: layout.CLOCK_NOW, bytes: 8 },
   { name: "MEDIUM_STORES", from: layout.MEDIUM_STORES, bytes: 8 },
   { name: "FAILED_CHECK", from: layout.FAILED_CHECK, bytes: 4 },
+  { name: "GUEST_IRQ", from: layout.GUEST_IRQ, bytes: 4 },
+  { name: "GUEST_NEXT_NS", from: layout.GUEST_NEXT_NS, bytes: 8 },
   { name: "CONFIG_BASE", from: layout.CONFIG_BASE, bytes: layout.CONFIG_END - layout.CONFIG_BASE },
   { name: "FAULTS_BASE", from: layout.FAULTS_BASE, bytes: layout.FAULTS_MAX * layout.FAULT_BYTES },
   { name: "RESULT_BASE", from: layout.RESULT_BASE, bytes: layout.RESULT_BYTES },
@@ -628,7 +631,10 @@ test("64-bit and atomic words stand on their own size", () => {
     assert.is(value % 8, 0, name);
     assert.is(words[name.replace(/LOW$/, "HIGH")], value + 4, name);
   }
-  const bases = "CARD_BASE SDHCI_BASE DRIVER_BASE PSTORE_BASE TRACE_BASE CLOCK_NOW MEDIUM_STORES".split(" ");
+  const bases =
+    "CARD_BASE SDHCI_BASE DRIVER_BASE PSTORE_BASE TRACE_BASE CLOCK_NOW MEDIUM_STORES GUEST_NEXT_NS".split(
+      " ",
+    );
   for (const name of bases) assert.is((words[name] ?? 1) % 8, 0, name);
   // bytesEqual() and memory.copy of blocks go by words.
   for (const { name, from, bytes } of REGIONS) if (bytes >= 512) assert.is(from % 32, 0, name);

@@ -10,7 +10,7 @@
 // Damage and time: flash.ts and busy.ts; what goes wrong: faults.ts and docs/FAULTS.md.
 // Not modelled: RPMB, lock, CMDQ, boot mode, partitioning at run time, 1.2 V; of SD partial blocks (SDSC), UHS-II and
 // the extension registers (CMD48, 49, 58, 59).
-import { NEVER, nowNs } from "../clock";
+import { laterNs, NEVER, nowNs } from "../clock";
 import {
   CARD_BASE,
   CARD_BLOCK,
@@ -156,6 +156,15 @@ export function busyUntilNs(): u64 {
   const c = card();
   if (c.datStuck != 0) return NEVER;
   return isBusy() && c.opHiddenUntilNs == 0 ? c.opUntilNs : 0;
+}
+
+/**
+ * When the chip has done what it does by itself, initialisation included; not later than now if it does
+ * nothing; NEVER if only its host can end it.
+ */
+export function idleFromNs(): u64 {
+  const c = card();
+  return laterNs(isBusy() ? c.opUntilNs : 0, c.initUntilNs);
 }
 
 /** A card fresh from the factory with what CONFIG says, without power. */

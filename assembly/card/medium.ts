@@ -2,7 +2,8 @@
 // partitions, 4 to 7 its general purpose partitions, each with sectors from 0 on; 3 would be RPMB, which is not there.
 // By default the medium follows the machine in the linear memory, in this order; built with
 // EXTERNAL_MEDIUM it is two synchronous calls of the host: read/write(partition, lba, sectors, ptr) → 0, or
-// not 0 if the sectors cannot be read or written (the card then reports an ECC or a program error).
+// not 0 if the sectors cannot be read or written (the card then reports an ECC or a program error). Built with
+// EXTERNAL_BUS besides, it is in the memory if that has room for one behind the machine.
 
 import { CHECK_BLOCK_RANGE, check } from "../check";
 import {
@@ -12,6 +13,7 @@ import {
   CONFIG_GP1_SECTORS,
   CONFIG_SD_FLAGS,
   CONFIG_SECTORS,
+  MACHINE_PAGES,
   MEDIUM_BASE,
   MEDIUM_STORES,
   SD_ERASED_ONES,
@@ -29,6 +31,11 @@ const ONES: usize = 1;
 
 declare function read(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
 declare function write(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
+
+function isElsewhere(): bool {
+  if (isDefined(EXTERNAL_BUS)) return memory.size() <= MACHINE_PAGES;
+  return true;
+}
 
 /** Sectors of a partition; 0: it is not there. */
 export function mediumSectors(partition: u32): u32 {
@@ -48,7 +55,9 @@ function addressOf(partition: u32, lba: u32): usize {
 
 /** One sector to `ptr`; false if it cannot be read. */
 export function mediumRead(partition: u32, lba: u32, ptr: usize): bool {
-  if (isDefined(EXTERNAL_MEDIUM)) return read(partition, lba, 1, ptr) == 0;
+  if (isDefined(EXTERNAL_MEDIUM)) {
+    if (isElsewhere()) return read(partition, lba, 1, ptr) == 0;
+  }
   memory.copy(ptr, addressOf(partition, lba), SECTOR_BYTES);
   return true;
 }
@@ -56,7 +65,9 @@ export function mediumRead(partition: u32, lba: u32, ptr: usize): bool {
 /** One sector from `ptr`; false if it cannot be written. */
 export function mediumWrite(partition: u32, lba: u32, ptr: usize): bool {
   store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + 1);
-  if (isDefined(EXTERNAL_MEDIUM)) return write(partition, lba, 1, ptr) == 0;
+  if (isDefined(EXTERNAL_MEDIUM)) {
+    if (isElsewhere()) return write(partition, lba, 1, ptr) == 0;
+  }
   memory.copy(addressOf(partition, lba), ptr, SECTOR_BYTES);
   return true;
 }
@@ -71,7 +82,7 @@ function erasedByte(): u8 {
 export function mediumErase(partition: u32, lba: u32, sectors: u32): bool {
   store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + 1);
   if (isDefined(EXTERNAL_MEDIUM)) {
-    return write(partition, lba, sectors, erasedByte() == 0 ? ZEROS : ONES) == 0;
+    if (isElsewhere()) return write(partition, lba, sectors, erasedByte() == 0 ? ZEROS : ONES) == 0;
   }
   memory.fill(addressOf(partition, lba), erasedByte(), sectors * SECTOR_BYTES);
   return true;

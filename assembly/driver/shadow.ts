@@ -46,7 +46,9 @@ export function shadow(): Shadow {
   return changetype<Shadow>(DRIVER_BASE);
 }
 
+/** In front of a guest's controller never: the memory that its DMA reaches is the guest's. */
 export function usesDma(): bool {
+  if (isDefined(EXTERNAL_BUS)) return false;
   return (load<u32>(CONFIG_DRIVER_FLAGS) & DRIVER_DMA) != 0 && shadow().careful == 0;
 }
 

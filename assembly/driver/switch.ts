@@ -1,7 +1,7 @@
 // CMD6 and what is done with it: EXT_CSD bytes, the partition, cache and flush, bus width and speed.
 
 import { EILSEQ, EIO, OK } from "../errno";
-import { CONFIG_BUS_WIDTH, CONFIG_HIGH_SPEED, REGISTER_BLOCK } from "../layout";
+import { CONFIG_BUS_WIDTH, CONFIG_HIGH_SPEED, REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
 import {
   ANSWER_R1,
   lastResponse,
@@ -16,7 +16,9 @@ import { KIND_EMMC, KIND_SD, shadow } from "./shadow";
 import { awaitReady, readRegister } from "./transfer";
 
 const EXT_CSD_FLUSH_CACHE: u32 = 32;
+const EXT_CSD_CACHE_CTRL: u32 = 33;
 const EXT_CSD_PARTITION_CONFIG: u32 = 179;
+const EXT_CSD_PARTITION_ACCESS: u32 = 7;
 const EXT_CSD_BUS_WIDTH: u32 = 183;
 const EXT_CSD_HS_TIMING: u32 = 185;
 const WRITE_BYTE: u32 = 3;
@@ -54,6 +56,17 @@ export function flushCache(): i32 {
   const status = switchByteWithin(EXT_CSD_FLUSH_CACHE, 1, FLUSH_NS);
   if (status == OK) shadow().unflushed = 0;
   return status;
+}
+
+/**
+ * Cache and boot configuration of an eMMC as they are, for a guest's driver may have set them since ours did. A card
+ * whose lines are not the controller's cannot be asked: what was known then holds until it has been identified.
+ */
+export function adoptModes(): void {
+  const s = shadow();
+  if (s.kind != KIND_EMMC || readRegister(8, 0, SECTOR_BYTES, false) != OK) return;
+  s.cacheOn = load<u8>(REGISTER_BLOCK + EXT_CSD_CACHE_CTRL) & 1;
+  s.bootPartitionConfig = load<u8>(REGISTER_BLOCK + EXT_CSD_PARTITION_CONFIG) & ~EXT_CSD_PARTITION_ACCESS;
 }
 
 /** The user area, whatever partition somebody had selected. SD has one partition only. */

@@ -3,8 +3,12 @@
 // Nothing of the interrupted request is resumed.
 import { ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
 import {
+  SDHCI_CLOCK_CARD_EN,
   SDHCI_CLOCK_CONTROL,
+  SDHCI_CTRL_4BITBUS,
+  SDHCI_CTRL_8BITBUS,
   SDHCI_CTRL_EXEC_TUNING,
+  SDHCI_CTRL_HISPD,
   SDHCI_CTRL_VDD_180,
   SDHCI_HOST_CONTROL,
   SDHCI_HOST_CONTROL2,
@@ -36,7 +40,7 @@ import {
   switchPowerOn,
 } from "./setup";
 import { isLate, isOver, KIND_EMMC, KIND_SD, shadow, untilNs } from "./shadow";
-import { selectUserArea } from "./switch";
+import { adoptModes, selectUserArea } from "./switch";
 import { dat0IsHigh, sendStatus, stopTransmission } from "./transfer";
 
 export const RUNG_STATUS: u32 = 1;
@@ -88,9 +92,20 @@ export function quietController(): void {
     }
     switchPowerOn();
   }
+  if (isDefined(EXTERNAL_BUS)) adoptSettings();
   if (portRead16(SDHCI_CLOCK_CONTROL) != s.clockControl) startClock(s.clockControl);
   if (portRead8(SDHCI_HOST_CONTROL) != s.hostControl) portWrite8(SDHCI_HOST_CONTROL, s.hostControl);
   if (wasOff) awaitSupply();
+}
+
+/** A guest's driver chose clock, lines and speed since ours identified the card: what it left there fits the card. */
+function adoptSettings(): void {
+  const control = portRead16(SDHCI_CLOCK_CONTROL);
+  if ((control & SDHCI_CLOCK_CARD_EN) == 0) return;
+  const s = shadow();
+  s.clockControl = control;
+  s.hostControl =
+    portRead8(SDHCI_HOST_CONTROL) & (SDHCI_CTRL_4BITBUS | SDHCI_CTRL_8BITBUS | SDHCI_CTRL_HISPD);
 }
 
 /** CMD13, three tries: one missing answer can be a CRC hit on the command. The state, or NO_STATE. */
@@ -229,5 +244,6 @@ export function restartCard(powerToo: bool): i32 {
  */
 function isSettled(): bool {
   if (sendStatus() != OK || ((lastResponse() >>> 9) & 15) != STATE_TRAN) return false;
+  if (isDefined(EXTERNAL_BUS)) adoptModes();
   return selectUserArea() == OK;
 }

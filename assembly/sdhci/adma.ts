@@ -6,9 +6,9 @@
 // Not modelled: ADMA1, 64-bit addresses.
 
 import { SDHCI_REGISTERS } from "../layout";
-import { isOnBus, isReadable } from "./memory";
+import { fetchBytes, storeBytes } from "./dma";
 import { SDHCI_ADMA_ADDRESS, SDHCI_ADMA_ERROR, SDHCI_INT_ADMA_ERROR, SDHCI_INT_DMA_END } from "./registers";
-import { engine, register32, setRegister32, signal } from "./state";
+import { Engine, engine, register32, setRegister32, signal } from "./state";
 
 const VALID: u32 = 1;
 const END: u32 = 2;
@@ -37,17 +37,22 @@ export function admaStart(): void {
   e.admaInt = 0;
 }
 
+/** The descriptor at `at` to Engine.descriptorHead and descriptorAddress. False: no memory there. */
+function fetchDescriptor(at: u32): bool {
+  return fetchBytes(at, 8, changetype<usize>(engine()) + offsetof<Engine>("descriptorHead"));
+}
+
 /** Takes the next data descriptor. False: error, already signalled. */
 function admaNext(): bool {
   const e = engine();
   for (let i: u32 = 0; i < DESCRIPTORS_MAX; i++) {
     if (e.admaEnd != 0) return admaFails(STATE_STOP | LENGTH_MISMATCH);
     const at = register32(SDHCI_ADMA_ADDRESS);
-    if (!isReadable(at, 8)) return admaFails(STATE_FETCH);
-    const attributes: u32 = load<u16>(at);
+    if (!fetchDescriptor(at)) return admaFails(STATE_FETCH);
+    const attributes = e.descriptorHead & 0xffff;
     if ((attributes & VALID) == 0) return admaFails(STATE_FETCH);
-    const length: u32 = load<u16>(at, 2);
-    const address = load<u32>(at, 4);
+    const length = e.descriptorHead >>> 16;
+    const address = e.descriptorAddress;
     e.admaEnd = attributes & END;
     setRegister32(SDHCI_ADMA_ADDRESS, (attributes & ACT_MASK) == ACT_LINK ? address : at + 8);
     if ((attributes & ACT_MASK) == ACT_TRAN) {
@@ -70,11 +75,11 @@ export function admaIsAtEnd(): bool {
     if (e.admaEnd != 0) return true;
     const at = register32(SDHCI_ADMA_ADDRESS);
     // What is wrong with it is told when its data are wanted.
-    if (!isReadable(at, 8)) return false;
-    const attributes: u32 = load<u16>(at);
+    if (!fetchDescriptor(at)) return false;
+    const attributes = e.descriptorHead & 0xffff;
     if ((attributes & VALID) == 0 || (attributes & ACT_MASK) == ACT_TRAN) return false;
     e.admaEnd = attributes & END;
-    setRegister32(SDHCI_ADMA_ADDRESS, (attributes & ACT_MASK) == ACT_LINK ? load<u32>(at, 4) : at + 8);
+    setRegister32(SDHCI_ADMA_ADDRESS, (attributes & ACT_MASK) == ACT_LINK ? e.descriptorAddress : at + 8);
     if ((attributes & INTERRUPT) != 0) signal(SDHCI_INT_DMA_END);
   }
   return false;
@@ -99,9 +104,10 @@ export function admaMove(buffer: usize, bytes: u32, toMemory: bool): bool {
     if (e.admaLeft == 0 && !admaNext()) return false;
     let part = bytes - moved;
     if (part > e.admaLeft) part = e.admaLeft;
-    if (!isOnBus(e.admaData, part, toMemory)) return admaFails(STATE_TRANSFER);
-    if (toMemory) memory.copy(e.admaData, buffer + moved, part);
-    else memory.copy(buffer + moved, e.admaData, part);
+    const isMoved = toMemory
+      ? storeBytes(e.admaData, part, buffer + moved)
+      : fetchBytes(e.admaData, part, buffer + moved);
+    if (!isMoved) return admaFails(STATE_TRANSFER);
     moved += part;
     e.admaData += part;
     e.admaLeft -= part;

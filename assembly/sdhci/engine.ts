@@ -30,6 +30,7 @@ import {
   cardState,
   giveBlock,
   hears,
+  idleFromNs,
   isPresent,
   keepsUp,
   RESPONSE_NONE,
@@ -38,7 +39,7 @@ import {
   sendsCounted,
   sharesVoltage,
 } from "../card/card";
-import { afterNs, laterNs, NEVER, nowNs } from "../clock";
+import { advanceTo, afterNs, laterNs, NEVER, nowNs, soonerNs } from "../clock";
 import {
   CONFIG_TRACE,
   SDHCI_BUFFER,
@@ -745,6 +746,30 @@ export function run(): void {
   }
   advanceCard(now);
   watchSlot();
+}
+
+/** When something of a transfer happens by itself next; NEVER: it is the driver's turn. */
+export function nextEventNs(): u64 {
+  const e = engine();
+  const commandNs = e.commandPhase == COMMAND_IDLE ? NEVER : e.commandNs;
+  return soonerNs(commandNs, soonerNs(nextDataNs(), nextTimeoutNs()));
+}
+
+/**
+ * Lets the clock go on to each event until it is the driver's turn and the chip has done what it does by
+ * itself.
+ */
+export function runAhead(): void {
+  for (let i: u32 = 0; i < EVENTS_MAX; i++) {
+    const next = nextEventNs();
+    if (next == NEVER) break;
+    advanceTo(next);
+    run();
+  }
+  const idle = idleFromNs();
+  if (idle == NEVER || idle <= nowNs()) return;
+  advanceTo(idle);
+  run();
 }
 
 /** After a register was written: what that may have changed without an event of its own. */

@@ -4,7 +4,7 @@
 // An address where no memory is has no error bit: nothing moves, and the data timeout tells of it.
 
 import { SDHCI_BUFFER } from "../layout";
-import { isOnBus } from "./memory";
+import { fetchBytes, storeBytes } from "./dma";
 import { SDHCI_BLOCK_SIZE, SDHCI_DMA_ADDRESS } from "./registers";
 import { engine, register16, register32, setRegister32 } from "./state";
 
@@ -23,9 +23,10 @@ export function sdmaMove(toMemory: bool): u32 {
   const room = boundary - (address & (boundary - 1));
   // A block is shorter than any boundary: two pieces at most, and the second one is moved after the halt.
   const part = left > room ? room : left;
-  if (!isOnBus(address, part, toMemory)) return SDMA_LOST;
-  if (toMemory) memory.copy(address, SDHCI_BUFFER + done, part);
-  else memory.copy(SDHCI_BUFFER + done, address, part);
+  const moved = toMemory
+    ? storeBytes(address, part, SDHCI_BUFFER + done)
+    : fetchBytes(address, part, SDHCI_BUFFER + done);
+  if (!moved) return SDMA_LOST;
   e.bufferAt = done + part;
   setRegister32(SDHCI_DMA_ADDRESS, address + part);
   const isLast = part == left && e.counted != 0 && e.blocksLeft == 1;

@@ -66,6 +66,8 @@ export class Engine {
   tuningBlocks: u32; // of the procedure so far
   tuningGood: u32;
   stops: u32; // auto-CMD12 is to follow the last block
+  descriptorHead: u32; // of ADMA2, as it was fetched: attributes, length << 16 …
+  descriptorAddress: u32; // … and address
 }
 
 export function engine(): Engine {

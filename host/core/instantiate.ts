@@ -37,6 +37,11 @@ export type CoreExports = {
   mmioWrite32(offset: number, value: number): void;
   /** The controller's interrupt line: 1 while a status bit with its signal enabled is there. */
   irqLevel(): number;
+  // What a guest's machine does to the controller, at no simulated cost; assembly/sdhci/guest.ts.
+  guestRead(offset: number, bytes: number, ahead: number): number;
+  guestWrite(offset: number, bytes: number, value: number, ahead: number): void;
+  guestAdvance(timeNsLow: number, timeNsHigh: number, ahead: number): void;
+  guestReset(): void;
   spiAttach(): void;
   spiTransfer(byte: number, chipSelected: number): number;
   cardState(): number;
@@ -47,11 +52,19 @@ export type CoreExports = {
   zoneState(zone: number): number;
 };
 
-/** What a target imports besides its memory: `external` a medium, `explore` the marks, `driver` a port. */
+/**
+ * What a target imports besides its memory: `external` a medium, `embed` that and what DMA reaches, `explore` the
+ * marks, `driver` a port.
+ */
 export interface CoreImports {
   medium?: {
     read(partition: number, lba: number, sectors: number, ptr: number): number;
     write(partition: number, lba: number, sectors: number, ptr: number): number;
+  };
+  /** Bytes on the bus to and from the memory at `ptr`. Not 0: there is no memory on the bus, nothing was moved. */
+  dma?: {
+    read(address: number, bytes: number, ptr: number): number;
+    write(address: number, bytes: number, ptr: number): number;
   };
   mark?: { hit(id: number): void };
   port?: {

@@ -1,0 +1,248 @@
+// Controller and card of a Device as an MMIO peripheral of any emulator: registers of 8, 16 and 32 bits, a level
+// interrupt, DMA into the guest's memory, the guest's clock, the machine's reset, saved states. docs/EMBEDDING.md has
+// each call and an example. Nothing of an emulator, nothing of Node.
+//
+// Guest RAM is touched within this class's own calls only. Whatever the host does with the device meanwhile
+// (panicWrite, read, powerCut …) goes through the buffer port and finds no memory on the bus: a guest's DMA that is
+// under way ends there.
+import { CLOCK_NOW, GUEST_IRQ, GUEST_NEXT_NS } from "../../assembly/layout.js";
+import type { CoreExports } from "../core/instantiate.js";
+import type { Device } from "../device.js";
+import { MmcError } from "../errors.js";
+import { decodeState, encodeState } from "./state.js";
+
+/** What the machine gives its controller. The calls must not call the peripheral or its device, but for irq(). */
+export interface GuestBus {
+  /** The interrupt line, level-triggered, each time it changes; low at first. The last thing that a call does. */
+  irq(level: boolean): void;
+  /**
+   * `lengthBytes` (1 … 512) bytes of guest RAM from `address` (0 … 2^32 − 1) on; they are copied before the call
+   * returns. Fewer or none, or an exception: a bus error.
+   */
+  dmaRead(address: number, lengthBytes: number): Uint8Array;
+  /** `bytes` is valid during the call only. An exception: a bus error. */
+  dmaWrite(address: number, bytes: Uint8Array): void;
+}
+
+/**
+ * `instant`, the default: what a register write starts is over when the write returns, as far as the guest need not
+ * act. `clock`: it takes the time it takes, and that passes with tick() alone.
+ */
+export type GuestTiming = "instant" | "clock";
+
+const NEVER = 0xffffffffffffffffn;
+const HALF_MASK = 0xffffffffn;
+const GUEST_TIME_MAX = 0x7fffffffffffffffn;
+
+export class SdhciPeripheral {
+  readonly #device: Device;
+  readonly #core: CoreExports;
+  readonly #bus: GuestBus;
+  readonly #ahead: number;
+  readonly #words: Uint32Array;
+  readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  #level = 0;
+  #isGuest = false;
+  #busFailures: unknown[] = [];
+  /** Device time less guest time; null before the first tick. */
+  #offsetNs: bigint | null = null;
+
+  /**
+   * Takes the device over and resets it: the controller out of reset, the card without supply.
+   * @throws MmcError EINVAL for a device whose core is not the `embed` target
+   */
+  constructor(device: Device, bus: GuestBus, options: { timing?: GuestTiming } = {}) {
+    const timing = options.timing ?? "instant";
+    if (timing !== "instant" && timing !== "clock") {
+      throw new MmcError("EINVAL", `timing: ${timing} is neither instant nor clock`);
+    }
+    this.#device = device;
+    this.#core = device.core;
+    this.#bus = bus;
+    this.#ahead = timing === "instant" ? 1 : 0;
+    // A core never grows its memory: the views hold.
+    this.#words = new Uint32Array(device.memory.buffer);
+    this.#view = new DataView(device.memory.buffer);
+    this.#bytes = new Uint8Array(device.memory.buffer);
+    device.connectDma({
+      read: (address, bytes, ptr) => this.#fetch(address >>> 0, bytes, ptr),
+      write: (address, bytes, ptr) => this.#store(address >>> 0, bytes, ptr),
+    });
+    this.reset();
+  }
+
+  /** A register of 8 bits at `offset` (taken modulo 256), unsigned; so the others, little-endian, aligned or not. */
+  read8(offset: number): number {
+    return this.#read(offset, 1);
+  }
+
+  read16(offset: number): number {
+    return this.#read(offset, 2);
+  }
+
+  read32(offset: number): number {
+    return this.#read(offset, 4);
+  }
+
+  /** The low bits of `value` go to the register. */
+  write8(offset: number, value: number): void {
+    this.#write(offset, 1, value);
+  }
+
+  write16(offset: number, value: number): void {
+    this.#write(offset, 2, value);
+  }
+
+  write32(offset: number, value: number): void {
+    this.#write(offset, 4, value);
+  }
+
+  /**
+   * The guest's clock says `nowNs` (0 … 2^63 − 1): what was due by then happens. A clock that goes back is waited
+   * for. Interrupts that come without a register access come from here; call it at least when dueNs() says.
+   */
+  tick(nowNs: bigint): void {
+    if (typeof nowNs !== "bigint" || nowNs < 0n || nowNs > GUEST_TIME_MAX) {
+      throw new MmcError("EINVAL", `tick: ${nowNs} is no time in nanoseconds`);
+    }
+    this.#offsetNs ??= this.#timeNs() - nowNs;
+    const timeNs = nowNs + this.#offsetNs;
+    const targetNs = timeNs < 0n ? 0n : timeNs;
+    this.#enter();
+    try {
+      this.#core.guestAdvance(Number(targetNs & HALF_MASK), Number(targetNs >> 32n), this.#ahead);
+    } finally {
+      this.#isGuest = false;
+    }
+    this.#tellIrq();
+  }
+
+  /**
+   * The guest time at which tick() next has something to do by itself; null: nothing, or no tick() has told the time.
+   * For machines that sleep; what the guest does and what becomes due with it changes the answer.
+   */
+  dueNs(): bigint | null {
+    const dueNs = this.#view.getBigUint64(GUEST_NEXT_NS, true);
+    if (dueNs === NEVER || this.#offsetNs === null) return null;
+    const guestNs = dueNs - this.#offsetNs;
+    return guestNs < 0n ? 0n : guestNs;
+  }
+
+  /**
+   * The machine's reset line: registers as out of reset, the card's supply off as POWER_CONTROL then says. What was
+   * being programmed ends as the device's `abortOutcome`, its cache is lost. The interrupt goes low.
+   */
+  reset(): void {
+    this.#enter();
+    try {
+      this.#core.guestReset();
+    } finally {
+      this.#isGuest = false;
+    }
+    this.#tellIrq();
+  }
+
+  /**
+   * Controller, card, medium and what the host knows of them, at any point of a transfer. Its size follows what is
+   * not zero.
+   * @throws MmcError EOPNOTSUPP for an external medium that has no saveState()
+   */
+  saveState(): Uint8Array {
+    this.#refuseNested();
+    return encodeState(this.#bytes, this.#device.externalMedium, this.#offsetNs);
+  }
+
+  /**
+   * Back to a state of a device with the same options; everything goes on from there as it went on then. The
+   * interrupt line is told once, changed or not. Nothing is changed if it throws.
+   * @throws MmcError EINVAL bytes that are no such state
+   */
+  loadState(state: Uint8Array): void {
+    this.#refuseNested();
+    const { memory, offsetNs, restoreMedium } = decodeState(state, this.#bytes, this.#device.externalMedium);
+    restoreMedium();
+    this.#device.loadState(memory);
+    this.#offsetNs = offsetNs;
+    this.#level = this.#words[GUEST_IRQ >> 2] as number;
+    this.#bus.irq(this.#level !== 0);
+  }
+
+  /** The first exception that a DMA call of the bus has thrown since the last time; undefined if none has. */
+  takeBusFailure(): unknown {
+    const failure = this.#busFailures[0];
+    this.#busFailures = [];
+    return failure;
+  }
+
+  #timeNs(): bigint {
+    return this.#view.getBigUint64(CLOCK_NOW, true);
+  }
+
+  #refuseNested(): void {
+    if (this.#isGuest) throw new MmcError("EBUSY", "a DMA call of the bus has called the peripheral");
+  }
+
+  /** Guest RAM can be reached from here on; the caller sees to it that it ends. */
+  #enter(): void {
+    this.#refuseNested();
+    this.#isGuest = true;
+  }
+
+  #read(offset: number, bytes: number): number {
+    this.#enter();
+    let value: number;
+    try {
+      value = this.#core.guestRead(offset, bytes, this.#ahead) >>> 0;
+    } finally {
+      this.#isGuest = false;
+    }
+    this.#tellIrq();
+    return value;
+  }
+
+  #write(offset: number, bytes: number, value: number): void {
+    this.#enter();
+    try {
+      this.#core.guestWrite(offset, bytes, value, this.#ahead);
+    } finally {
+      this.#isGuest = false;
+    }
+    this.#tellIrq();
+  }
+
+  #tellIrq(): void {
+    const level = this.#words[GUEST_IRQ >> 2] as number;
+    if (level === this.#level) return;
+    // First the note: the guest's handler may run, and access registers, within the call.
+    this.#level = level;
+    this.#bus.irq(level !== 0);
+  }
+
+  #fetch(address: number, lengthBytes: number, ptr: number): number {
+    if (!this.#isGuest) return -1;
+    try {
+      const bytes = this.#bus.dmaRead(address, lengthBytes);
+      if (bytes.length !== lengthBytes) return -1;
+      this.#bytes.set(bytes, ptr);
+      return 0;
+    } catch (error) {
+      return this.#busFails(error);
+    }
+  }
+
+  #store(address: number, lengthBytes: number, ptr: number): number {
+    if (!this.#isGuest) return -1;
+    try {
+      this.#bus.dmaWrite(address, this.#bytes.subarray(ptr, ptr + lengthBytes));
+      return 0;
+    } catch (error) {
+      return this.#busFails(error);
+    }
+  }
+
+  #busFails(error: unknown): number {
+    if (this.#busFailures.length === 0) this.#busFailures.push(error);
+    return -1;
+  }
+}
