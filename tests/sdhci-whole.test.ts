@@ -239,7 +239,7 @@ test("auto-CMD12 that fails: 0x3C, bit 24, no transfer complete; a clear of the 
   }
 });
 
-test("auto-CMD12 behind a data error is not sent, and 0x3C says so, if there was a transfer and it was asked for", () => {
+test("auto-CMD12 behind a data error is not sent, and 0x3C says so, if it was asked for", () => {
   const AUTO = MODE.count | MODE.multi | AUTO_CMD12;
   const cases: readonly [FaultPlan, read: boolean, dma: boolean, error: number][] = [
     [{ kind: "read-crc", skip: 1, times: 1 }, true, false, INT.dataCrc],

@@ -81,8 +81,8 @@ function transfer(isWrite: bool, lba: u32, count: u32): i32 {
 }
 
 /**
- * `count` (1 … BOUNCE_SECTORS) sectors from the card into BOUNCE. A card that has lost its way, or hangs, is led back and
- * asked again; errors, when that did not help: -ETIMEDOUT, -EILSEQ, -EIO, -ENOMEDIUM, -ENODEV another card than before.
+ * `count` (1 … BOUNCE_SECTORS) sectors from the card into BOUNCE. A card that has lost its way, or hangs, is led back
+ * and asked again; errors, when that did not help: -ETIMEDOUT, -EILSEQ, -EIO, -ENOMEDIUM, -ENODEV it is another card.
  */
 export function blockRead(lba: u32, count: u32): i32 {
   return transfer(false, lba, count);

@@ -28,8 +28,8 @@ const SWITCH_NS: u64 = 500 * MILLISECOND;
 const FLUSH_NS: u64 = 30000 * MILLISECOND;
 
 /**
- * Writes one EXT_CSD byte and waits for it. -EIO: the card refused it (R1_SWITCH_ERROR). That bit is told once: a status
- * that was lost may have been the one with it, and the byte is written again. -EILSEQ: lost twice.
+ * Writes one EXT_CSD byte and waits for it. -EIO: the card refused it (R1_SWITCH_ERROR). That bit is told once: a
+ * status that was lost may have been the one with it, and the byte is written again. -EILSEQ: lost twice.
  */
 export function switchByteWithin(index: u32, value: u32, lengthNs: u64): i32 {
   for (let i: u32 = 0; i < SWITCHES_MAX; i++) {
