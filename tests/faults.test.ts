@@ -352,7 +352,7 @@ const SEEN_AS: Record<
   vanish: [{}, "ETIMEDOUT", "ETIMEDOUT"],
   pulled: [{}, "ENOMEDIUM", "ENOMEDIUM"],
   "brown-out": [{}, "ETIMEDOUT", "ETIMEDOUT"],
-  swapped: [{}, "ENODEV", "ENODEV"],
+  swapped: [{}, "ETIMEDOUT", "ETIMEDOUT"], // another one at each command: none stays long enough to be identified
   "dat-stuck": [{ until: "power-cycle" }, "EILSEQ", "EILSEQ"],
   "long-r1b": [{ delayUs: 20_000_000 }, "ETIMEDOUT", "ETIMEDOUT"],
   switch: [{}, "ok", ["EIO", "ok"]], // the flush of the cache
@@ -469,6 +469,22 @@ test("read() and write() find a card again that has lost its way once, and no po
     }
   }
   console.log(`# ${requests} requests on a card that lost its way`);
+});
+
+test("another card in the slot is -ENODEV to read() and write(), and is not written to", () => {
+  for (const card of ["emmc", "sd"] as const) {
+    const { device } = openMachine({ card }, []);
+    device.injectFault({ kind: "swapped", times: 1 });
+    const before = device.medium().slice();
+    const isAnother = (error: MmcError) => error.code === "ENODEV";
+    assert.throws(() => device.write(IN_FLIGHT_OFFSET, pattern(1, 512)), isAnother, card);
+    assert.throws(
+      () => device.read(IN_FLIGHT_OFFSET, 512),
+      (error: MmcError) => error.code !== "EINVAL",
+      card,
+    );
+    assert.ok(sameBytes(device.medium(), before), card);
+  }
 });
 
 test("a restart that costs the cache is told by the next flush, once", () => {
