@@ -15,6 +15,7 @@ export { leaveInFlight } from "./driver/inflight";
 export { machineCut, machineInit, machineInsert, machineReset } from "./machine";
 export { panicWrite, recoverArea } from "./panic";
 export { chooseZone, newestZone, nextCounter, payloadBytesMax, zoneState } from "./pstore/zone";
+export { flushRings, writeRing } from "./rings";
 export { guestAdvance, guestRead, guestReset, guestWrite } from "./sdhci/guest";
 export {
   idleNs,

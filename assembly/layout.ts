@@ -6,7 +6,7 @@
 //   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
 //   0x02000  write cache     0x0c000  protection       0x10000  BOUNCE           0x20000  VERIFY
 //   0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
-//   0x140000 deflate         0x1d0000 medium
+//   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 medium
 
 export const PAGE_BYTES = 0x10000;
 export const SECTOR_BYTES = 512;
@@ -89,7 +89,13 @@ export const CONFIG_SPI_NCR_BYTES = 0x55c; // bytes between an SPI command and i
 // Compression of records.
 export const CONFIG_COMPRESS = 0x5c0; // 0 plain, 1 deflate
 export const CONFIG_DEFLATE_NS = 0x5c4; // CPU time of deflating one byte of text
-export const CONFIG_END = 0x5c8;
+// The rings in front of the kmsg zones, in the order of the medium; a size of 0: there is none.
+export const CONFIG_RINGS_FIRST_LBA = 0x5e0; // where the pmsg ring begins, in sectors
+export const CONFIG_PMSG_SECTORS = 0x5e4;
+export const CONFIG_CONSOLE_SECTORS = 0x5e8;
+export const CONFIG_FTRACE_SECTORS = 0x5ec; // of one CPU
+export const CONFIG_FTRACE_CPUS = 0x5f0; // 0 … FTRACE_CPUS_MAX
+export const CONFIG_END = 0x5f4;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
@@ -212,7 +218,9 @@ export const RESULT_COMMAND = 0x848; // index of the command that failed last, o
 export const RESULT_R1 = 0x84c; // its card status, if one came
 export const RESULT_PAYLOAD_BYTES = 0x850; // the payload on the medium: deflated, or RESULT_STORED_BYTES
 export const RESULT_COMPRESSED = 0x854; // 1: it is deflated
-export const RESULT_BYTES = 0x58;
+export const RESULT_RINGS_STATUS = 0x858; // 0, or the errno of the first ring that was not flushed
+export const RESULT_RINGS_FLUSHED = 0x85c; // rings that had something new, and have it on the medium
+export const RESULT_BYTES = 0x60;
 
 export const STEP_NONE = 0;
 export const STEP_TAKE_HOST = 1;
@@ -225,6 +233,7 @@ export const STEP_WRITE_BODY = 7;
 export const STEP_COMMIT = 8;
 export const STEP_VERIFY = 9;
 export const STEP_DONE = 10;
+export const STEP_FLUSH_RING = 11;
 
 // Private state, each struct a view in the file that owns it.
 export const SPI_BASE = 0x880; // … 0x8ff
@@ -308,6 +317,13 @@ export const DEFLATE_TOKENS = 0x148000; // u32 a literal or match of the block a
 /** The stream: half of TEXT_BYTES_MAX, because a kernel's log deflates to some 35 %. */
 export const DEFLATED_BASE = 0x150000;
 export const DEFLATED_BYTES_MAX = 0x80000;
-export const MEDIUM_BASE = 0x1d0000;
+// The rings: a few words of state each, and their zones as the medium shall have them, one behind the other.
+export const RING_STATES = 0x1d0000; // RINGS_MAX × RING_STATE_BYTES
+export const RING_STATE_BYTES = 16;
+export const FTRACE_CPUS_MAX = 64;
+export const RINGS_MAX = 66; // pmsg, console, and an ftrace slice for each CPU
+export const RING_DATA = 0x1e0000;
+export const RING_BYTES_MAX = 0x80000; // all rings together
+export const MEDIUM_BASE = 0x260000;
 /** Pages without a medium: what every module declares as its initial memory. */
-export const MACHINE_PAGES = 29;
+export const MACHINE_PAGES = 38;

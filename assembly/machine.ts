@@ -21,6 +21,7 @@ import {
 } from "./layout";
 import { freeOwner } from "./owner";
 import { beginRecovery } from "./pstore/recover";
+import { beginRings } from "./pstore/ring";
 import { makeController, slotChanged } from "./sdhci/mmio";
 import { resetPort } from "./spi/port";
 
@@ -44,6 +45,7 @@ function startOver(): void {
   memory.fill(ZONE_STATES, 0, ZONES_MAX);
   crc32cPrepare();
   beginRecovery();
+  beginRings();
   freeOwner();
 }
 

@@ -6,11 +6,11 @@ import { bytesEqual } from "./bytes";
 import { crc32cPrepare } from "./crc";
 import { NORMAL_ID } from "./driver/block";
 import { resetBothLines } from "./driver/command";
+import { makeDurable, writeFlags } from "./driver/durable";
 import { portNowNs, portWorked } from "./driver/port";
-import { clearDeadline, isLate, leftNs, setDeadline, shadow, usesCmd23 } from "./driver/shadow";
-import { flushCache } from "./driver/switch";
+import { clearDeadline, isLate, leftNs, setDeadline, shadow } from "./driver/shadow";
 import { quietController, restartCard, takeOverCard } from "./driver/takeover";
-import { transferBlocks, WRITE_FORCED, WRITE_RELIABLE } from "./driver/transfer";
+import { transferBlocks } from "./driver/transfer";
 import { EBUSY, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_BASE,
@@ -32,6 +32,8 @@ import {
   RESULT_OWNER,
   RESULT_PAYLOAD_BYTES,
   RESULT_R1,
+  RESULT_RINGS_FLUSHED,
+  RESULT_RINGS_STATUS,
   RESULT_RUNG,
   RESULT_SEQUENCE_LOW,
   RESULT_START_NS_LOW,
@@ -39,11 +41,13 @@ import {
   RESULT_STEP,
   RESULT_STORED_BYTES,
   RESULT_ZONE,
+  RINGS_MAX,
   SECTOR_BYTES,
   STEP_CHOOSE_ZONE,
   STEP_COMMIT,
   STEP_COMPRESS,
   STEP_DONE,
+  STEP_FLUSH_RING,
   STEP_INVALIDATE,
   STEP_QUIET_CONTROLLER,
   STEP_TAKE_CARD,
@@ -77,6 +81,7 @@ import {
   recordSectors,
 } from "./pstore/record";
 import { beginRecovery, endRecovery, recoverBadZone, recoverZone } from "./pstore/recover";
+import { ring, ringCount } from "./pstore/ring";
 import {
   area,
   chooseZone,
@@ -86,6 +91,7 @@ import {
   zoneFirstLba,
   zoneSectors,
 } from "./pstore/zone";
+import { flushRing, flushSectors } from "./rings";
 import { trace } from "./trace";
 
 /** What the last accesses after a deadline may still cost: resets and one status, some 40 accesses. */
@@ -98,6 +104,10 @@ const WAY_FAILURES_MAX: u32 = 3;
 const COMPRESSIONS_MAX: u32 = 3;
 /** Deflating may cost this part of the time that is left; the rest must do for writing, plain if need be. */
 const COMPRESSION_SHARE: u64 = 4;
+/** A ring that fails is tried once more, block by block and by PIO. */
+const RING_ATTEMPTS_MAX: u32 = 2;
+/** A ring is not begun unless there is this many times the time that the record's sectors took. */
+const RING_TIME_FACTOR: u64 = 3;
 /** A zone of 128 MiB, in pieces of BOUNCE_SECTORS. */
 const PIECES_MAX: u32 = 2048;
 
@@ -136,18 +146,6 @@ export function recoverArea(): i32 {
   const status = scanZones();
   release(token);
   return status;
-}
-
-/** CMD23's way past the write cache: reliable write, else forced programming; 0 if it must be a flush. */
-function writeFlags(): u32 {
-  const s = shadow();
-  if (s.hasReliableWrite != 0) return WRITE_RELIABLE;
-  return s.cacheOn != 0 && usesCmd23() ? WRITE_FORCED : 0;
-}
-
-/** What has been written is on the medium, not in a cache. */
-function makeDurable(): i32 {
-  return writeFlags() != 0 ? OK : flushCache();
 }
 
 function writeSectors(zone: u32, first: u32, count: u32): i32 {
@@ -198,6 +196,7 @@ function writeRecord(zone: u32): i32 {
   let status = invalidateHeader(zone);
   if (status != OK) return status;
   step(STEP_WRITE_BODY, zone);
+  const bodyNs = portNowNs();
   if (sectors > 1) status = writeSectors(zone, 1, sectors - 1);
   // Unless the text reaches into it, the sector with the seal stands alone.
   if (status == OK && sectors <= last) status = writeSectors(zone, last, 1);
@@ -208,6 +207,7 @@ function writeRecord(zone: u32): i32 {
   if (status == OK) status = makeDurable();
   if (status != OK) return status;
   storeTime(RESULT_COMMIT_NS_LOW);
+  record().sectorNs = (portNowNs() - bodyNs) / sectors;
   step(STEP_VERIFY, zone);
   status = verifySectors(zone, 0, sectors);
   return status == OK && sectors <= last ? verifySectors(zone, last, 1) : status;
@@ -292,6 +292,42 @@ function storeRecord(): i32 {
   return status;
 }
 
+function leadBack(): i32 {
+  resetBothLines();
+  return takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
+}
+
+/** Whether a ring's flush will come to its end before the deadline: begun, it may have hidden what was there. */
+function hasTimeFor(index: u32): bool {
+  return leftNs() / RING_TIME_FACTOR >= record().sectorNs * flushSectors(index);
+}
+
+function storeRing(index: u32): i32 {
+  let status: i32 = ETIMEDOUT;
+  for (let attempt: u32 = 0; attempt < RING_ATTEMPTS_MAX && hasTimeFor(index); attempt++) {
+    status = flushRing(index);
+    if (status == OK || isLate()) return status;
+    shadow().careful = 1;
+    if (leadBack() != OK) return status;
+  }
+  return status;
+}
+
+/** Step 8: what the rings have in memory alone. The record stands whatever becomes of them. */
+function storeRings(): void {
+  let flushed: u32 = 0;
+  let firstFailure: i32 = OK;
+  for (let index: u32 = 0; index < ringCount() && index < <u32>RINGS_MAX; index++) {
+    if (ring(index).pendingBytes == 0) continue;
+    step(STEP_FLUSH_RING, index);
+    const status = storeRing(index);
+    if (status == OK) flushed += 1;
+    else if (firstFailure == OK) firstFailure = status;
+  }
+  store<u32>(RESULT_RINGS_FLUSHED, flushed);
+  store<u32>(RESULT_RINGS_STATUS, firstFailure);
+}
+
 function publish(status: i32): i32 {
   const s = shadow();
   const r = record();
@@ -366,6 +402,7 @@ export function panicWrite(
   }
   if (status == OK) {
     countRecord();
+    storeRings();
     step(STEP_DONE, load<u32>(RESULT_ZONE));
   }
   clearDeadline();

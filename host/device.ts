@@ -7,12 +7,14 @@ import {
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_MAX,
+  FTRACE_CPUS_MAX,
   GP_GRANULE_SECTORS,
   MEDIUM_BASE,
   MEDIUM_STORES,
   NEIGHBOURS_MAX,
   OWNER_WORD,
   REGISTER_BLOCK,
+  RING_BYTES_MAX,
   SECTOR_BYTES,
   TEXT_BASE,
   TEXT_BYTES_MAX,
@@ -22,6 +24,7 @@ import { CONTROLLERS, type ControllerKind, hasAdma2, hasEightLines } from "./cor
 import { type FaultPlan, writeFault } from "./core/faults.js";
 import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
 import {
+  allRingSectors,
   CARD_KINDS,
   type CardKind,
   CUT_OUTCOMES,
@@ -33,6 +36,7 @@ import {
   type Policy,
   PROFILES,
   type ProfileName,
+  type RingSectors,
   SD_VERSIONS,
   type SdOptions,
   type Timing,
@@ -50,7 +54,10 @@ import {
 } from "./core/trace.js";
 import { MmcError } from "./errors.js";
 
-/** The kmsg zones of the pstore area that panics write to. Bytes; offsets from the start of the card. */
+/**
+ * The pstore area: the kmsg zones that panics write to, and in front of them the rings, pmsg first, then console, then
+ * ftrace. Bytes; offsets from the start of the card.
+ */
 export interface PanicArea {
   /** First kmsg zone; a multiple of 512. */
   offset: number;
@@ -59,6 +66,20 @@ export interface PanicArea {
   /** How many zones, 1 … 32768. */
   kmsgCount: number;
   abi: "lp64" | "i386";
+  /** Sizes of the rings, multiples of 512, together at most 512 KiB and at most `offset`. Default 0: there is none. */
+  pmsgSize?: number | undefined;
+  consoleSize?: number | undefined;
+  /** Of all CPUs together: whole sectors for each. */
+  ftraceSize?: number | undefined;
+  /** CPUs that ftraceSize is shared among, 1 … 64. Default 1. */
+  cpus?: number | undefined;
+}
+
+/** One call of a function, as Linux's ftrace front-end records it. 32-bit ABIs keep the low half of the addresses. */
+export interface FtraceCall {
+  cpu: number;
+  ip: bigint;
+  parentIp: bigint;
 }
 
 export interface DeviceOptions {
@@ -207,6 +228,22 @@ export interface ExternalMedium {
   loadState?(state: Uint8Array): void;
 }
 
+/** Rings of the core, by its numbers. */
+const RING_PMSG = 0;
+const RING_CONSOLE = 1;
+const RING_FTRACE = 2;
+
+/** FORMAT.md, "The rings": 24 bytes, or 16 of a 32-bit ABI. */
+function ftraceRecord(abi: PanicArea["abi"], ip: bigint, parentIp: bigint, time: bigint): Uint8Array {
+  const words = BigUint64Array.of(ip, parentIp, time);
+  if (abi === "lp64") return new Uint8Array(words.buffer);
+  const record = new DataView(new ArrayBuffer(16));
+  record.setUint32(0, Number(ip & 0xffffffffn), true);
+  record.setUint32(4, Number(parentIp & 0xffffffffn), true);
+  record.setBigUint64(8, time, true);
+  return new Uint8Array(record.buffer);
+}
+
 const CARD_GRANULE_BYTES = 512 * 1024;
 /** What an erased range is written with, by the number that stands for it in place of a pointer. */
 const ERASED = [new Uint8Array(1 << 20), new Uint8Array(1 << 20).fill(0xff)];
@@ -219,7 +256,7 @@ const SDSC_BYTES_MAX = 2 ** 31;
 /** Where an eMMC's addresses change from bytes to sectors (mmc.md §1.7, §1.8 SEC_COUNT). */
 const BYTE_ADDRESSED_BYTES_MAX = 2 ** 31;
 /** A WebAssembly memory ends at 4 GiB. */
-const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 21;
+const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 22;
 
 function requireNumber(name: string, value: number, least: number, most: number): void {
   if (!Number.isSafeInteger(value) || value < least || value > most) {
@@ -291,6 +328,7 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     areaFirstLba: area ? area.offset / SECTOR_BYTES : 0,
     zoneSectors: area ? area.kmsgSize / SECTOR_BYTES : 2,
     zoneCount: area ? area.kmsgCount : 0,
+    ...(area ? { rings: ringSectorsOf(area) } : {}),
     abi: area?.abi ?? "lp64",
     policy: options.policy ?? "first-wins",
     compress: options.compress ?? true,
@@ -374,10 +412,51 @@ function checkArea(area: PanicArea, sizeBytes: number): void {
       throw new MmcError("EINVAL", `area.${name}: ${area[name]} is not a multiple of ${SECTOR_BYTES}`);
     }
   }
+  checkRings(area);
   if (area.offset + area.kmsgSize * area.kmsgCount > sizeBytes) {
     throw new MmcError(
       "EINVAL",
       `area: ${area.kmsgCount} zones of ${area.kmsgSize} bytes do not fit the card`,
+    );
+  }
+}
+
+function ringSectorsOf(area: PanicArea): RingSectors {
+  const cpus = area.ftraceSize ? (area.cpus ?? 1) : 0;
+  return {
+    pmsg: (area.pmsgSize ?? 0) / SECTOR_BYTES,
+    console: (area.consoleSize ?? 0) / SECTOR_BYTES,
+    ftrace: cpus === 0 ? 0 : (area.ftraceSize ?? 0) / cpus / SECTOR_BYTES,
+    cpus,
+  };
+}
+
+/** Linux's rules (a size is 0 or a multiple of 512), and that no slice shares a sector with another one. */
+function checkRings(area: PanicArea): void {
+  for (const name of ["pmsgSize", "consoleSize", "ftraceSize"] as const) {
+    const size = area[name] ?? 0;
+    requireNumber(`area.${name}`, size, 0, RING_BYTES_MAX);
+    if (size % SECTOR_BYTES !== 0) {
+      throw new MmcError("EINVAL", `area.${name}: ${size} is not a multiple of ${SECTOR_BYTES}`);
+    }
+  }
+  const cpus = area.cpus ?? 1;
+  requireNumber("area.cpus", cpus, 1, FTRACE_CPUS_MAX);
+  const { ftraceSize = 0 } = area;
+  if (ftraceSize % (cpus * SECTOR_BYTES) !== 0) {
+    throw new MmcError(
+      "EINVAL",
+      `area.ftraceSize: ${ftraceSize} bytes are not whole sectors for each of ${cpus} CPUs`,
+    );
+  }
+  const bytes = allRingSectors(ringSectorsOf(area)) * SECTOR_BYTES;
+  if (bytes > RING_BYTES_MAX) {
+    throw new MmcError("ENOMEM", `area: rings of ${bytes} bytes, memory for them has ${RING_BYTES_MAX}`);
+  }
+  if (bytes > area.offset) {
+    throw new MmcError(
+      "EINVAL",
+      `area: rings of ${bytes} bytes do not fit in front of offset ${area.offset}`,
     );
   }
 }
@@ -428,6 +507,9 @@ export class Device {
   readonly #external: ExternalMedium | null;
   readonly #reachesGuest: boolean;
   readonly #hasArea: boolean;
+  readonly #abi: PanicArea["abi"];
+  readonly #cpus: number;
+  #ftraceCalls = 0n;
   readonly #mediumFailures: unknown[] = [];
   readonly #card: CardKind;
   readonly #onTrace: DeviceOptions["onTrace"];
@@ -455,6 +537,8 @@ export class Device {
     this.#onTrace = options.onTrace;
     this.#inMemory = external === null;
     this.#hasArea = options.area !== undefined;
+    this.#abi = options.area?.abi ?? "lp64";
+    this.#cpus = config.rings?.cpus ?? 0;
     const mediumBytes = this.#sizeBytes + partitionSectors(config) * SECTOR_BYTES;
     if (external && config.emmc?.gpSectors?.some((sectors) => sectors > 0)) {
       throw new MmcError("EINVAL", "gpBytes: an external medium has a user area only");
@@ -630,6 +714,48 @@ export class Device {
     );
     const result = readResult(this.#memory);
     return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept.length };
+  }
+
+  /**
+   * What user space says, into the pmsg ring. It is in memory: flushRings(), or a panic, brings it to the medium, and
+   * only then it is acknowledged. The newest bytes take the place of the oldest.
+   * @throws MmcError EINVAL: the area has no such ring
+   */
+  writePmsg(bytes: Uint8Array): void {
+    this.#writeRing("writePmsg", RING_PMSG, bytes);
+  }
+
+  /** What goes to the consoles, into the console ring; as writePmsg(). */
+  writeConsole(bytes: Uint8Array): void {
+    this.#writeRing("writeConsole", RING_CONSOLE, bytes);
+  }
+
+  /** Calls of functions in the order in which they happened, each into its CPU's slice; as writePmsg(). */
+  writeFtrace(calls: readonly FtraceCall[]): void {
+    for (const { cpu } of calls) requireNumber("writeFtrace: cpu", cpu, 0, this.#cpus - 1);
+    for (const { cpu, ip, parentIp } of calls) {
+      this.#ftraceCalls += 1n;
+      const time = (this.#ftraceCalls << 8n) | BigInt(cpu);
+      this.#writeRing("writeFtrace", RING_FTRACE + cpu, ftraceRecord(this.#abi, ip, parentIp, time));
+    }
+  }
+
+  /**
+   * What the rings have in memory is on the medium when this returns, durably. A cut or an error before that leaves
+   * what was acknowledged, less the oldest bytes where the new ones had begun to take their place. The first flush of
+   * a boot ends what the boot before left in that ring.
+   * @throws MmcError EBUSY the host is held; EIO and others as write() does
+   */
+  flushRings(): void {
+    this.#checkRange("flushRings", 0, 0);
+    this.#check(this.#core.flushRings(), "flush the rings");
+  }
+
+  #writeRing(what: string, index: number, bytes: Uint8Array): void {
+    const kept = bytes.subarray(Math.max(0, bytes.length - TEXT_BYTES_MAX));
+    new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
+    if (this.#core.writeRing(index, kept.length) === 0) return;
+    throw new MmcError("EINVAL", `${what}: the device was opened without such a ring`);
   }
 
   /** The power goes, now. The medium keeps what `outcome` and `cache` say; everything else is forgotten. */
@@ -837,15 +963,20 @@ function rehearse(module: WebAssembly.Module, config: MachineConfig, imports: Co
     sectors,
     bootSectors: 0,
     emmc: { ...config.emmc, gpSectors: [] },
-    areaFirstLba: 0,
+    areaFirstLba: 16,
     zoneSectors: 64,
     zoneCount: 4,
+    rings: { pmsg: 8, console: 8, ftrace: 0, cpus: 0 },
   };
   for (const dma of [false, true]) {
     writeConfig(memory, { ...scratch, dma, controller: "full" });
     core.machineInit();
     core.openCard();
     core.recoverArea();
-    for (let i = 0; i < REHEARSALS; i++) core.panicWrite(1, 0, 0, 0, 8192, 0);
+    for (let i = 0; i < REHEARSALS; i++) {
+      core.writeRing(RING_PMSG, 3000);
+      core.writeRing(RING_CONSOLE, 3000);
+      core.panicWrite(1, 0, 0, 0, 8192, 0);
+    }
   }
 }

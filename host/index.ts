@@ -70,6 +70,13 @@ export {
   type SerialConsoleOptions,
 } from "./embed/serial-console.js";
 export { SpiCard } from "./embed/spi.js";
+export { attachV86, reloadOnReboot, type V86Attachment, type V86Options } from "./embed/v86.js";
+export {
+  attachV86WithPanics,
+  type GuestRamoops,
+  type HarvestedPanic,
+  type PanicOptions,
+} from "./embed/v86-panic.js";
 export { ERRNO, type ErrorCode, MmcError } from "./errors.js";
 export {
   type Abi,

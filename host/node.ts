@@ -3,6 +3,7 @@
 // card is told to store lives in memory and is gone with the device.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { FTRACE_CPUS_MAX, RING_BYTES_MAX } from "../assembly/layout.js";
 import { Device, type DeviceOptions, type ExternalMedium, type PanicArea } from "./device.js";
 import { MmcError } from "./errors.js";
 import { fileError } from "./image/file-error.js";
@@ -23,6 +24,7 @@ export { openRaw, RawImage, type RawOptions } from "./image/raw.js";
 export * from "./index.js";
 
 const SECTOR_BYTES = 512;
+const CARD_GRANULE_BYTES = 512 * 1024;
 
 /** The binaries that a Node program needs: a medium in the machine's memory, or behind two calls, or for emulators. */
 export type CoreTarget = "release" | "external" | "embed";
@@ -70,7 +72,8 @@ export interface ImageDevice {
 }
 
 /**
- * Where panics write on an image.
+ * Where panics write on an image. Its rings are left out where the core cannot write them: not in whole sectors, or
+ * more than its memory has room for.
  * @throws MmcError ENOSPC no kmsg zone fits; EOPNOTSUPP zones that the core cannot write: not on sectors.
  */
 export function panicAreaOf(name: string, area: ImageArea): PanicArea {
@@ -85,13 +88,34 @@ export function panicAreaOf(name: string, area: ImageArea): PanicArea {
   if (geometry.kmsgSize < 2 * SECTOR_BYTES) {
     throw new MmcError("EOPNOTSUPP", `${name}: zones of ${geometry.kmsgSize} bytes are too small to write`);
   }
-  return { offset, kmsgSize: geometry.kmsgSize, kmsgCount: geometry.kmsgCount, abi: geometry.abi };
+  const { kmsgSize, kmsgCount, pmsgSize, consoleSize, ftraceSize, cpus, abi } = geometry;
+  const ringBytes = pmsgSize + consoleSize + ftraceSize;
+  const isWritable =
+    ringBytes > 0 &&
+    ringBytes === geometry.kmsgOffset &&
+    ringBytes <= RING_BYTES_MAX &&
+    ftraceSize % (Math.max(1, cpus) * SECTOR_BYTES) === 0 &&
+    cpus <= FTRACE_CPUS_MAX;
+  if (!isWritable) return { offset, kmsgSize, kmsgCount, abi };
+  return { offset, kmsgSize, kmsgCount, abi, pmsgSize, consoleSize, ftraceSize, cpus: Math.max(1, cpus) };
+}
+
+/** Bytes from the start of the card. */
+function ringHeaderOffsets(area: PanicArea): Set<number> {
+  const { pmsgSize = 0, consoleSize = 0, ftraceSize = 0, cpus = 1 } = area;
+  let at = area.offset - pmsgSize - consoleSize - ftraceSize;
+  const offsets = new Set<number>();
+  for (const size of [pmsgSize, consoleSize, ...new Array<number>(cpus).fill(ftraceSize / cpus)]) {
+    if (size > 0) offsets.add(at);
+    at += size;
+  }
+  return offsets;
 }
 
 /**
  * A device on a raw image. Its card begins with the image and is rounded up to 512 KiB; sectors beyond the
  * image read as zero. Reads come from the file. Of the writes only those inside `area` go there; all others
- * stay in memory. Header sectors of kmsg zones are written between two fdatasync, so an interrupted run
+ * stay in memory. Header sectors of zones are written between two fdatasync, so an interrupted run
  * leaves what a power cut leaves. `image` stays the caller's to close.
  *
  * An error of the file reaches the core as a sector that cannot be read or programmed;
@@ -116,7 +140,9 @@ export function openImageDevice(
   }
   const overlay = new Map<number, Uint8Array>();
   const isInArea = (offset: number) => offset >= area.offset && offset + SECTOR_BYTES <= areaEnd;
+  const ringHeaders = ringHeaderOffsets(panicArea);
   const isHeader = (offset: number) => {
+    if (ringHeaders.has(offset)) return true;
     const inside = offset - panicArea.offset;
     return (
       inside >= 0 &&
@@ -167,4 +193,40 @@ export function openImageDevice(
     area: panicArea,
   });
   return { device, panicArea, overlaySectors: () => overlay.size };
+}
+
+/** As for every device; the image says the size. */
+export type DiskDeviceOptions = Omit<
+  DeviceOptions,
+  "content" | "sizeBytes" | "bootBytes" | "gpBytes" | "area"
+>;
+
+/** @throws MmcError EINVAL, EROFS as {@link openDiskDevice} */
+export function checkDisk(image: RawImage): void {
+  if (image.sizeBytes % CARD_GRANULE_BYTES !== 0) {
+    throw new MmcError("EINVAL", `${image.name}: ${image.sizeBytes} bytes; a card is a multiple of 512 KiB`);
+  }
+  if (!image.writable) throw new MmcError("EROFS", `${image.name}: was opened for reading only`);
+}
+
+/**
+ * A device whose card is an image file, all of it, for an emulator's guest: what the card has stored is in the file,
+ * so a process that is killed leaves what a power cut leaves. `area` is where panics write, if anywhere. `image`,
+ * opened for writing, stays the caller's to sync and to close; its errors reach the guest as sectors that fail, and the
+ * caller by `device.takeMediumFailure()`.
+ * @throws MmcError EINVAL a size that no card has; EROFS not opened for writing; as {@link panicAreaOf}
+ */
+export function openDiskDevice(
+  image: RawImage,
+  area: ImageArea | null = null,
+  options: DiskDeviceOptions = {},
+): Device {
+  checkDisk(image);
+  const medium: ExternalMedium = {
+    sizeBytes: image.sizeBytes,
+    read: (offset, target) => image.readSync(offset, target),
+    write: (offset, data) => image.writeSync(offset, data),
+  };
+  const panicArea = area === null ? undefined : panicAreaOf(image.name, area);
+  return Device.openExternal(loadCore("embed"), medium, { ...options, area: panicArea });
 }

@@ -240,6 +240,10 @@ usage("wrong usage: exit 2, one line, a hint", async () => {
     [["ls", image, "--pmsg-size", "100"], /--pmsg-size 100: must be a multiple of 4096/],
     [["ls", image, "--console-size", "x"], /--console-size x: is no size/],
     [["ls", image, "--ftrace-size", "1"], /--ftrace-size 1: must be a multiple/],
+    [["ls", image, "--cpus", "0"], /--cpus 0: must be 1 to 8192/],
+    [["ls", image, "--cpus", "2.5"], /--cpus 2.5: must be 1 to 8192/],
+    [[...panic, "--console", demoLog], /--console: no medium states the size of a ring; give --console-size/],
+    [[...panic, "--pmsg", "-", "--console", "-"], /-: standard input can be read once/],
     [["ls", image, "--offset", "100"], /--offset 100: must be a multiple of 512/],
     [["ls", image, "--size", "0"], /--size 0: must be at least 4096/],
     [["ls", image, "--abi", "arm64"], /--abi arm64: is not one of lp64, i386/],
@@ -985,6 +989,66 @@ device("areas that the core cannot write are refused", () => {
 device.run();
 
 // ---- demo, and times
+
+test("rings: panic flushes them, and ls, cat, extract and rm know them", async () => {
+  const image = fresh();
+  const sizes = ["--pmsg-size", "8K", "--console-size", "16K", "--ftrace-size", "8K", "--cpus", "2"];
+  const made = await ok(["format", image, "--size", "1M", ...sizes]);
+  assert.match(made.out, /15 kmsg zones of 64 KiB behind 32 KiB of rings/);
+  const console_ = Buffer.from(noise(20_000).map((byte) => 32 + (byte & 63)));
+  const written = ["--console", file(console_, ".txt"), "--pmsg", "-"];
+  const panicked = await ok(["panic", image, "--log", demoLog, ...written, ...sizes], { input: "user\n" });
+  assert.match(panicked.out, /pmsg-pstore_blk-0: 5 bytes\nconsole-pstore_blk-0: 16372 bytes\n/);
+  // ftrace has no option: the calls of a program.
+  const raw = openRaw(image, { writable: true });
+  const bytes = new Uint8Array(readFileSync(image));
+  const geometry = findGeometry(bytes, {
+    kmsgSize: 65536,
+    pmsgSize: 8192,
+    consoleSize: 16384,
+    ftraceSize: 8192,
+    cpus: 2,
+  });
+  const { device } = openImageDevice(raw, { offset: 0, sizeBytes: MIB, geometry });
+  device.writeFtrace([0, 1, 1, 0].map((cpu, i) => ({ cpu, ip: BigInt(i + 1), parentIp: 16n })));
+  device.flushRings();
+  raw.closeSync();
+
+  const rows = JSON.parse((await ok(["ls", image, "--json", ...sizes])).out) as {
+    name: string;
+    state: string;
+  }[];
+  assert.equal(
+    rows.map(({ name, state }) => `${name} ${state}`),
+    ["dmesg-pstore_blk-0 ok", "ftrace-pstore_blk-0 ok", "pmsg-pstore_blk-0 ok", "console-pstore_blk-0 ok"],
+  );
+  assert.equal((await ok(["ls", image])).out.match(/^\S+-pstore_blk-0/gm)?.length, 4);
+  assert.ok((await ok(["cat", image, "console-pstore_blk-0"])).stdout.equals(console_.subarray(-16_372)));
+  assert.is((await ok(["cat", image, "pmsg-pstore_blk-0"])).out, "user\n");
+  const text = (await ok(["cat", image, "ftrace-pstore_blk-0", ...sizes])).out;
+  assert.is(text.split("\n")[1], "CPU:1 ts:2 00000002  00000010  0x2 <- 0x10");
+  assert.is((await ok(["cat", image, "ftrace-pstore_blk-0", "--raw"])).stdout.length, 4 * 24);
+  const target = fresh("");
+  await ok(["extract", image, target, "--raw", ...sizes]);
+  assert.is(statSync(join(target, "ftrace-pstore_blk-0")).size, 4 * 24);
+  assert.is(readFileSync(join(target, "pmsg-pstore_blk-0"), "utf8"), "user\n");
+
+  // Both slices go, and nothing else changes.
+  const before = readFileSync(image);
+  await ok(["rm", image, "ftrace-pstore_blk-0", ...sizes]);
+  const after = readFileSync(image);
+  const changed = [...after.keys()].filter((at) => after[at] !== before[at]);
+  assert.equal(changed, [24 * KIB + 4, 28 * KIB + 4]);
+  assert.match((await run(["cat", image, "ftrace-pstore_blk-0", ...sizes])).err, /no such record/);
+  // A ring that is not there, or that the core has no memory for.
+  for (const size of ["0", "768K"]) {
+    const blank = fresh();
+    await ok(["format", blank, "--size", "1M"]);
+    const args = ["panic", blank, "--log", demoLog, "--pmsg", demoLog, "--pmsg-size", size];
+    await fails(args, 1, /--pmsg: .* has no pmsg ring that can be written/);
+    assert.ok(readFileSync(blank).every((byte) => byte === 0));
+  }
+});
 
 test("demo: all that it shows holds, in 40 lines, the same each time", async () => {
   const image = fresh();

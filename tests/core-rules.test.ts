@@ -565,6 +565,8 @@ const REGIONS: Region[] = [
   { name: "DEFLATE_LINKS", from: layout.DEFLATE_LINKS, bytes: 2048 * 4 },
   { name: "DEFLATE_TOKENS", from: layout.DEFLATE_TOKENS, bytes: 8192 * 4 },
   { name: "DEFLATED_BASE", from: layout.DEFLATED_BASE, bytes: layout.DEFLATED_BYTES_MAX },
+  { name: "RING_STATES", from: layout.RING_STATES, bytes: layout.RINGS_MAX * layout.RING_STATE_BYTES },
+  { name: "RING_DATA", from: layout.RING_DATA, bytes: layout.RING_BYTES_MAX },
   { name: "MEDIUM_BASE", from: layout.MEDIUM_BASE, bytes: 0 },
 ];
 
@@ -590,7 +592,14 @@ test("an overlap is found", () => {
 
 test("every address in layout.ts is one of these regions or a word in CONFIG or RESULT", () => {
   const known = new Set(REGIONS.map(({ name }) => name));
-  const sizes = ["PAGE_BYTES", "TEXT_BYTES_MAX", "ZONES_MAX", "RESULT_BYTES", "DEFLATED_BYTES_MAX"];
+  const sizes = [
+    "PAGE_BYTES",
+    "TEXT_BYTES_MAX",
+    "ZONES_MAX",
+    "RING_BYTES_MAX",
+    "RESULT_BYTES",
+    "DEFLATED_BYTES_MAX",
+  ];
   const addresses = [...source("assembly/layout.ts").matchAll(/^export const (\w+) = (0x[0-9a-f]+);/gm)];
   assert.ok(addresses.length > 70);
   const unknown = addresses

@@ -182,6 +182,7 @@ for (const name of imageNames) {
       assert.equal(geometry, {
         areaSize: image.length,
         ...sizes,
+        cpus: 0,
         kmsgOffset: 0,
         kmsgCount: image.length / 65536,
         abi,
@@ -296,7 +297,7 @@ test("names, and back", () => {
     "/dmesg-pstore_blk-0",
     "pmsg-pstore_blk-1",
     "console-pstore_blk-0.enc.z",
-    "ftrace-pstore_blk-0",
+    "ftrace-pstore_blk-1",
     "dmesg-ramoops-0",
   ]) {
     assert.is(parseRecordName(name), null, name);
@@ -700,6 +701,7 @@ test("rings: linearised, listed last, and their sizes found", () => {
     assert.equal(geometry, {
       areaSize: 262144,
       ...sizes,
+      cpus: 0,
       kmsgOffset: 12288,
       kmsgCount: 15,
       abi: "lp64",
@@ -821,6 +823,59 @@ test("ftrace cut into slices by three CPUs: kmsg zones at odd offsets", () => {
   const later = decodeArea(area, { ...sizes, kmsgSize: 8192 });
   assert.is(later.geometry.kmsgOffset, 16382);
   assert.is(later.records.length, 1);
+});
+
+test("ftrace slices: merged by time, later slice first, pieces dropped, CPUs found or told", () => {
+  const record = (cpu: number, time: number) => {
+    const view = new DataView(new ArrayBuffer(24));
+    view.setBigUint64(0, BigInt(time), true);
+    view.setBigUint64(16, BigInt(time * 256 + cpu), true);
+    return new Uint8Array(view.buffer);
+  };
+  // As Linux cuts 8192 bytes for three CPUs: 2730 each, the third one wrapped, the second never written to.
+  const slice = 2730;
+  const area = buildArea(65536, [buildZone(8192), buildZone(8192, { counter: 2 })], 8192, 8190);
+  const put = (cpu: number, data: Uint8Array, start: number) => {
+    const ring = buildRing(slice, "GBGC", data.length, start);
+    ring.set(data, 12);
+    area.set(ring, cpu * slice);
+  };
+  put(0, Buffer.concat([1, 4, 6].map((time) => record(0, time))), 72);
+  // 2718 bytes are 113 records and 6 bytes.
+  const log = Buffer.concat([
+    new Uint8Array(6).fill(7),
+    ...Array.from({ length: 113 }, (_, i) => record(2, i + 4)),
+  ]);
+  put(2, Buffer.concat([log.subarray(-1000), log.subarray(0, -1000)]), 1000);
+  const sizes = { pmsgSize: 0, consoleSize: 0, ftraceSize: 8192, kmsgSize: 8192 };
+  for (const options of [sizes, { ...sizes, cpus: 3 }, { ...sizes, cpus: 0 }]) {
+    const { geometry, records, zones } = decodeArea(area, options);
+    assert.is(geometry.cpus, 3);
+    assert.is(geometry.kmsgOffset, 8190);
+    assert.equal(
+      zones.slice(0, 4).map(({ type, index, offset, state }) => `${type} ${index} ${offset} ${state}`),
+      ["ftrace 0 0 ok", "ftrace 1 2730 empty", "ftrace 2 5460 ok", "kmsg 0 8190 ok"],
+    );
+    const found = records.find(({ type }) => type === "ftrace");
+    assert.is(found?.name, "ftrace-pstore_blk-0");
+    assert.is(found?.raw?.length, 116 * 24);
+    const lines = new TextDecoder().decode(found?.bytes).split("\n");
+    assert.equal(
+      lines.slice(0, 6).map((line) => line.slice(0, 10)),
+      ["CPU:0 ts:1", "CPU:2 ts:4", "CPU:0 ts:4", "CPU:2 ts:5", "CPU:2 ts:6", "CPU:0 ts:6"],
+    );
+    assert.is(lines[0], "CPU:0 ts:1 00000001  00000000  0x1 <- 0x0");
+  }
+  for (const cpus of [-1, 1.5, 8193, Number.NaN]) {
+    const { zones } = decodeArea(area, { ...sizes, cpus });
+    assert.is(zones.length, Number.isNaN(cpus) ? 10 : 0, `${cpus}`);
+  }
+  // Nothing that a kernel could have merged.
+  const huge = new Uint8Array(8 << 20);
+  huge.set(buildRing(6 << 20, "GBGC", 5 << 20, 0));
+  const decoded = decodeArea(huge, { kmsgSize: 65536, pmsgSize: 0, consoleSize: 0, ftraceSize: 6 << 20 });
+  assert.is(decoded.zones[0]?.state, "torn");
+  assert.is(decoded.records.length, 0);
 });
 
 test("the ABI: of the area by its zones, or as told", () => {
@@ -954,6 +1009,13 @@ function checkSane(area: Uint8Array, decoded: Decoded): void {
   let shownBytes = 0;
   for (const record of records) {
     assert.is(record.size, record.bytes.length);
+    assert.is(record.raw !== null, record.type === "ftrace");
+    if (record.raw !== null) {
+      // A line of text has at most 106 bytes, 24 as a record; of a 32-bit ABI 74 and 16.
+      assert.ok(record.raw.length <= Math.min(geometry.ftraceSize, 4 * MIB));
+      assert.ok(record.size <= record.raw.length * 5);
+      continue;
+    }
     if (record.type === "kmsg" && record.state === "torn") assert.is(record.sealed, false);
     if (!record.compressed)
       assert.ok(record.size <= Math.max(geometry.kmsgSize, geometry.pmsgSize, geometry.consoleSize) + 64);
@@ -970,6 +1032,7 @@ const anyOptions = fc.record(
     pmsgSize: fc.constantFrom(undefined, 0, 512, 4096),
     consoleSize: fc.constantFrom(undefined, 0, 512, 4096),
     ftraceSize: fc.constantFrom(undefined, 0, 512, 4096),
+    cpus: fc.constantFrom(undefined, 0, 1, 3, 8192, -1),
     abi: fc.constantFrom<Abi | undefined>(undefined, "lp64", "i386"),
   },
   { requiredKeys: [] },

@@ -1,6 +1,9 @@
 // Numbers of the medium's format: docs/FORMAT.md (Linux's fs/pstore/zone.c, and our seal).
 
 export const PSZ_SIG_KMSG: u32 = 0x43474244;
+export const PSZ_SIG_CONSOLE: u32 = 0x43474246;
+export const PSZ_SIG_FTRACE: u32 = 0x43474247;
+export const PSZ_SIG_PMSG: u32 = 0x43474243;
 export const PSTORE_KMSG_HEADER_MAGIC: u32 = 0x4dfc3ae5;
 /** psz_buffer: sig, datalen, start. */
 export const PSZ_BUFFER_BYTES: u32 = 12;

@@ -24,6 +24,7 @@ import { headerBytes, inflatedBytesMax, payloadBytesMax, zoneSectors } from "./z
 export class Record {
   sequence: u64;
   timeSec: i64;
+  sectorNs: u64; // what each of its sectors took until the record was durable
   timeNsec: u32;
   reason: u32;
   counter: u32;

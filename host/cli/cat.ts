@@ -19,10 +19,15 @@ export function findRecord(imageName: string, records: PstoreRecord[], name: str
   throw new MmcError("ENOENT", `${name}: no such record in ${imageName}, ${there}`);
 }
 
-async function cat(location: string, name: string, options: ImageOptions): Promise<void> {
+/** What a record's file holds; `raw`: the records of ftrace instead of their text. */
+export function bytesOf(record: PstoreRecord, raw: boolean | undefined): Uint8Array {
+  return raw ? (record.raw ?? record.bytes) : record.bytes;
+}
+
+async function cat(location: string, name: string, options: ImageOptions & { raw?: boolean }): Promise<void> {
   await withArea(location, options, async ({ image, decoded }) => {
     const record = findRecord(image.name, decoded.records, name);
-    await write(record.bytes);
+    await write(bytesOf(record, options.raw));
     if (record.state !== "ok") remark(`${name}: the record is ${record.state}`);
   });
 }
@@ -35,6 +40,7 @@ export function addCat(program: Command): void {
     .argument("<image>", "raw, .gz or http(s):// image")
     .argument("<name>", "a name that ls shows");
   addImageOptions(command)
+    .option("--raw", "of ftrace the records as they are, merged, instead of their text")
     .addHelpText(
       "after",
       `${imageHelp(false)}

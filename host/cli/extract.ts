@@ -7,6 +7,7 @@ import type { Command } from "commander";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
 import type { PstoreRecord } from "../pstore/decode.js";
+import { bytesOf } from "./cat.js";
 import { withArea } from "./open-area.js";
 import { addImageOptions, type ImageOptions, imageHelp } from "./options.js";
 import { color, colorState, counted, formatJson, formatTable, write } from "./output.js";
@@ -22,11 +23,11 @@ interface Target {
 /** Linux's file systems keep times up to 2446 or later; what a damaged record says may be anything. */
 const FILE_TIME_MAX_SEC = 2 ** 33;
 
-function manifestEntry(record: PstoreRecord): object {
+function manifestEntry(record: PstoreRecord, bytes: Uint8Array): object {
   return {
     name: record.name,
-    size: record.size,
-    sha256: createHash("sha256").update(record.bytes).digest("hex"),
+    size: bytes.length,
+    sha256: createHash("sha256").update(bytes).digest("hex"),
     time: formatTime(record),
     state: record.state,
     sequence: record.sequence,
@@ -69,14 +70,14 @@ function makeFolder(path: string): boolean {
 async function extract(
   location: string,
   folder: string,
-  options: ImageOptions & { force?: boolean; json?: boolean },
+  options: ImageOptions & { force?: boolean; json?: boolean; raw?: boolean },
 ): Promise<void> {
   await withArea(location, options, async ({ decoded }) => {
     const { records } = decoded;
-    const manifest = formatJson(records.map(manifestEntry));
+    const manifest = formatJson(records.map((record) => manifestEntry(record, bytesOf(record, options.raw))));
     const targets: Target[] = records.map((record) => ({
       path: join(folder, record.name),
-      bytes: record.bytes,
+      bytes: bytesOf(record, options.raw),
       timeSec: fileTime(record),
     }));
     targets.push({
@@ -101,7 +102,11 @@ async function extract(
       await write(manifest);
       return;
     }
-    const rows = records.map((record) => [record.name, String(record.size), colorState(record.state)]);
+    const rows = records.map((record) => [
+      record.name,
+      String(bytesOf(record, options.raw).length),
+      colorState(record.state),
+    ]);
     if (rows.length > 0) await write(formatTable(["NAME", "SIZE", "STATE"], rows, [1]));
     const kept = targets.length - missing.length;
     const remark = kept > 0 ? `, ${counted(kept, "file")} of them already there` : "";
@@ -125,6 +130,7 @@ export function addExtract(program: Command): void {
     .argument("<image>", "raw, .gz or http(s):// image")
     .argument("<dir>", "folder for the files; made if it is not there");
   addImageOptions(command)
+    .option("--raw", "of ftrace the records as they are, merged, instead of their text")
     .option("--force", "replace files that are there with another content")
     .option("--json", "print the manifest instead of a table")
     .addHelpText(

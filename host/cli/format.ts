@@ -30,6 +30,7 @@ function describeLayout(areaBytes: number, options: FormatOptions): string {
     pmsgSize,
     consoleSize,
     ftraceSize,
+    cpus: options.cpus,
   });
   const rings = pmsgSize + consoleSize + ftraceSize;
   const zones = `${counted(geometry.kmsgCount, "kmsg zone")} of ${formatSize(kmsgSize)}`;
@@ -118,6 +119,7 @@ are checked and shown, but a blank area holds nothing that states them.
 Examples:
   mmcpstore format disk.img --size 16M
   mmcpstore format disk.img --size 1M --kmsg-size 128K
+  mmcpstore format disk.img --size 1M --console-size 64K --pmsg-size 64K
   mmcpstore format disk.img --wipe --partition pstore`,
     )
     .action(format);

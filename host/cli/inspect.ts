@@ -86,6 +86,7 @@ const AREA_OPTIONS = {
   pmsgSize: "--pmsg-size",
   consoleSize: "--console-size",
   ftraceSize: "--ftrace-size",
+  cpus: "--cpus",
   abi: "--abi",
   all: "--all",
 } as const;

@@ -13,6 +13,7 @@ import { addLs } from "./ls.js";
 import { messageOf, UsageError, watchStandardOutput } from "./output.js";
 import { addPanic } from "./panic.js";
 import { addRm } from "./rm.js";
+import { addV86 } from "./v86.js";
 
 function version(): string {
   const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
@@ -38,7 +39,18 @@ Examples:
   mmcpstore ls disk.img
   mmcpstore panic disk.img --log panic.txt --in-flight write`,
     );
-  for (const add of [addDemo, addLs, addCat, addExtract, addRm, addFormat, addPanic, addHarvest, addInspect])
+  for (const add of [
+    addDemo,
+    addLs,
+    addCat,
+    addExtract,
+    addRm,
+    addFormat,
+    addPanic,
+    addHarvest,
+    addInspect,
+    addV86,
+  ])
     add(program);
   return program;
 }

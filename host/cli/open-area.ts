@@ -65,8 +65,8 @@ async function readArea<T extends Image>(image: T, options: ImageOptions): Promi
   const area = await findArea(image, { partition, offset, size });
   checkGeometry(options, area.sizeBytes);
   const bytes = await image.read(area.offset, area.sizeBytes);
-  const { kmsgSize, pmsgSize, consoleSize, ftraceSize } = options;
-  const decoded = decodeArea(bytes, { kmsgSize, pmsgSize, consoleSize, ftraceSize, abi });
+  const { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus } = options;
+  const decoded = decodeArea(bytes, { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus, abi });
   return { image, area, bytes, decoded };
 }
 

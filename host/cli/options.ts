@@ -16,6 +16,7 @@ export interface ImageOptions {
   pmsgSize?: number;
   consoleSize?: number;
   ftraceSize?: number;
+  cpus?: number;
   abi?: Abi;
   /** ms */
   timeout?: number;
@@ -35,6 +36,8 @@ const SECTOR_BYTES = 512;
 /** Linux rounds every zone size down to this, and takes a wrong one for a mistake. */
 const ZONE_GRANULE_BYTES = 4096;
 const AREA_BYTES_MIN = 4096;
+/** Linux's largest CONFIG_NR_CPUS. */
+const CPUS_MAX = 8192;
 const TIMEOUT_MAX_MS = 2 ** 31 - 1;
 
 export interface SizeRule {
@@ -65,6 +68,12 @@ export function parseChoice<T extends string>(option: string, text: string, choi
   const found = choices.find((choice) => choice === text.toLowerCase());
   if (found === undefined) throw new UsageError(`${option} ${text}: is not one of ${choices.join(", ")}`);
   return found;
+}
+
+function parseCpus(text: string): number {
+  const value = /^\d+$/.test(text) ? Number(text) : 0;
+  if (value < 1 || value > CPUS_MAX) throw new UsageError(`--cpus ${text}: must be 1 to ${CPUS_MAX}`);
+  return value;
 }
 
 function parseTimeout(text: string): number {
@@ -121,6 +130,7 @@ export function addGeometryOptions(command: Command): Command {
     .option("--ftrace-size <bytes>", "size of the ftrace zones together, 0 for none", (text) =>
       parseSize("--ftrace-size", text, ring),
     )
+    .option("--cpus <count>", "CPUs that share the ftrace zones (found from the records)", parseCpus)
     .option("--abi <abi>", "header layout: lp64 (64-bit and arm) or i386", (text) =>
       parseChoice("--abi", text, ["lp64", "i386"] as const),
     );

@@ -5,11 +5,12 @@
 import type { Command } from "commander";
 import type { CardKind } from "../core/profile.js";
 import type { PanicResult } from "../core/result.js";
+import { codeOf } from "../core/status.js";
 import { formatNs, type TraceEvent } from "../core/trace.js";
-import type { Reason } from "../device.js";
+import type { PanicArea, Reason } from "../device.js";
 import { MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
-import { type ImageArea, type ImageDevice, openImageDevice } from "../node.js";
+import { type ImageArea, type ImageDevice, openImageDevice, panicAreaOf } from "../node.js";
 import { type Decoded, decodeArea, type PstoreRecord } from "../pstore/decode.js";
 import { type LogText, readLog } from "./log-text.js";
 import { recordJson } from "./ls.js";
@@ -24,7 +25,7 @@ import {
   parseChoice,
   parseTimeOption,
 } from "./options.js";
-import { color, counted, formatJson, formatSize, write } from "./output.js";
+import { color, counted, formatJson, formatSize, remark, UsageError, write } from "./output.js";
 import { describeFailure, formatStep, stepsOf } from "./panic-report.js";
 import { formatTime, type RecordTime } from "./time.js";
 import { addVcdOptions, checkVcdOptions, traceLines, writeVcd } from "./trace-output.js";
@@ -59,6 +60,8 @@ export interface PanicPathOptions extends ImageOptions {
 
 interface PanicOptions extends PanicPathOptions {
   log: string;
+  console?: string;
+  pmsg?: string;
   reason: (typeof REASONS)[number];
   time?: RecordTime;
 }
@@ -66,6 +69,13 @@ interface PanicOptions extends PanicPathOptions {
 /** What is written. */
 export interface PanicLog extends LogText, RecordTime {
   reason: Reason;
+  rings?: RingText[];
+}
+
+/** What was said before the panic, and is in memory when it comes. */
+interface RingText {
+  type: "console" | "pmsg";
+  text: Uint8Array;
 }
 
 /** What was found out before, for the report: lines of text, and entries of the JSON object. */
@@ -75,6 +85,7 @@ export interface PanicPreface {
 }
 
 const SECTOR_BYTES = 512;
+const ZONE_HEADER_BYTES = 12;
 const REQUEST_BYTES = 8 * SECTOR_BYTES;
 const CARD_GRANULE_BYTES = 512 * 1024;
 
@@ -119,6 +130,44 @@ function arrange(
   }
 }
 
+const RING_TYPES = ["console", "pmsg"] as const;
+
+async function readRingTexts(options: PanicOptions): Promise<RingText[]> {
+  const texts: RingText[] = [];
+  if ([options.log, options.console, options.pmsg].filter((path) => path === "-").length > 1) {
+    throw new UsageError("-: standard input can be read once");
+  }
+  for (const type of RING_TYPES) {
+    const path = options[type];
+    // Found from the bytes, the last ring reaches over blank ones behind it.
+    if (path !== undefined && options[`${type}Size`] === undefined) {
+      throw new UsageError(`--${type}: no medium states the size of a ring; give --${type}-size too`);
+    }
+    if (path !== undefined) texts.push({ type, text: (await readLog(path)).text });
+  }
+  return texts;
+}
+
+/** @throws MmcError EINVAL, before anything is written: the core cannot write such a ring */
+function checkRings(name: string, area: PanicArea, texts: RingText[]): void {
+  const missing = texts.find(({ type }) => (area[`${type}Size`] ?? 0) === 0);
+  if (missing === undefined) return;
+  const { type } = missing;
+  throw new MmcError(
+    "EINVAL",
+    `--${type}: ${name} has no ${type} ring that can be written: whole sectors, 512 KiB of rings in all`,
+  );
+}
+
+/** The ring of that type as it must be now. @throws MmcError EIO if it is not */
+function checkRingText(name: string, { records, zones }: Decoded, { type, text }: RingText): void {
+  const record = records.find((one) => one.type === type);
+  const zone = zones.find((one) => one.type === type);
+  const kept = text.subarray(-((zone?.size ?? 0) - ZONE_HEADER_BYTES));
+  if (record?.state === "ok" && Buffer.compare(record.bytes, kept) === 0) return;
+  throw new MmcError("EIO", `${name}: the ${type} ring does not hold what was written`);
+}
+
 function now(): RecordTime {
   const nowMs = Date.now();
   return { timeSec: BigInt(Math.floor(nowMs / 1000)), timeNsec: (nowMs % 1000) * 1_000_000 };
@@ -139,8 +188,8 @@ function failureOf(name: string, result: PanicResult, cause: unknown): MmcError 
  * would look torn, and free. Refused while that would cost a record.
  */
 function checkSameLayout({ bytes, decoded, image }: OpenedArea<Image>, options: PanicPathOptions): void {
-  const { kmsgSize, pmsgSize, consoleSize, ftraceSize, abi } = options;
-  const isGiven = [kmsgSize, pmsgSize, consoleSize, ftraceSize, abi].some((one) => one !== undefined);
+  const { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus, abi } = options;
+  const isGiven = [kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus, abi].some((one) => one !== undefined);
   if (!isGiven || options.force) return;
   const isKept = (record: PstoreRecord) =>
     decoded.records.some((one) => one.offset === record.offset && one.state === "ok");
@@ -171,9 +220,10 @@ export function checkPanicOptions({ card, inFlight, ...options }: PanicPathOptio
 
 async function panic(location: string, options: PanicOptions): Promise<void> {
   checkPanicOptions(options);
+  const rings = await readRingTexts(options);
   const log = await readLog(options.log);
   const reason = `${options.reason[0]?.toUpperCase()}${options.reason.slice(1)}` as Reason;
-  await writePanic(location, { ...log, reason, ...(options.time ?? now()) }, options);
+  await writePanic(location, { ...log, rings, reason, ...(options.time ?? now()) }, options);
 }
 
 /** Writes one record to the image at `location` through the panic path, and reports. */
@@ -184,11 +234,13 @@ export async function writePanic(
   preface: PanicPreface = { text: "", json: {} },
 ): Promise<void> {
   const { card, inFlight } = options;
+  const ringTexts = log.rings ?? [];
   await withWritableArea(location, options, async (opened) => {
     checkSameLayout(opened, options);
     const { image, area, decoded } = opened;
     const { geometry } = decoded;
     const imageArea: ImageArea = { offset: area.offset, sizeBytes: area.sizeBytes, geometry };
+    checkRings(image.name, panicAreaOf(image.name, imageArea), ringTexts);
     let events: TraceEvent[] = [];
     let lost = 0;
     const attached = openImageDevice(image, imageArea, {
@@ -203,6 +255,10 @@ export async function writePanic(
       },
     });
     const { device } = attached;
+    for (const { type, text } of ringTexts) {
+      if (type === "console") device.writeConsole(text);
+      else device.writePmsg(text);
+    }
     arrange(attached, image.sizeBytes, imageArea, options);
     device.takeMediumFailure();
     device.clearTrace();
@@ -229,11 +285,15 @@ export async function writePanic(
     if (record?.state !== "ok" || stored === undefined || Buffer.compare(stored, payload) !== 0) {
       throw new MmcError("EIO", `${image.name}: zone ${result.zone} does not hold what was written`);
     }
+    if (result.ringsStatus === 0) for (const one of ringTexts) checkRingText(image.name, after, one);
     if (options.vcd !== undefined) writeVcd(options.vcd, events, card, options.vcdBits === true);
     const replaced = replacedRecord(decoded, result.zone);
     const steps = stepsOf(events, result);
     const commit = formatNs(result.commitNs - result.startNs);
 
+    if (result.ringsStatus !== 0) {
+      remark(`${image.name}: a ring was not flushed: ${codeOf(result.ringsStatus)}; the record stands`);
+    }
     if (options.json) {
       const json = {
         ...preface.json,
@@ -262,6 +322,9 @@ export async function writePanic(
       `${color.bold(record.name)}: ${record.reason} ${record.count}, ${formatTime(record) ?? "no time"}, ` +
         `${result.storedBytes} bytes of the log${deflated}, durable after ${commit}\n`,
     );
+    for (const ring of after.records.filter(({ type }) => ringTexts.some((one) => one.type === type))) {
+      await write(`${color.bold(ring.name)}: ${ring.size} bytes\n`);
+    }
     if (droppedBytes > 0) await write(`the record is full: the ${droppedBytes} oldest bytes were dropped\n`);
     if (result.attempts > 1) await write(`zones tried: ${result.attempts}\n`);
     if (replaced !== undefined) {
@@ -315,6 +378,8 @@ export function addPanic(program: Command): void {
       "--log <file>",
       "the text to write, - for standard input; its newest part if it is too long",
     )
+    .option("--console <file>", "what the console ring has in memory when the panic comes")
+    .option("--pmsg <file>", "the same of the pmsg ring (what user space wrote)")
     .option(
       "--reason <reason>",
       "panic, oops, emergency or shutdown",
@@ -328,12 +393,13 @@ export function addPanic(program: Command): void {
       "after",
       `${imageHelp(true)}
 The request in flight rewrites the bytes that are there: nothing outside the pstore area of IMAGE changes,
-and inside it one zone. Times shown are simulated.
+and inside it one kmsg zone, and the rings that were written to. Times shown are simulated.
 An eMMC of up to 2 GiB and an SDSC card are addressed by bytes, all others by sectors: as real ones are.
 
 Examples:
   mmcpstore panic disk.img --log panic.txt
   mmcpstore panic disk.img --log panic.txt --in-flight write --trace
+  mmcpstore panic disk.img --log panic.txt --console console.txt --console-size 64K
   mmcpstore panic disk.img --log panic.txt --vcd panic.vcd && gtkwave panic.vcd
   dmesg | mmcpstore panic disk.img --log - --reason oops --card sd --in-flight stuck`,
     )

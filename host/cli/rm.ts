@@ -1,8 +1,9 @@
 // `mmcpstore rm IMAGE NAME… | --all`: what Linux's unlink changes on the medium, no more. Of a kmsg zone
-// that is the four bytes of datalen, of a ring datalen and start. Every name is looked up before the first
-// is removed.
+// that is the four bytes of datalen, of a ring datalen and start. Of ftrace that is so for every CPU: Linux removes
+// the first CPU's slice alone, and the file is back at the next boot. Every name is looked up before the first is
+// removed.
 import type { Command } from "commander";
-import type { PstoreRecord } from "../pstore/decode.js";
+import type { Decoded, PstoreRecord } from "../pstore/decode.js";
 import { findRecord } from "./cat.js";
 import { withWritableArea } from "./open-area.js";
 import { addAreaOptions, addGeometryOptions, type ImageOptions, imageHelp } from "./options.js";
@@ -10,6 +11,12 @@ import { color, UsageError, write } from "./output.js";
 
 /** datalen stands behind the signature, start behind it. */
 const DATALEN_OFFSET = 4;
+
+/** Where the zones begin that the record is made of. */
+function zoneOffsets(record: PstoreRecord, { zones }: Decoded): number[] {
+  if (record.type !== "ftrace") return [record.offset];
+  return zones.filter(({ type, datalen }) => type === "ftrace" && datalen !== 0).map(({ offset }) => offset);
+}
 
 async function remove(
   location: string,
@@ -25,7 +32,9 @@ async function remove(
       : [...new Set(names)].map((name) => findRecord(image.name, records, name));
     for (const record of doomed) {
       const erased = new Uint8Array(record.type === "kmsg" ? 4 : 8);
-      image.writeSync(area.offset + record.offset + DATALEN_OFFSET, erased);
+      for (const offset of zoneOffsets(record, decoded)) {
+        image.writeSync(area.offset + offset + DATALEN_OFFSET, erased);
+      }
       image.syncSync();
     }
     const lines = doomed.map((record) => `removed ${record.name}\n`);

@@ -18,6 +18,9 @@ export type CoreExports = {
     force: number,
   ): number;
   recoverArea(): number;
+  /** Ring 0 pmsg, 1 console, 2 and on ftrace of each CPU: bytes at TEXT. */
+  writeRing(index: number, bytes: number): number;
+  flushRings(): number;
   openCard(): number;
   blockRead(lba: number, count: number): number;
   blockWrite(lba: number, count: number): number;

@@ -283,6 +283,20 @@ export interface EmmcConfig {
   bkopsNs?: number;
 }
 
+/** Sizes of the rings in sectors; 0: there is none. */
+export interface RingSectors {
+  pmsg: number;
+  console: number;
+  /** Of one CPU. */
+  ftrace: number;
+  cpus: number;
+}
+
+/** All rings together. */
+export function allRingSectors({ pmsg, console, ftrace, cpus }: RingSectors): number {
+  return pmsg + console + ftrace * cpus;
+}
+
 /** Everything that CONFIG says, with its defaults filled in. Sizes in sectors of 512 bytes. */
 export interface MachineConfig {
   card: CardKind;
@@ -304,6 +318,8 @@ export interface MachineConfig {
   areaFirstLba: number;
   zoneSectors: number;
   zoneCount: number;
+  /** In front of the kmsg zones; default none. */
+  rings?: RingSectors;
   abi: "lp64" | "i386";
   policy: Policy;
   /** Records are deflated where that helps; default no. */
@@ -357,6 +373,12 @@ export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): 
   set(layout.CONFIG_AREA_FIRST_LBA, config.areaFirstLba);
   set(layout.CONFIG_ZONE_SECTORS, config.zoneSectors);
   set(layout.CONFIG_ZONE_COUNT, config.zoneCount);
+  const rings = config.rings ?? { pmsg: 0, console: 0, ftrace: 0, cpus: 0 };
+  set(layout.CONFIG_RINGS_FIRST_LBA, config.areaFirstLba - allRingSectors(rings));
+  set(layout.CONFIG_PMSG_SECTORS, rings.pmsg);
+  set(layout.CONFIG_CONSOLE_SECTORS, rings.console);
+  set(layout.CONFIG_FTRACE_SECTORS, rings.ftrace);
+  set(layout.CONFIG_FTRACE_CPUS, rings.cpus);
   set(layout.CONFIG_ABI, config.abi === "i386" ? layout.ABI_I386 : layout.ABI_LP64);
   set(layout.CONFIG_POLICY, config.policy === "ring" ? layout.POLICY_RING : layout.POLICY_FIRST_WINS);
   set(layout.CONFIG_COMPRESS, config.compress ? 1 : 0);

@@ -33,6 +33,10 @@ export interface PanicResult {
   /** The header is durable. 0: it never was. */
   commitNs: bigint;
   endNs: bigint;
+  /** Rings that had something new, and have it on the medium. */
+  ringsFlushed: number;
+  /** 0, or the errno of the first ring that was not flushed; the record stands all the same. */
+  ringsStatus: number;
   /** The command that failed last, and its R1; null if none did. */
   failedCommand: number | null;
   r1: number;
@@ -60,6 +64,8 @@ export function readResult(memory: WebAssembly.Memory): PanicResult {
     startNs: view.getBigUint64(layout.RESULT_START_NS_LOW, true),
     commitNs: view.getBigUint64(layout.RESULT_COMMIT_NS_LOW, true),
     endNs: view.getBigUint64(layout.RESULT_END_NS_LOW, true),
+    ringsFlushed: u32(layout.RESULT_RINGS_FLUSHED),
+    ringsStatus: view.getInt32(layout.RESULT_RINGS_STATUS, true),
     failedCommand: command === 0xffffffff ? null : command,
     r1: u32(layout.RESULT_R1),
   };

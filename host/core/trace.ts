@@ -15,6 +15,7 @@ export const STEP_NAMES = [
   "commit: write the header",
   "read back and compare",
   "done",
+  "flush a ring",
 ] as const;
 
 export const STATE_NAMES = [

@@ -38,10 +38,10 @@ const AREA_BYTES = EXPLORED_KMSG_BYTES * EXPLORED_ZONES;
 /** Everything that a cut reads or changes: card, registers, cache, damage. Buffers and text behind it do not matter. */
 const MACHINE_BYTES = BOUNCE_BASE;
 const CACHE_END = CACHE_DATA + CACHE_SECTORS_MAX * SECTOR_BYTES;
-const CACHE_MASKS = { lost: 0, kept: 0xffffffff, odd: 0xaaaaaaaa, first: 1 } as const;
+export const CACHE_MASKS = { lost: 0, kept: 0xffffffff, odd: 0xaaaaaaaa, first: 1 } as const;
 /** Damage.unreadable of assembly/card/flash.ts. */
 const UNREADABLE_COUNT = 4;
-type CacheName = keyof typeof CACHE_MASKS;
+export type CacheName = keyof typeof CACHE_MASKS;
 /** Old and new bytes in one sector: a header may be live over a body that is not. */
 const MIXES = new Set<CutOutcome>(["torn-low", "torn-high", "interleaved"]);
 /** What is left is neither the old nor the new bytes of a sector, even if they are the same. */
@@ -231,7 +231,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
 }
 
 /** Tells whether card, medium, sector in programming and cache are as they were at the last call. */
-function watchCard(device: Device, hasCache: boolean): () => boolean {
+export function watchCard(device: Device, hasCache: boolean): () => boolean {
   const memory = new Uint32Array(device.memory.buffer);
   const ranges: [number, number][] = [
     [MEDIUM_STORES, MEDIUM_STORES + 8],
@@ -260,7 +260,7 @@ function replaceableZone(device: Device, scenario: Scenario): number {
 }
 
 /** Two 32-bit hashes over all bytes of a medium: it is judged once, however many cuts leave it. */
-function fingerprint(medium: Uint8Array): string {
+export function fingerprint(medium: Uint8Array): string {
   const view = new Uint32Array(medium.buffer, medium.byteOffset, medium.byteLength >> 2);
   let first = 0x811c9dc5;
   let second = 0x01000193;
@@ -272,23 +272,23 @@ function fingerprint(medium: Uint8Array): string {
   return `${first >>> 0}.${second >>> 0}`;
 }
 
-interface Fork {
+/** A second machine that takes the first one's place at a mark, and whose power goes there. */
+export interface Cutter {
   core: CoreExports;
+  memory: Uint8Array;
   copyFrom(device: Device): void;
   /** The medium as a reader of its image has it, and what tells it from others: sectors without an answer are zero. */
   look(): { bytes: Uint8Array; key: string };
-  /** Power again: identification, recovery, and one more panic, on a card that cannot read what it lost. */
-  reopen(expectation: Expectation): Pick<Verdict, "problem" | "renumbered">;
+  /** All of it: copy, cut, look. */
+  cut(outcome: number, cacheMask: number): Uint8Array;
 }
 
-/** A second machine on a memory of its own. Only what lies in front of the area's end is ever written. */
-function makeFork(module: WebAssembly.Module, device: Device): Fork {
+/** `mediumBytes`: what of the medium is ever written, from its start. */
+export function makeCutter(module: WebAssembly.Module, device: Device, mediumBytes: number): Cutter {
   const memory = makeMemory(device.sizeBytes);
   const core = instantiate(module, memory, { mark: { hit: () => undefined } });
   const target = new Uint8Array(memory.buffer);
   target.set(new Uint8Array(device.memory.buffer, 0, MACHINE_PAGES * PAGE_BYTES));
-  const mediumBytes = EXPLORED_AREA_OFFSET + AREA_BYTES;
-  const again = explorationText("again", 700);
   const words = new DataView(memory.buffer);
   const unreadable = () => {
     const sectors: number[] = [];
@@ -298,6 +298,7 @@ function makeFork(module: WebAssembly.Module, device: Device): Fork {
   };
   return {
     core,
+    memory: target,
     copyFrom(source) {
       const bytes = new Uint8Array(source.memory.buffer);
       target.set(bytes.subarray(0, MACHINE_BYTES), 0);
@@ -311,6 +312,26 @@ function makeFork(module: WebAssembly.Module, device: Device): Fork {
       for (const lba of lost) bytes.fill(0, lba * SECTOR_BYTES, (lba + 1) * SECTOR_BYTES);
       return { bytes, key: `${fingerprint(bytes)}.${lost.join(".")}` };
     },
+    cut(outcome, cacheMask) {
+      this.copyFrom(device);
+      core.machineCut(outcome, cacheMask);
+      return this.look().bytes;
+    },
+  };
+}
+
+interface Fork extends Cutter {
+  /** Power again: identification, recovery, and one more panic, on a card that cannot read what it lost. */
+  reopen(expectation: Expectation): Pick<Verdict, "problem" | "renumbered">;
+}
+
+/** Only what lies in front of the area's end is ever written. */
+function makeFork(module: WebAssembly.Module, device: Device): Fork {
+  const cutter = makeCutter(module, device, EXPLORED_AREA_OFFSET + AREA_BYTES);
+  const { core, memory: target } = cutter;
+  const again = explorationText("again", 700);
+  return {
+    ...cutter,
     reopen(expectation) {
       const fail = (problem: string) => ({ problem });
       // The plan of faults belongs to the boot that died.

@@ -4,6 +4,7 @@
 // import from assembly/ (not even a constant), never write, never use anything of Node, and never throw:
 // any bytes at all are an area.
 import { crc32c } from "./crc32c.js";
+import { ftraceText, mergeFtrace } from "./ftrace.js";
 import { inflateRaw } from "./inflate.js";
 import { type RecordType, recordName } from "./names.js";
 
@@ -19,6 +20,8 @@ export interface GeometryOptions {
   pmsgSize?: number | undefined;
   consoleSize?: number | undefined;
   ftraceSize?: number | undefined;
+  /** How many CPUs share ftraceSize: as many slices as that are looked at. 0: to be found. */
+  cpus?: number | undefined;
   abi?: Abi | undefined;
 }
 
@@ -30,6 +33,8 @@ export interface Geometry {
   pmsgSize: number;
   consoleSize: number;
   ftraceSize: number;
+  /** Slices of ftrace that are looked at: as given, else the least number that explains most of what is there. */
+  cpus: number;
   /** Where kmsg zone 0 starts. Less than the sum of the rings where Linux's ftrace slices leave a rest. */
   kmsgOffset: number;
   kmsgCount: number;
@@ -65,11 +70,14 @@ export interface PstoreRecord {
   state: RecordState;
   /** What the file holds. May be a view into the area. */
   bytes: Uint8Array;
+  /** ftrace: the records that `bytes` is the text of, merged by time. Else null. */
+  raw: Uint8Array | null;
 }
 
 /** One zone, whether it holds something or not. */
 export interface ZoneInfo {
-  type: "kmsg" | "pmsg" | "console" | "ftrace";
+  type: RecordType;
+  /** Of a kmsg zone or of an ftrace slice, else 0. */
   index: number;
   offset: number;
   size: number;
@@ -88,9 +96,9 @@ export interface ZoneInfo {
 
 export interface Decoded {
   geometry: Geometry;
-  /** In the order in which Linux lists them: kmsg by zone index, then pmsg, then console. */
+  /** In the order in which Linux lists them: kmsg by zone index, then ftrace, pmsg and console. */
   records: PstoreRecord[];
-  /** In the order of the medium. ftrace is one entry, whatever its number of slices. */
+  /** In the order of the medium. */
   zones: ZoneInfo[];
 }
 
@@ -228,6 +236,9 @@ const MAX_DISTANCES = 24;
 /** No kernel allocates a larger zone, so no larger datalen hides what follows. */
 const MAX_HIDDEN_BYTES = 4 * 1024 * 1024;
 const MAX_CPUS = 8192;
+const MAX_SLICE_MARKS = 1024;
+/** What Linux merges lies in one allocation of at most this. */
+const MAX_FTRACE_BYTES = 4 * 1024 * 1024;
 
 interface Marks {
   /** Offsets of kmsg headers that are in no other record, ascending. */
@@ -521,14 +532,16 @@ function startBehindFtrace(
   base: number,
   ftraceSize: number,
   kmsgSize: number | undefined,
+  cpusGiven: number | undefined,
 ): number {
+  if (cpusGiven !== undefined) return base + endOfSlices(ftraceSize, cpusGiven);
   let best = base + ftraceSize;
   let bestCount = 0;
   const tried = new Set<number>();
   for (let cpus = 1; cpus <= MAX_CPUS; cpus++) {
     const slice = Math.floor(ftraceSize / cpus);
     if (slice < PSZ_BUFFER_SIZE) break;
-    const start = base + Math.floor(ftraceSize / slice) * slice;
+    const start = base + endOfSlices(ftraceSize, cpus);
     if (tried.has(start)) continue;
     tried.add(start);
     let count = 0;
@@ -537,6 +550,41 @@ function startBehindFtrace(
     if (count > bestCount) {
       best = start;
       bestCount = count;
+    }
+  }
+  return best;
+}
+
+/** Where the last slice ends that Linux places in an ftrace region shared by so many CPUs. */
+function endOfSlices(ftraceSize: number, cpus: number): number {
+  const slice = Math.floor(ftraceSize / cpus);
+  return slice === 0 ? 0 : Math.floor(ftraceSize / slice) * slice;
+}
+
+/**
+ * How many slices there are in the ftrace region at `base`, which ends where the kmsg zones start: the number that puts
+ * a slice on most of the headers that are there, the least one of equals. Slices nobody wrote to make no difference.
+ */
+function findCpus(area: Area, base: number, ftraceSize: number, kmsgOffset: number): number {
+  if (ftraceSize < PSZ_BUFFER_SIZE || base + ftraceSize > area.size) return ftraceSize === 0 ? 0 : 1;
+  const marks: number[] = [];
+  const last = base + ftraceSize - PSZ_BUFFER_SIZE;
+  for (let at = base; at <= last && marks.length < MAX_SLICE_MARKS; at++) {
+    if (area.bytes[at] === 0x47 && isRing(area, at, "ftrace")) marks.push(at - base);
+  }
+  let best = 1;
+  let bestCount = -1;
+  for (let cpus = 1; cpus <= MAX_CPUS; cpus++) {
+    const slice = Math.floor(ftraceSize / cpus);
+    if (slice < PSZ_BUFFER_SIZE) break;
+    if (base + endOfSlices(ftraceSize, cpus) !== kmsgOffset) continue;
+    const explained = marks.filter((mark) => {
+      const fits = area.view.getInt32(base + mark + 4, true) <= slice - PSZ_BUFFER_SIZE;
+      return mark % slice === 0 && mark / slice < cpus && fits;
+    });
+    if (explained.length > bestCount) {
+      best = cpus;
+      bestCount = explained.length;
     }
   }
   return best;
@@ -562,13 +610,16 @@ function find(area: Area, options: GeometryOptions): Found {
   const noMarks: Marks = { headers: [], sealEnds: [], proved: new Map(), allHeaders: [], allSealEnds: [] };
   const sizes = [kmsgSize, pmsgSize, consoleSize, ftraceSize];
   const ringSum = (pmsgSize ?? 0) + (consoleSize ?? 0) + (ftraceSize ?? 0);
-  if (!sizes.every((size) => isPossible(size, area.size)) || ringSum > area.size) {
+  const cpus = options.cpus || undefined;
+  const areCpusPossible = cpus === undefined || (Number.isInteger(cpus) && cpus >= 1 && cpus <= MAX_CPUS);
+  if (!sizes.every((size) => isPossible(size, area.size)) || ringSum > area.size || !areCpusPossible) {
     const geometry: Geometry = {
       areaSize: area.size,
       kmsgSize: 0,
       pmsgSize: 0,
       consoleSize: 0,
       ftraceSize: 0,
+      cpus: 0,
       kmsgOffset: 0,
       kmsgCount: 0,
       abi: options.abi ?? "lp64",
@@ -583,7 +634,7 @@ function find(area: Area, options: GeometryOptions): Found {
     !rings.signatureSeen && pmsgSize === undefined && consoleSize === undefined && !ftraceSize;
   let from = rings.end;
   if (rings.open === null && ftraceSize !== undefined && ftraceSize > 0) {
-    from = startBehindFtrace(area, rings.end - ftraceSize, ftraceSize, kmsgSize);
+    from = startBehindFtrace(area, rings.end - ftraceSize, ftraceSize, kmsgSize, cpus);
   }
   const fixedStart = rings.open === null && !mayBeBlank ? from : null;
   const marks = collectMarks(area, from);
@@ -611,12 +662,17 @@ function find(area: Area, options: GeometryOptions): Found {
   for (const [header, end] of marks.proved) {
     if (end - header === grid.kmsgSize && (header - kmsgOffset) % grid.kmsgSize === 0) provedCount++;
   }
+  const ftraceBase = rings.sizes.pmsg + rings.sizes.console;
   const geometry: Geometry = {
     areaSize: area.size,
     kmsgSize: grid.kmsgSize,
     pmsgSize: rings.sizes.pmsg,
     consoleSize: rings.sizes.console,
     ftraceSize: rings.sizes.ftrace,
+    cpus:
+      rings.sizes.ftrace > 0 && cpus !== undefined
+        ? cpus
+        : findCpus(area, ftraceBase, rings.sizes.ftrace, kmsgOffset),
     kmsgOffset,
     kmsgCount,
     abi: options.abi ?? abiOfArea(area, kmsgOffset, grid.kmsgSize, kmsgCount),
@@ -779,6 +835,7 @@ function decodeKmsgZone(
     sequence: zone.sealed ? zone.sequence : null,
     state: zone.state,
     bytes,
+    raw: null,
   };
   return { zone, record };
 }
@@ -792,40 +849,51 @@ function mayBeKmsgZones(area: Area, offset: number, size: number): boolean {
   return false;
 }
 
+interface DecodedRing {
+  zone: ZoneInfo;
+  /** Oldest byte first; null if there is nothing to show. */
+  log: Uint8Array | null;
+}
+
 /**
- * A ring; one that is not believed is `torn` and, as on Linux, has nothing to show. One bit makes a kmsg
+ * A ring's zone; one that is not believed is `torn` and, as on Linux, has nothing to show. One bit makes a kmsg
  * signature a ring's, so a ring that is a guess is shown as `torn` where it might be a kmsg zone.
  */
 function decodeRing(
   area: Area,
-  type: "pmsg" | "console" | "ftrace",
+  type: keyof typeof RING_SIGNATURES,
+  index: number,
   offset: number,
   size: number,
-  abi: Abi,
   isGuess: boolean,
-): DecodedZone {
-  const zone = emptyZone(type, 0, offset, size);
-  if (area.view.getUint32(offset, true) !== RING_SIGNATURES[type]) return { zone, record: null };
+): DecodedRing {
+  const zone = emptyZone(type, index, offset, size);
+  if (area.view.getUint32(offset, true) !== RING_SIGNATURES[type]) return { zone, log: null };
   const datalen = area.view.getInt32(offset + 4, true);
   const start = area.view.getInt32(offset + 8, true);
   zone.datalen = datalen;
   if (datalen < 0 || datalen > size - PSZ_BUFFER_SIZE || start < 0 || start > datalen) {
     zone.state = "torn";
-    return { zone, record: null };
+    return { zone, log: null };
   }
   const state: RecordState = isGuess && mayBeKmsgZones(area, offset, size) ? "torn" : "ok";
   zone.state = datalen === 0 ? "erased" : state;
-  if (datalen === 0 || type === "ftrace") return { zone, record: null };
+  if (datalen === 0) return { zone, log: null };
   const data = area.bytes.subarray(offset + PSZ_BUFFER_SIZE, offset + PSZ_BUFFER_SIZE + datalen);
-  let bytes = data;
-  if (start > 0 && start < datalen) {
-    bytes = new Uint8Array(datalen);
-    bytes.set(data.subarray(start), 0);
-    bytes.set(data.subarray(0, start), datalen - start);
-  }
-  const record: PstoreRecord = {
-    name: recordName(type, 0),
-    type,
+  if (start === 0 || start === datalen) return { zone, log: data };
+  const log = new Uint8Array(datalen);
+  log.set(data.subarray(start), 0);
+  log.set(data.subarray(0, start), datalen - start);
+  return { zone, log };
+}
+
+/** The file of one or more rings of a type. `bytes`: what it holds. */
+function ringRecord(rings: DecodedRing[], abi: Abi, bytes: Uint8Array, raw: Uint8Array | null): PstoreRecord {
+  const { zone } = rings[0] as DecodedRing;
+  const isTorn = rings.some((ring) => ring.log !== null && ring.zone.state === "torn");
+  return {
+    name: recordName(zone.type, 0),
+    type: zone.type,
     id: 0,
     reason: "",
     count: 0,
@@ -834,13 +902,30 @@ function decodeRing(
     size: bytes.length,
     compressed: false,
     abi,
-    offset,
+    offset: zone.offset,
     sealed: false,
     sequence: null,
-    state,
+    state: isTorn ? "torn" : "ok",
     bytes,
+    raw,
   };
-  return { zone, record };
+}
+
+/** The slices of all CPUs. More bytes than a kernel could have merged are no rings of one. */
+function decodeFtrace(area: Area, geometry: Geometry, isGuess: boolean): DecodedRing[] {
+  const { ftraceSize, cpus } = geometry;
+  const base = geometry.pmsgSize + geometry.consoleSize;
+  const slice = cpus === 0 ? 0 : Math.floor(ftraceSize / cpus);
+  if (slice < PSZ_BUFFER_SIZE || base + ftraceSize > area.size) return [];
+  const rings = Array.from({ length: cpus }, (_, cpu) =>
+    decodeRing(area, "ftrace", cpu, base + cpu * slice, slice, isGuess),
+  );
+  const totalBytes = rings.reduce((sum, { log }) => sum + (log?.length ?? 0), 0);
+  if (totalBytes <= MAX_FTRACE_BYTES) return rings;
+  return rings.map(({ zone }) => ({
+    zone: zone.state === "ok" ? { ...zone, state: "torn" } : zone,
+    log: null,
+  }));
 }
 
 function openArea(bytes: Uint8Array): Area {
@@ -876,13 +961,21 @@ export function decodeArea(area: Uint8Array, options: GeometryOptions = {}): Dec
   const rings = [
     ["pmsg", 0, geometry.pmsgSize, options.pmsgSize],
     ["console", geometry.pmsgSize, geometry.consoleSize, options.consoleSize],
-    ["ftrace", geometry.pmsgSize + geometry.consoleSize, geometry.ftraceSize, options.ftraceSize],
   ] as const;
   for (const [type, offset, size, explicitSize] of rings) {
     if (size < PSZ_BUFFER_SIZE || offset + size > opened.size) continue;
-    const { zone, record } = decodeRing(opened, type, offset, size, geometry.abi, explicitSize === undefined);
-    zones.push(zone);
-    if (record !== null) ringRecords.push(record);
+    const ring = decodeRing(opened, type, 0, offset, size, explicitSize === undefined);
+    zones.push(ring.zone);
+    if (ring.log !== null) ringRecords.push(ringRecord([ring], geometry.abi, ring.log, null));
+  }
+  const slices = decodeFtrace(opened, geometry, options.ftraceSize === undefined);
+  zones.push(...slices.map(({ zone }) => zone));
+  const raw = mergeFtrace(
+    slices.flatMap(({ log }) => (log === null ? [] : [log])),
+    geometry.abi,
+  );
+  if (raw.length > 0) {
+    ringRecords.unshift(ringRecord(slices, geometry.abi, ftraceText(raw, geometry.abi), raw));
   }
   for (let index = 0; index < geometry.kmsgCount; index++) {
     const { zone, record } = decodeKmsgZone(opened, found, index, options.abi, budget);

@@ -42,7 +42,7 @@ const OOPS = [
   "$b sh -c '{ :; (exec 3<&-; exec /bin/busybox rmmod -f nvram); :; } 3</dev/nvram; echo @error no Oops'",
 ];
 
-function script({ device = "/dev/mmcblk0", remove = [], oopses = 0 }: BootOptions): string {
+function script({ device = "/dev/mmcblk0", remove = [], oopses = 0, sizes = "" }: BootOptions): string {
   const lines = [
     "#!/bin/busybox sh",
     "b=/bin/busybox",
@@ -55,7 +55,7 @@ function script({ device = "/dev/mmcblk0", remove = [], oopses = 0 }: BootOption
   lines.push(
     `i=0; while [ ! -b ${device} ] && [ $i -lt 100 ]; do $b sleep 0.1; i=$((i+1)); done`,
     "$b insmod /mod/pstore_zone.ko",
-    `$b insmod /mod/pstore_blk.ko blkdev=${device} best_effort=y kmsg_size=64 max_reason=2 || echo '@error pstore_blk'`,
+    `$b insmod /mod/pstore_blk.ko blkdev=${device} best_effort=y kmsg_size=64 max_reason=2 ${sizes} || echo '@error pstore_blk'`,
     "$b mount -t pstore pstore /sys/fs/pstore || echo '@error mount'",
     "cd /sys/fs/pstore",
     // A line a file, then its bytes in base64: the console is no place for a log's own lines.
@@ -92,6 +92,8 @@ export interface BootOptions {
   /** The node that pstore_blk gets; a partition for an image with a table. */
   device?: string;
   remove?: string[];
+  /** Sizes of the rings as parameters of pstore_blk, in KiB: `pmsg_size=64 console_size=64`. */
+  sizes?: string;
   /** How many Oopses the kernel has after that. */
   oopses?: number;
   /** What its clock says when it starts, as 2027-01-31T00:00:00; default: this machine's time. */

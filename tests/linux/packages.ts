@@ -122,3 +122,9 @@ export function fetchKernel(architecture: Architecture): Kernel {
     busybox: `${unpack("busybox-static", architecture)}/bin/busybox`,
   };
 }
+
+/** The folder with what a package unpacks to, with its scripts not run. */
+export function fetchPackage(name: string, architecture: Architecture): string {
+  mkdirSync(CACHE, { recursive: true });
+  return unpack(name, architecture);
+}
