@@ -608,6 +608,10 @@ export class Device {
     this.#dma = dma;
   }
 
+  /**
+   * A card that hangs or has lost its way is led back as a panic does, and asked again. What then still fails is
+   * thrown: ETIMEDOUT, EILSEQ, EIO, ENOMEDIUM, ENODEV (another card).
+   */
   read(offset: number, lengthBytes: number): Uint8Array {
     this.#checkRange("read", offset, lengthBytes);
     const result = new Uint8Array(lengthBytes);
@@ -618,7 +622,7 @@ export class Device {
     return result;
   }
 
-  /** Written bytes are durable after flush(). Parts of sectors are read, changed and written. */
+  /** Written bytes are durable after flush(). Parts of sectors are read, changed and written. Errors: as read(). */
   write(offset: number, data: Uint8Array): void {
     this.#checkRange("write", offset, data.length);
     this.#eachPiece(offset, data.length, (lba, count, skipBytes, partBytes, doneBytes) => {
@@ -645,7 +649,10 @@ export class Device {
     if (end > endWhole) this.write(endWhole, new Uint8Array(end - endWhole));
   }
 
-  /** Everything written before is on the medium afterwards. */
+  /**
+   * Everything written before is on the medium afterwards. EIO, once: the card had to be started again behind a
+   * write that was not flushed, and may have lost it.
+   */
   flush(): void {
     this.#check(this.#core.blockFlush(), "flush");
   }

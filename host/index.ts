@@ -64,6 +64,37 @@ export {
   prStatusNote,
   vmcoreinfoNote,
 } from "./dump/notes.js";
+export {
+  escapeName,
+  regionFileName,
+  type SaharaEntry,
+  type SaharaWidth,
+  saharaStatusName,
+} from "./dump/sahara.js";
+export {
+  type SaharaAction,
+  SaharaCollector,
+  type SaharaCollectorOptions,
+  type SaharaImage,
+  type SaharaRegion,
+  type SaharaRegionState,
+  type SaharaResume,
+} from "./dump/sahara-collector.js";
+export {
+  type Container,
+  type ContainerRegion,
+  type ContainerSource,
+  makeContainerHead,
+  readContainer,
+} from "./dump/sahara-container.js";
+export {
+  SaharaDevice,
+  type SaharaDeviceAction,
+  type SaharaDeviceOptions,
+  type SaharaFault,
+  type SaharaMemory,
+} from "./dump/sahara-device.js";
+export { FrameReader, frameTransfer } from "./dump/sahara-frames.js";
 export { OverlayMedium } from "./embed/overlay.js";
 export { type GuestBus, type GuestTiming, SdhciPeripheral } from "./embed/peripheral.js";
 export {

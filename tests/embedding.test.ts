@@ -15,6 +15,8 @@ import { Board, Guest, GuestError, type Move, type Progress, RAM_BYTES } from ".
 import { coreModule, PANIC_LOG, pattern, ROOT, sameBytes, textOf } from "./machine.js";
 
 const AREA = { offset: 512 * 1024, kmsgSize: 65536, kmsgCount: 8, abi: "lp64" } as const;
+/** With auto-CMD12 a data error of a multiple comes with it: that command could not go out. */
+const AUTO_CMD_ERROR = 0x100;
 const OPTIONS: DeviceOptions = { sizeBytes: 1 << 20, controller: "8-bit", area: AREA, trace: true };
 const MOVES: Move[] = ["pio", "sdma", "adma2"];
 const TIMINGS: GuestTiming[] = ["instant", "clock"];
@@ -83,7 +85,7 @@ function errorOf(call: () => unknown): number {
   try {
     call();
   } catch (error) {
-    if (error instanceof GuestError) return error.status >>> 16;
+    if (error instanceof GuestError) return (error.status >>> 16) & ~AUTO_CMD_ERROR;
     throw error;
   }
   return 0;
@@ -169,7 +171,7 @@ test("addresses without memory: ADMA errors and SDMA's timeout, never a trap; th
           status = guest.awaitInterrupt();
           host.write32(0x30, status & 0xffff);
         }
-        assert.is(status >>> 16, move === "adma2" ? 0x200 : 0x10, what);
+        assert.is((status >>> 16) & ~AUTO_CMD_ERROR, move === "adma2" ? 0x200 : 0x10, what);
         if (move === "adma2") assert.is(host.read8(0x54) & 3, state, what);
         assert.ok(sameBytes(board.ram.slice(0x10000), before), what);
         assert.ok(board.endMax <= 2 ** 32, "no call goes around the end of the address space");

@@ -435,6 +435,32 @@ test("a cut at any time leaves a prefix, and of the sector in programming what i
   note(`${cuts} cuts of a packed write, ${seen.size} different prefixes`);
 });
 
+test("HPI is no failure of an entry: the sectors that landed are counted over all entries, no index is set", () => {
+  for (const [afterUs, landed] of [
+    [150, 0],
+    [450, 3],
+    [1_050, 8],
+  ] as const) {
+    const bus = opened({ timing: { programNs: 100_000 } });
+    bus.switchByte(161, 1);
+    bus.setBus(4, true, 50_000);
+    bus.must(23, PACKED | 11);
+    bus.describe(11 * 512);
+    bus.dmaMemory(11 * 512).set(headerOf(bus, "write", THREE));
+    bus.dmaMemory(11 * 512).set(pattern(10, 5), 512);
+    bus.write8(REG.hostControl, bus.read8(REG.hostControl) | 0x10);
+    bus.must(25, 100, "r1", { read: false, blocks: 11, mode: MODE.count | MODE.multi | MODE.dma });
+    bus.idle(afterUs * 1000);
+    bus.resetLines();
+    bus.must(12, 0);
+    bus.must(13, (bus.rca << 16) | 1);
+    bus.awaitTran();
+    const extCsd = bus.extCsd();
+    const count = new DataView(extCsd.buffer, extCsd.byteOffset).getUint32(242, true);
+    assert.equal([count, extCsd[36], extCsd[35]], [landed, 0, 0], `after ${afterUs} µs`);
+  }
+});
+
 test("a panic in the middle of a packed write takes the card back and writes its record", () => {
   for (const blocksSent of [0, 1, 2, 5]) {
     const area = { offset: 1 << 20, kmsgSize: 65536, kmsgCount: 4, abi: "lp64" } as const;

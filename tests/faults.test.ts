@@ -352,7 +352,7 @@ const SEEN_AS: Record<
   vanish: [{}, "ETIMEDOUT", "ETIMEDOUT"],
   pulled: [{}, "ENOMEDIUM", "ENOMEDIUM"],
   "brown-out": [{}, "ETIMEDOUT", "ETIMEDOUT"],
-  swapped: [{}, "ETIMEDOUT", "ETIMEDOUT"],
+  swapped: [{}, "ETIMEDOUT", "ETIMEDOUT"], // another one at each command: none stays long enough to be identified
   "dat-stuck": [{ until: "power-cycle" }, "EILSEQ", "EILSEQ"],
   "long-r1b": [{ delayUs: 20_000_000 }, "ETIMEDOUT", "ETIMEDOUT"],
   switch: [{}, "ok", ["EIO", "ok"]], // the flush of the cache
@@ -420,6 +420,123 @@ test("every kind of fault as the errno it should be, and everything works again 
     }
   }
   console.log(`# ${seen} faults as their errno`);
+});
+
+test("read() and write() find a card again that has lost its way once, and no powerOn() is needed", () => {
+  const plans: FaultPlan[] = [
+    { kind: "deselect-busy" },
+    { kind: "vanish" },
+    { kind: "brown-out" },
+    { kind: "stuck-busy", until: "hpi" },
+    { kind: "stuck-busy", until: "reset" },
+    { kind: "stuck-busy", until: "power-cycle" },
+    { kind: "dat-stuck", until: "reset" },
+    { kind: "dat-stuck", until: "power-cycle" },
+    { kind: "illegal" },
+    { kind: "no-response" },
+    { kind: "read-silent" },
+    { kind: "write-crc" },
+  ];
+  let requests = 0;
+  for (const [bus, options] of BUSES) {
+    for (const plan of plans) {
+      for (const isWrite of [false, true]) {
+        for (const lengthBytes of [512, 4096]) {
+          const { device } = openMachine(options, []);
+          const what = `${bus}: ${JSON.stringify(plan)}, ${isWrite ? "write" : "read"} of ${lengthBytes}`;
+          const before = pattern(3, lengthBytes);
+          const after = pattern(4, lengthBytes);
+          device.write(IN_FLIGHT_OFFSET, before);
+          device.flush();
+          device.injectFault({ ...plan, times: 1 });
+          const startNs = device.state().timeNs;
+          if (isWrite) device.write(IN_FLIGHT_OFFSET, after);
+          const wanted = isWrite ? after : before;
+          assert.ok(sameBytes(device.read(IN_FLIGHT_OFFSET, lengthBytes), wanted), what);
+          const tookNs = device.state().timeNs - startNs;
+          // Two waits of 3 s and the ladder's patience, for a busy that never ends.
+          assert.ok(tookNs < 10_000_000_000n, `${what}: ${tookNs} ns`);
+          // One block, and the card is deselected behind it: CMD7 is all that it takes.
+          if (plan.kind === "deselect-busy" && lengthBytes === 512)
+            assert.ok(tookNs < 50_000_000n, `${what}: ${tookNs} ns`);
+          device.clearFaults();
+          device.flush();
+          assert.ok(sameBytes(device.read(IN_FLIGHT_OFFSET, lengthBytes), wanted), `${what}: flushed`);
+          assert.ok(userDataIntact(device), `${what}: flushed data`);
+          requests++;
+        }
+      }
+    }
+  }
+  console.log(`# ${requests} requests on a card that lost its way`);
+});
+
+test("another card in the slot is -ENODEV to read() and write(), and is not written to", () => {
+  for (const card of ["emmc", "sd"] as const) {
+    const { device } = openMachine({ card }, []);
+    device.injectFault({ kind: "swapped", times: 1 });
+    const before = device.medium().slice();
+    const isAnother = (error: MmcError) => error.code === "ENODEV";
+    assert.throws(() => device.write(IN_FLIGHT_OFFSET, pattern(1, 512)), isAnother, card);
+    assert.throws(
+      () => device.read(IN_FLIGHT_OFFSET, 512),
+      (error: MmcError) => error.code !== "EINVAL",
+      card,
+    );
+    assert.ok(sameBytes(device.medium(), before), card);
+  }
+});
+
+test("a restart that costs the cache is told by the next flush, once", () => {
+  const { device } = openMachine({ cacheSectors: 16, reliableWrite: false }, []);
+  device.write(IN_FLIGHT_OFFSET, pattern(3, 2048));
+  device.injectFault({ kind: "vanish", times: 1 });
+  device.read(0, 512);
+  const says = (code: string) => (error: MmcError) => error.code === code;
+  assert.throws(() => device.flush(), says("EIO"));
+  device.flush();
+  device.write(IN_FLIGHT_OFFSET, pattern(3, 2048));
+  device.flush();
+  device.injectFault({ kind: "vanish", times: 1 });
+  device.read(0, 512);
+  device.flush();
+});
+
+test("error bits that a damaged answer took along are not a success", () => {
+  for (const card of ["emmc", "sd"] as const) {
+    for (const [command, lengthBytes] of [
+      [12, 4096],
+      [13, 512],
+    ] as const) {
+      for (const kind of ["response-crc", "no-response", "command-crc"] as const) {
+        const { device } = openMachine({ card, cmd23: false }, []);
+        const data = pattern(5, lengthBytes);
+        const what = `${card}: ${kind} of CMD${command}`;
+        // Behind the last block's busy CC_ERROR shows in the next R1, and that R1 does not come.
+        device.injectFault({ kind: "cc-error", skip: lengthBytes / 512 - 1, times: 1 }, 0);
+        device.injectFault({ kind, command, times: 1 }, 1);
+        device.write(IN_FLIGHT_OFFSET, data);
+        assert.ok(
+          sameBytes(device.medium().subarray(IN_FLIGHT_OFFSET, IN_FLIGHT_OFFSET + lengthBytes), data),
+          what,
+        );
+        device.clearFaults();
+        device.injectFault({ kind, command });
+        assert.throws(() => device.write(IN_FLIGHT_OFFSET, data), undefined, `${what}: for ever`);
+      }
+    }
+  }
+});
+
+test("a flush whose status was damaged is not a success before it is asked again", () => {
+  const { device } = openMachine({ cacheSectors: 16, reliableWrite: false }, []);
+  const data = pattern(5, 512);
+  device.write(IN_FLIGHT_OFFSET, data);
+  const lba = IN_FLIGHT_OFFSET / 512;
+  device.injectFault({ kind: "program", times: 1, firstLba: lba, lastLba: lba }, 0);
+  device.injectFault({ kind: "response-crc", command: 13, times: 1 }, 1);
+  device.flush();
+  assert.ok(sameBytes(device.medium().subarray(IN_FLIGHT_OFFSET, IN_FLIGHT_OFFSET + 512), data));
 });
 
 test("the card vanishes at each command, and comes back with a power cycle", () => {

@@ -5,6 +5,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { BOUNCE_BASE, CONFIG_HOST_VERSION } from "../assembly/layout.js";
 import { CONTROLLERS, type ControllerKind } from "../host/core/controllers.js";
+import type { FaultPlan } from "../host/core/faults.js";
 import { Device } from "../host/device.js";
 import {
   ADMA_DATA_AT,
@@ -236,6 +237,53 @@ test("auto-CMD12 that fails: 0x3C, bit 24, no transfer complete; a clear of the 
     bus.resetLines();
     bus.awaitTran();
   }
+});
+
+test("auto-CMD12 behind a data error is not sent, and 0x3C says so, if it was asked for", () => {
+  const AUTO = MODE.count | MODE.multi | AUTO_CMD12;
+  const cases: readonly [FaultPlan, read: boolean, dma: boolean, error: number][] = [
+    [{ kind: "read-crc", skip: 1, times: 1 }, true, false, INT.dataCrc],
+    [{ kind: "read-silent", skip: 1, times: 1 }, true, false, INT.dataTimeout],
+    [{ kind: "write-crc", skip: 1, times: 1 }, false, false, INT.dataCrc],
+    [{ kind: "read-crc", skip: 2, times: 1 }, true, true, INT.dataCrc],
+    [{ kind: "no-response", command: 18, times: 1 }, true, false, INT.timeout],
+  ];
+  for (const [plan, read, dma, error] of cases) {
+    for (const auto of [true, false]) {
+      const what = `${plan.kind}, ${dma ? "ADMA2" : "PIO"}, ${auto ? "auto-CMD12" : "no auto command"}`;
+      const bus = opened("full");
+      bus.fault(plan);
+      bus.clearEvents();
+      if (dma) bus.describe(3 * 512);
+      const mode = (auto ? AUTO : MODE.count | MODE.multi) | (read ? MODE.read : 0) | (dma ? MODE.dma : 0);
+      bus.issue(read ? 18 : 25, 0, "r1", { read, blocks: 3, mode });
+      if (!dma && read) bus.pioRead(3);
+      else if (!dma) bus.pioWrite(pattern(3));
+      const started = plan.kind !== "no-response";
+      const status = bus.awaitStatus(INT.transfer);
+      const expected = error | (auto && started ? AUTO_ERROR : 0);
+      assert.is(hex(status & (INT_ERRORS | INT.transfer)), hex(expected), what);
+      assert.is(bus.read16(0x3c), auto && started ? 0x01 : 0, what);
+      bus.idle(10_000_000);
+      const stops = bus.events().filter((event) => event.kind === "command" && event.index === 12);
+      assert.is(stops.length, 0, what);
+      bus.resetLines();
+      bus.must(12, 0);
+      bus.awaitTran();
+    }
+  }
+});
+
+test("a transfer that the driver stops itself has no auto-CMD12 that could be missing", () => {
+  const bus = opened("full");
+  const mode = MODE.count | MODE.multi | MODE.read | AUTO_CMD12;
+  bus.must(18, 0, "r1", { read: true, blocks: 3, mode });
+  bus.pioRead(1);
+  bus.fault({ kind: "long-r1b", command: 12, times: 1, delayUs: 9_000_000 });
+  bus.must(12, 0, "r1b");
+  const status = bus.awaitStatus(INT.transfer);
+  assert.is(hex(errorsOf(status)), hex(INT.dataTimeout));
+  assert.is(bus.read16(0x3c), 0);
 });
 
 test("a command written during auto-CMD12 waits behind it", () => {

@@ -693,6 +693,31 @@ test("ADMA2: tables that do not: ADMA error, the state register, the descriptor'
       1,
     ],
     ["data at address 0", [{ attributes: TRAN | END, bytes: 1024, address: 0 }], TRANSFER, 1],
+    [
+      "a descriptor longer than the blocks",
+      [{ attributes: TRAN | END, bytes: 1028, address: at }],
+      TRANSFER | MISMATCH,
+      1,
+    ],
+    [
+      "more data behind the last block",
+      [
+        { attributes: TRAN, bytes: 1024, address: at },
+        { attributes: NOP, bytes: 0, address: 0 },
+        { attributes: TRAN | END, bytes: 512, address: at + 1024 },
+      ],
+      TRANSFER | MISMATCH,
+      3,
+    ],
+    [
+      "no end behind the last block",
+      [
+        { attributes: TRAN, bytes: 1024, address: at },
+        { attributes: 0, bytes: 0, address: 0 },
+      ],
+      FETCH,
+      1,
+    ],
   ];
   for (const [what, table, state, address] of tables) {
     const bus = fast();
@@ -728,6 +753,46 @@ test("ADMA2: a table outside the memory, and a link that bites its own tail", ()
   const bus = fast();
   const status = dmaRead(bus, 2, { attributes: LINK, bytes: 0, address: ADMA_TABLE_AT });
   assert.is(errorsOf(status), INT.adma, "an endless table ends in an error");
+});
+
+test("ADMA2: behind the last block too a table of nops and links ends, or it is an error", () => {
+  const bus = fast();
+  const status = dmaRead(
+    bus,
+    2,
+    { attributes: TRAN, bytes: 1024, address: ADMA_DATA_AT },
+    { attributes: NOP, bytes: 0, address: 0 },
+    { attributes: LINK, bytes: 0, address: ADMA_TABLE_AT + 8 },
+  );
+  assert.is(hex(status & (INT.adma | INT.transfer)), hex(INT.adma));
+  assert.is(bus.read8(REG.admaError), 1);
+  same(bus.dmaMemory(1024).slice(), pattern(2), "the data had come");
+});
+
+test("ADMA2: without a block count the length of the table is nobody's business", () => {
+  const bus = fast();
+  bus.preset(0, pattern(1));
+  bus.describe(512);
+  bus.descriptors({ attributes: TRAN | END, bytes: 4096, address: ADMA_DATA_AT });
+  bus.must(17, 0, "r1", { read: true, blocks: 0, mode: MODE.dma | MODE.read });
+  const status = bus.awaitStatus(INT.transfer);
+  assert.is(hex(status & (INT_ERRORS | INT.transfer)), hex(INT.transfer));
+});
+
+test("ADMA2: a write by too long a table has stored its blocks, and is an error", () => {
+  const bus = fast();
+  const data = pattern(2, 3);
+  bus.dmaMemory(1024).set(data);
+  bus.describe(512);
+  bus.descriptors({ attributes: TRAN | END, bytes: 1536, address: ADMA_DATA_AT });
+  bus.must(23, 2);
+  bus.must(25, 7, "r1", { read: false, blocks: 2, dma: true });
+  const status = bus.awaitStatus(INT.transfer);
+  assert.is(hex(status & (INT_ERRORS | INT.transfer)), hex(INT.adma));
+  assert.is(bus.read8(REG.admaError), 7);
+  bus.resetLines();
+  bus.awaitTran();
+  for (let i = 0; i < 2; i++) same(bus.stored(7 + i), data.subarray(i * 512, i * 512 + 512), `sector ${i}`);
 });
 
 test("a DMA mode that the controller does not have moves nothing: data timeout", () => {

@@ -235,6 +235,33 @@ test("every card state", () => {
   }
 });
 
+test("a controller that was reset as a whole, and a card that still has its lines, its speed and its cache", () => {
+  for (const [bus, options] of BUSES) {
+    const isCached = !options.card?.startsWith("sd") && options.cacheSectors !== 0;
+    const machine = openMachine({ ...options, trace: true });
+    const { device } = machine;
+    const data = pattern(11, 4096);
+    device.write(IN_FLIGHT_OFFSET, data);
+    device.core.mmioWrite8(0x2f, 1);
+    device.clearTrace();
+    const startNs = device.state().timeNs;
+    const result = device.panicWrite({ text: pattern(12, 1000), timeSec: 7n });
+    const what = `${bus}, ${isCached ? "cache" : "no cache"}`;
+    assert.equal([result.status, result.rung, result.attempts], [0, 1, 1], what);
+    const { events, lost } = device.trace();
+    assert.is(lost, 0);
+    assert.is(
+      events.filter((event) => event.kind === "command" && event.index === 0).length,
+      0,
+      `${what}: CMD0`,
+    );
+    const tookNs = result.commitNs - startNs;
+    assert.ok(tookNs < 20_000_000n, `${what}: committed after ${tookNs} ns`);
+    assert.ok(sameBytes(device.read(IN_FLIGHT_OFFSET, data.length), data), `${what}: acknowledged data`);
+    cases++;
+  }
+});
+
 test("every request in flight", () => {
   for (const [bus, options] of BUSES) {
     for (const kind of IN_FLIGHT) {

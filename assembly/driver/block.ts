@@ -2,8 +2,8 @@
 // Every function returns 0 or an errno; -EBUSY: somebody else, or a panic, holds the host.
 
 import { storeBigEndian32 } from "../bytes";
-import { EBUSY, EINVAL, EIO, OK } from "../errno";
-import { BOUNCE_BASE, BOUNCE_SECTORS, REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
+import { EBUSY, EINVAL, EIO, ENODEV, ENOMEDIUM, OK } from "../errno";
+import { BOUNCE_BASE, BOUNCE_SECTORS, REGISTER_BLOCK, SECTOR_BYTES, TAIL_BLOCK } from "../layout";
 import { claim, holds, release } from "../owner";
 import {
   ANSWER_NONE,
@@ -19,6 +19,7 @@ import { identify } from "./enumerate";
 import { powerUp } from "./setup";
 import { addressOf, clearDeadline, KIND_EMMC, shadow } from "./shadow";
 import { flushCache } from "./switch";
+import { quietController, restartCard, takeOverCard } from "./takeover";
 import { awaitReady, readRegister, transferBlocks } from "./transfer";
 
 /** The id that normal requests claim the host with. */
@@ -27,7 +28,7 @@ export const NORMAL_ID: u32 = 1;
 const ERASE_NS: u64 = 60000 * MILLISECOND;
 const SELECT_NS: u64 = 500 * MILLISECOND;
 
-/** Between two retries of a request, as Linux's block driver has them (mmc.md §1.6): at most this many tries. */
+/** A request, the same behind the ladder, and behind a power cycle. */
 const TRIES_MAX: u32 = 3;
 
 /** Power-up and identification of whatever is in the slot. */
@@ -35,11 +36,27 @@ export function openCard(): i32 {
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
   clearDeadline();
-  shadow().careful = 0;
+  const s = shadow();
+  s.careful = 0;
+  s.unflushed = 0;
   let status = powerUp();
   if (status == OK) status = identify();
+  s.cacheLost = 0;
   release(token);
   return status;
+}
+
+/**
+ * The card back in tran behind a request that failed on its way, as a panic brings it back. `afresh`: through a power
+ * cycle, and what its cache holds is stored first, if it still can be.
+ */
+function leadBack(afresh: bool): i32 {
+  quietController();
+  const back = takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
+  if (!afresh || back == ENODEV || back == ENOMEDIUM) return back;
+  if (back == OK) flushCache();
+  restartCard(true);
+  return takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
 }
 
 function transfer(isWrite: bool, lba: u32, count: u32): i32 {
@@ -50,18 +67,28 @@ function transfer(isWrite: bool, lba: u32, count: u32): i32 {
   let status: i32 = EIO;
   for (let i: u32 = 0; i < TRIES_MAX && holds(token); i++) {
     status = transferBlocks(isWrite, lba, count, BOUNCE_BASE, 0);
-    if (status == OK) break;
+    if (status == OK || status == ENOMEDIUM || i == TRIES_MAX - 1) break;
+    // A sector that the card refuses is simply tried again.
+    if (status == EIO) continue;
+    const back = leadBack(i > 0);
+    if (back == OK) continue;
+    if (back == ENODEV || back == ENOMEDIUM) status = back;
+    break;
   }
+  if (isWrite && s.cacheOn != 0) s.unflushed = 1;
   release(token);
   return status;
 }
 
-/** `count` (1 … BOUNCE_SECTORS) sectors from the card into BOUNCE. */
+/**
+ * `count` (1 … BOUNCE_SECTORS) sectors from the card into BOUNCE. A card that has lost its way, or hangs, is led back
+ * and asked again; errors, when that did not help: -ETIMEDOUT, -EILSEQ, -EIO, -ENOMEDIUM, -ENODEV it is another card.
+ */
 export function blockRead(lba: u32, count: u32): i32 {
   return transfer(false, lba, count);
 }
 
-/** `count` sectors from BOUNCE to the card. Durable after blockFlush(). */
+/** `count` sectors from BOUNCE to the card, with the same errors. Durable after blockFlush(). */
 export function blockWrite(lba: u32, count: u32): i32 {
   return transfer(true, lba, count);
 }
@@ -97,12 +124,16 @@ function sendErase(index: u32, argument: u32): i32 {
   return (lastResponse() & (STATUS_BLOCK_ERRORS | (3 << 27))) != 0 ? EIO : OK;
 }
 
+/** -EIO: the card was started again behind a write that had not been flushed, and may have lost it. Told once. */
 export function blockFlush(): i32 {
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
+  const s = shadow();
   const status = flushCache();
+  const wasLost = s.cacheLost != 0;
+  s.cacheLost = 0;
   release(token);
-  return status;
+  return wasLost ? EIO : status;
 }
 
 /** Any command as it is, for tools and tests: `answer` is SDHCI_COMMAND's low byte without data. */

@@ -170,8 +170,10 @@ function identifyAs(kind: u32, version1: bool): i32 {
   const s = shadow();
   let status = goIdle();
   if (status != OK) return status;
-  // Whatever was on is off now, even if identification ends early.
+  // Whatever was on is off now, even if identification ends early, and what was cached may be gone.
   s.cacheOn = 0;
+  if (s.unflushed != 0) s.cacheLost = 1;
+  s.unflushed = 0;
   if (kind == KIND_SD) {
     s.rca = 0;
     // HCS is for hosts of version 2.0 and for cards that have shown to be as new.

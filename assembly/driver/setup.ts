@@ -101,15 +101,24 @@ export function isPowered(): bool {
   return (portRead8(SDHCI_POWER_CONTROL) & SDHCI_POWER_ON) != 0;
 }
 
-/** Supply on, 1 line, identification speed; 1 ms and 74 clocks before the first command (mmc.md §2.2). */
-export function powerUp(): i32 {
-  // A card begins at 3.3 V when its supply comes; one that has it may be at 1.8 V, and the host is then with it.
+/** Supply on. A card begins at 3.3 V when it comes; one that has it may be at 1.8 V, and the host is then with it. */
+export function switchPowerOn(): void {
   if (!isPowered()) portWrite16(SDHCI_HOST_CONTROL2, 0);
   portWrite8(SDHCI_POWER_CONTROL, SDHCI_POWER_330 | SDHCI_POWER_ON);
+}
+
+/** With supply and clock: 1 ms and 74 clocks before the first command (mmc.md §2.2). */
+export function awaitSupply(): void {
+  pause(2000000, untilNs(2 * MILLISECOND));
+}
+
+/** Supply on, 1 line, identification speed. */
+export function powerUp(): i32 {
+  switchPowerOn();
   enableStatus();
   setLines(1, false);
   const status = setClock(IDENTIFICATION_KHZ);
-  pause(2000000, untilNs(2 * MILLISECOND));
+  awaitSupply();
   return status;
 }
 

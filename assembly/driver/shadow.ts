@@ -36,6 +36,9 @@ export class Shadow {
   lastR1: u32;
   identified: u32; // a card was identified once: it must be this one
   pollsLeft: u32; // of an operation with a deadline
+  answerLost: u32; // of the operation at hand: a status did not come, and its error bits, told once, are gone
+  unflushed: u32; // blocks were written since the cache was flushed last
+  cacheLost: u32; // the card was started again with such blocks in its cache
   addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
 }
 

@@ -1,6 +1,6 @@
 // CMD6 and what is done with it: EXT_CSD bytes, the partition, cache and flush, bus width and speed.
 
-import { EIO, OK } from "../errno";
+import { EILSEQ, EIO, OK } from "../errno";
 import { CONFIG_BUS_WIDTH, CONFIG_HIGH_SPEED, REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
 import {
   ANSWER_R1,
@@ -22,19 +22,28 @@ const EXT_CSD_PARTITION_ACCESS: u32 = 7;
 const EXT_CSD_BUS_WIDTH: u32 = 183;
 const EXT_CSD_HS_TIMING: u32 = 185;
 const WRITE_BYTE: u32 = 3;
+const SWITCHES_MAX: u32 = 2;
 /** Linux's bounds: generic CMD6 EXT_CSD[248] × 10 ms, at most 500 ms here; flush 30 s. */
 const SWITCH_NS: u64 = 500 * MILLISECOND;
 const FLUSH_NS: u64 = 30000 * MILLISECOND;
 
-/** Writes one EXT_CSD byte and waits for it. -EIO: the card refused it (R1_SWITCH_ERROR). */
+/**
+ * Writes one EXT_CSD byte and waits for it. -EIO: the card refused it (R1_SWITCH_ERROR). That bit is told once: a
+ * status that was lost may have been the one with it, and the byte is written again. -EILSEQ: lost twice.
+ */
 export function switchByteWithin(index: u32, value: u32, lengthNs: u64): i32 {
-  const status = sendCommand(6, (WRITE_BYTE << 24) | (index << 16) | (value << 8) | 1, ANSWER_R1, 0);
-  if (status != OK) return status;
-  // Refused in its own R1: the card does nothing, and CMD13 would tell of nothing.
-  if ((lastResponse() & STATUS_BLOCK_ERRORS) != 0) return EIO;
-  const ready = awaitReady(lengthNs);
-  if (ready != OK) return ready;
-  return (lastResponse() & STATUS_SWITCH_ERROR) != 0 ? EIO : OK;
+  for (let i: u32 = 0; i < SWITCHES_MAX; i++) {
+    shadow().answerLost = 0;
+    const status = sendCommand(6, (WRITE_BYTE << 24) | (index << 16) | (value << 8) | 1, ANSWER_R1, 0);
+    if (status != OK) return status;
+    // Refused in its own R1: the card does nothing, and CMD13 would tell of nothing.
+    if ((lastResponse() & STATUS_BLOCK_ERRORS) != 0) return EIO;
+    const ready = awaitReady(lengthNs);
+    if (ready != OK) return ready;
+    if ((lastResponse() & STATUS_SWITCH_ERROR) != 0) return EIO;
+    if (shadow().answerLost == 0) return OK;
+  }
+  return EILSEQ;
 }
 
 export function switchByte(index: u32, value: u32): i32 {
@@ -44,7 +53,9 @@ export function switchByte(index: u32, value: u32): i32 {
 /** Everything in the card's write cache becomes durable. Nothing to do without one. */
 export function flushCache(): i32 {
   if (shadow().kind != KIND_EMMC || shadow().cacheOn == 0) return OK;
-  return switchByteWithin(EXT_CSD_FLUSH_CACHE, 1, FLUSH_NS);
+  const status = switchByteWithin(EXT_CSD_FLUSH_CACHE, 1, FLUSH_NS);
+  if (status == OK) shadow().unflushed = 0;
+  return status;
 }
 
 /**

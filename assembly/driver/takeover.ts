@@ -30,7 +30,15 @@ import {
 } from "./command";
 import { identify } from "./enumerate";
 import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
-import { enableStatus, isPowered, powerCycle, powerUp, startClock } from "./setup";
+import {
+  awaitSupply,
+  enableStatus,
+  isPowered,
+  powerCycle,
+  powerUp,
+  startClock,
+  switchPowerOn,
+} from "./setup";
 import { isLate, isOver, KIND_EMMC, KIND_SD, shadow, untilNs } from "./shadow";
 import { adoptModes, selectUserArea } from "./switch";
 import { dat0IsHigh, sendStatus, stopTransmission } from "./transfer";
@@ -74,14 +82,20 @@ export function quietController(): void {
   const control2 = portRead16(SDHCI_HOST_CONTROL2);
   if ((control2 & SDHCI_CTRL_EXEC_TUNING) != 0)
     portWrite16(SDHCI_HOST_CONTROL2, control2 & ~SDHCI_CTRL_EXEC_TUNING);
-  if (!isPowered()) {
-    // Suspended: the card has lost everything, identification will bring it back.
-    powerUp();
-    return;
+  const wasOff = !isPowered();
+  if (wasOff) {
+    // Suspended, and the card has lost everything: identification will bring it back. Or the controller alone was
+    // reset, and the card still has its lines, its speed and what is in its cache.
+    if (s.identified == 0) {
+      powerUp();
+      return;
+    }
+    switchPowerOn();
   }
   if (isDefined(EXTERNAL_BUS)) adoptSettings();
   if (portRead16(SDHCI_CLOCK_CONTROL) != s.clockControl) startClock(s.clockControl);
   if (portRead8(SDHCI_HOST_CONTROL) != s.hostControl) portWrite8(SDHCI_HOST_CONTROL, s.hostControl);
+  if (wasOff) awaitSupply();
 }
 
 /** A guest's driver chose clock, lines and speed since ours identified the card: what it left there fits the card. */

@@ -2,7 +2,7 @@
 // belongs to them. A failed transfer is stopped (CMD12) and the lines are reset; the card may still be in
 // any state, which is takeover.ts's business.
 
-import { EINVAL, EIO, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
+import { EILSEQ, EINVAL, EIO, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
 import { ADMA_TABLE, BOUNCE_SECTORS, REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
 import {
   SDHCI_ADMA_ADDRESS,
@@ -49,9 +49,13 @@ export const WRITE_NS: u64 = 3000 * MILLISECOND;
 const DMA_BLOCK_NS: u64 = 500 * MILLISECOND;
 const STATUS_OUT_OF_RANGE: u32 = 1 << 31;
 const STATUS_STOP_ERRORS: u32 = STATUS_BLOCK_ERRORS & ~STATUS_OUT_OF_RANGE;
+const CARD_STATE_STBY: u32 = 3;
 const CARD_STATE_TRAN: u32 = 4;
 const CARD_STATE_DATA: u32 = 5;
 const CARD_STATE_RCV: u32 = 6;
+const CARD_STATE_DIS: u32 = 8;
+/** A write is done once more when the card's word on it was lost. */
+const WRITES_MAX: u32 = 2;
 
 /** True if DAT0 is high: the card is not busy. */
 export function dat0IsHigh(): bool {
@@ -63,7 +67,10 @@ export function sendStatus(): i32 {
   return sendCommand(13, shadow().rca << 16, ANSWER_R1, 0);
 }
 
-/** Waits until the card is in tran and ready. -EIO: an error bit of the operation before shows. */
+/**
+ * Waits until the card is in tran and ready; out of data and rcv by CMD12, out of stby and dis by CMD7. -EIO: an error
+ * bit of the operation before shows. Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
+ */
 export function awaitReady(lengthNs: u64): i32 {
   const endNs = untilNs(lengthNs);
   let pauseNs: u32 = 0;
@@ -72,6 +79,7 @@ export function awaitReady(lengthNs: u64): i32 {
   for (let i: u32 = 0; i < POLLS_MAX; i++) {
     if (dat0IsHigh()) {
       const status = sendStatus();
+      if (status != OK) shadow().answerLost = 1;
       // One damaged status is no reason to give up.
       if (status != OK && (status == ENOMEDIUM || ++silent > 3)) return status;
       const r1 = lastResponse();
@@ -81,6 +89,8 @@ export function awaitReady(lengthNs: u64): i32 {
         if (state == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) return errors != 0 ? EIO : OK;
         // The card never got its CMD12.
         if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) errors |= stopErrors();
+        // Deselected by whoever else is on the bus: it programs on, and DAT0 does not show it.
+        if (state == CARD_STATE_STBY || state == CARD_STATE_DIS) errors |= selectErrors();
       }
     }
     if (isOver(endNs)) break;
@@ -145,7 +155,16 @@ export function stopTransmission(): i32 {
  * is no error, for a card may have read ahead of the host (mmc.md §1.2).
  */
 function stopErrors(): u32 {
-  return stopTransmission() == OK ? lastResponse() & STATUS_STOP_ERRORS : 0;
+  if (stopTransmission() == OK) return lastResponse() & STATUS_STOP_ERRORS;
+  shadow().answerLost = 1;
+  return 0;
+}
+
+/** CMD7 to the card, and the error bits of its R1. */
+function selectErrors(): u32 {
+  if (sendCommand(7, shadow().rca << 16, ANSWER_R1, 0) == OK) return lastResponse() & STATUS_BLOCK_ERRORS;
+  shadow().answerLost = 1;
+  return 0;
 }
 
 /** Starts a block command. `flags`: WRITE_* of CMD23, which then is used whatever the configuration prefers. */
@@ -170,6 +189,7 @@ export function startBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, fla
 function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
   const counted = flags != 0 || (count > 1 && usesCmd23());
   const dma = usesDma();
+  shadow().answerLost = 0;
   let status = startBlocks(isWrite, lba, count, ptr, flags, dma);
   if (status == OK) status = moveBlocks(isWrite, count, ptr, SECTOR_BYTES, dma);
   if (status != OK) {
@@ -188,6 +208,18 @@ function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u3
 }
 
 /**
+ * A write that nobody can vouch for is done again: error bits are told once, in the R1 of CMD12 or CMD13, and an answer
+ * that is damaged has taken them along. -EILSEQ: the second time too.
+ */
+function transferSurely(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
+  for (let i: u32 = 0; i < WRITES_MAX; i++) {
+    const status = transferOnce(isWrite, lba, count, ptr, flags);
+    if (status != OK || !isWrite || shadow().answerLost == 0) return status;
+  }
+  return EILSEQ;
+}
+
+/**
  * Moves `count` (1 … BOUNCE_SECTORS) sectors between the card and `ptr`. `flags` (writes):
  * WRITE_RELIABLE, WRITE_FORCED, or 0.
  * Returns 0 when the card is back in tran without an error bit, else: -EIO the card refused or lost a sector,
@@ -195,9 +227,9 @@ function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u3
  */
 export function transferBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
   if (count == 0 || count > <u32>BOUNCE_SECTORS) return EINVAL;
-  if (shadow().careful == 0) return transferOnce(isWrite, lba, count, ptr, flags);
+  if (shadow().careful == 0) return transferSurely(isWrite, lba, count, ptr, flags);
   for (let i: u32 = 0; i < count && i < <u32>BOUNCE_SECTORS; i++) {
-    const status = transferOnce(isWrite, lba + i, 1, ptr + i * SECTOR_BYTES, flags);
+    const status = transferSurely(isWrite, lba + i, 1, ptr + i * SECTOR_BYTES, flags);
     if (status != OK) return status;
   }
   return OK;

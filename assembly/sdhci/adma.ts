@@ -1,8 +1,9 @@
 // ADMA2 with 32-bit addresses: 8-byte descriptors (attributes 16, length 16, address 32; mmc.md §3.4).
 // SDHCI_ADMA_ADDRESS is the bad descriptor after an error in fetch, the one behind it in stop and transfer.
 //
-// Modelled: nop, reserved (as nop), tran, link, the interrupt attribute, tables that are too short.
-// Not modelled: ADMA1, 64-bit addresses, a length mismatch because the table has more than the blocks.
+// Modelled: nop, reserved (as nop), tran, link, the interrupt attribute, tables that are too short or, with a block
+// count, too long.
+// Not modelled: ADMA1, 64-bit addresses.
 
 import { SDHCI_REGISTERS } from "../layout";
 import { fetchBytes, storeBytes } from "./dma";
@@ -21,6 +22,7 @@ const STATE_TRANSFER: u32 = 3;
 const LENGTH_MISMATCH: u32 = 4;
 /** Descriptors looked at for one block: a table of nops or links is an error, not an endless walk. */
 const DESCRIPTORS_MAX: u32 = 512;
+
 function admaFails(state: u32): bool {
   store<u8>(SDHCI_REGISTERS + SDHCI_ADMA_ERROR, <u8>state);
   signal(SDHCI_INT_ADMA_ERROR);
@@ -65,7 +67,7 @@ function admaNext(): bool {
   return admaFails(STATE_FETCH);
 }
 
-/** A transfer without a block count ends with its table. True: there is no more data in it. */
+/** Behind a block: true if there is no more data in the table. A transfer without a block count ends there. */
 export function admaIsAtEnd(): bool {
   const e = engine();
   if (e.admaLeft != 0) return false;
@@ -81,6 +83,17 @@ export function admaIsAtEnd(): bool {
     if ((attributes & INTERRUPT) != 0) signal(SDHCI_INT_DMA_END);
   }
   return false;
+}
+
+/**
+ * Behind the last block of a count (SDHCI_TRNS_BLK_CNT_EN) the table has to end too: a total that is not block size ×
+ * count is a length mismatch. False: error, already signalled.
+ */
+export function admaHasEnded(): bool {
+  if (admaIsAtEnd()) return true;
+  // Either more data in the descriptor at hand, or one more, or none that can be read.
+  if (engine().admaLeft == 0 && !admaNext()) return false;
+  return admaFails(STATE_TRANSFER | LENGTH_MISMATCH);
 }
 
 /** Moves one block between the controller's buffer and the bus. False: error, already signalled. */

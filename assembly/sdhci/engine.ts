@@ -5,9 +5,9 @@
 // host's.
 //
 // Modelled: PIO, SDMA, ADMA2-32; auto-CMD12 and auto-CMD23; block gaps; tuning.
-// Not modelled: suspend and resume (SDIO), the SD clock's stop between the blocks of a gap, auto-CMD12 behind
-// a data error (the driver stops the card itself, as all do), a CMD12 that the controller sends while a PIO
-// buffer is full.
+// Behind a data error no auto-CMD12 goes out, and SDHCI_ACMD12_ERR says so: the driver stops the card itself.
+// Not modelled: suspend and resume (SDIO), the SD clock's stop between the blocks of a gap, a CMD12 that the
+// controller sends while a PIO buffer is full.
 
 import { BLOCK_CRC_WRONG, BLOCK_INTACT, breakBlock, driveBlock, takeBlock } from "../bus/block";
 import {
@@ -55,12 +55,13 @@ import {
   TRACE_WIDTH,
 } from "../layout";
 import { traceAt, traceLevel, traceWords } from "../trace";
-import { admaIsAtEnd, admaMove, admaStart } from "./adma";
+import { admaHasEnded, admaIsAtEnd, admaMove, admaStart } from "./adma";
 import {
   SDHCI_ACMD12_ERR,
   SDHCI_ARGUMENT,
   SDHCI_ARGUMENT2,
   SDHCI_AUTO_ERRORS,
+  SDHCI_AUTO_NOT_EXECUTED,
   SDHCI_AUTO_NOT_ISSUED,
   SDHCI_BLOCK_COUNT,
   SDHCI_BLOCK_GAP_CONTROL,
@@ -175,16 +176,25 @@ const UNTUNED_KHZ: u32 = 100000;
 const NOISE_FAST: u32 = 0x51f15e5d;
 const NOISE_UNTUNED: u32 = 0x2545f491;
 
-function halt(bits: u32, timeNs: u64): void {
+/** The data engine stops at an error. A CMD12 that it would have sent itself behind the last block it cannot send. */
+function stopAtError(bits: u32, timeNs: u64): void {
+  const e = engine();
+  e.dataPhase = DATA_HALTED;
   traceAt(timeNs, TRACE_ERROR, bits, 0, 0);
-  signal(bits);
-  engine().dataPhase = DATA_HALTED;
+  if (e.stops == 0) return;
+  e.stops = 0;
+  setAutoErrors(SDHCI_AUTO_NOT_EXECUTED);
+  traceAt(timeNs, TRACE_ERROR, SDHCI_INT_AUTO_CMD_ERR, SDHCI_AUTO_NOT_EXECUTED, 0);
 }
 
-/** admaMove() has signalled it. */
+function halt(bits: u32, timeNs: u64): void {
+  signal(bits);
+  stopAtError(bits, timeNs);
+}
+
+/** adma.ts has signalled it. */
 function haltAdma(timeNs: u64): void {
-  traceAt(timeNs, TRACE_ERROR, SDHCI_INT_ADMA_ERROR, 0, 0);
-  engine().dataPhase = DATA_HALTED;
+  stopAtError(SDHCI_INT_ADMA_ERROR, timeNs);
 }
 
 function completeTransfer(timeNs: u64): void {
@@ -212,6 +222,8 @@ export function issueCommand(): void {
   const hasData = (command & SDHCI_CMD_DATA) != 0;
   const hasBusy = (command & SDHCI_CMD_RESP_MASK) == SDHCI_CMD_RESP_SHORT_BUSY;
   if (dataIsInhibited() && (hasData || hasBusy) && !isAbort(command)) return;
+  // Whoever stops the transfer himself needs no CMD12 behind it.
+  if (isAbort(command)) e.stops = 0;
   e.command = command;
   e.argument = register32(SDHCI_ARGUMENT);
   const counts = (register16(SDHCI_TRANSFER_MODE) & SDHCI_TRNS_AUTO_MASK) == SDHCI_TRNS_AUTO_CMD23;
@@ -250,6 +262,8 @@ function armData(): void {
   // "Stop count": with its enable bit a BLOCK_COUNT of 0 moves nothing.
   e.dataPhase = e.counted != 0 && e.blocksLeft == 0 ? DATA_IDLE : DATA_ARMED;
   e.patienceNs = NEVER;
+  const stops = (mode & SDHCI_TRNS_AUTO_MASK) == SDHCI_TRNS_AUTO_CMD12;
+  e.stops = stops && (mode & SDHCI_TRNS_MULTI) != 0 ? 1 : 0;
   e.tuning = e.isRead != 0 && (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_EXEC_TUNING) != 0 ? 1 : 0;
   if (e.isDma == MOVE_ADMA) admaStart();
 }
@@ -339,6 +353,7 @@ function takeResponse(timeNs: u64): void {
   if (errors != 0) {
     traceAt(timeNs, TRACE_ERROR, errors, 0, 0);
     signal(errors);
+    forgetStop();
     return;
   }
   signal(SDHCI_INT_RESPONSE);
@@ -361,6 +376,13 @@ function endSilence(timeNs: u64): void {
   traceAt(timeNs, TRACE_NO_RESPONSE, frameIndex(e.sent), 0, 0);
   if (e.auto != AUTO_NONE) autoFails(SDHCI_INT_TIMEOUT, timeNs);
   else if (e.tuning == 0 || (e.command & SDHCI_CMD_DATA) == 0) signal(SDHCI_INT_TIMEOUT);
+  forgetStop();
+}
+
+/** A transfer that its own command did not start needs no auto-CMD12. */
+function forgetStop(): void {
+  const e = engine();
+  if ((e.command & SDHCI_CMD_DATA) != 0) e.stops = 0;
 }
 
 // ---- auto commands (mmc.md §3.1, §3.4): no command complete, their response in 0x1C, their errors in 0x3C ----
@@ -438,12 +460,16 @@ function countBlock(): bool {
 function endBlock(timeNs: u64): void {
   const e = engine();
   if (countBlock()) {
-    const mode = register16(SDHCI_TRANSFER_MODE);
-    const stops = (mode & SDHCI_TRNS_AUTO_MASK) == SDHCI_TRNS_AUTO_CMD12;
-    if (!stops || (mode & SDHCI_TRNS_MULTI) == 0) {
+    const byCount = (register16(SDHCI_TRANSFER_MODE) & SDHCI_TRNS_BLK_CNT_EN) != 0;
+    if (byCount && e.isDma == MOVE_ADMA && !admaHasEnded()) {
+      haltAdma(timeNs);
+      return;
+    }
+    if (e.stops == 0) {
       completeTransfer(timeNs);
       return;
     }
+    e.stops = 0;
     e.dataPhase = DATA_STOPPING;
     stopIfDue(timeNs);
     return;
@@ -792,6 +818,7 @@ export function resetDataLines(): void {
   const gap = register8(SDHCI_BLOCK_GAP_CONTROL) & ~(SDHCI_GAP_STOP | SDHCI_GAP_CONTINUE);
   store<u8>(SDHCI_REGISTERS + SDHCI_BLOCK_GAP_CONTROL, <u8>gap);
   e.dataPhase = DATA_IDLE;
+  e.stops = 0;
   e.bufferAt = 0;
   e.floorNs = nowNs();
   e.status &= ~0x3e;

@@ -65,6 +65,7 @@ export class Engine {
   tuning: u32; // this read is a tuning block
   tuningBlocks: u32; // of the procedure so far
   tuningGood: u32;
+  stops: u32; // auto-CMD12 is to follow the last block
   descriptorHead: u32; // of ADMA2, as it was fetched: attributes, length << 16 …
   descriptorAddress: u32; // … and address
 }

@@ -111,7 +111,8 @@ export function addLs(program: Command): void {
       "after",
       `${imageHelp(false)}
 STATE is ok; torn: damaged, or never finished; salvaged: the zone's header is damaged and the text stands, or a
-compressed record broke off and this is what came out; undecodable: compressed, and not by deflate; erased: removed.
+compressed record broke off and this is what came out; undecodable: compressed, and not by deflate; erased:
+removed.
 TIME is UTC. NOTE: a log in several records (extract --join), or a record that is there twice.
 
 Examples:

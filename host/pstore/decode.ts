@@ -924,6 +924,7 @@ function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRec
     duplicateOf: null,
     state: "salvaged",
     bytes,
+    raw: null,
     textOffset: 0,
   };
 }
