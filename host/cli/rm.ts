@@ -1,9 +1,9 @@
 // `mmcpstore rm IMAGE NAME… | --all`: what Linux's unlink changes on the medium, no more. Of a kmsg zone
-// that is the four bytes of datalen, of a ring datalen and start. Of ftrace that is so for every CPU: Linux removes
-// the first CPU's slice alone, and the file is back at the next boot. A salvaged record, which Linux does not see, loses
-// its seal too, or it would be salvaged again. With --wipe the seal and then the payload become zero; the headers
-// stay, so that counters never go back. Each step is durable before the next: a cut leaves a record that is whole, or
-// erased. Every name is looked up before the first is removed.
+// that is the four bytes of datalen, of a ring datalen and start. Of ftrace that is so for every CPU: Linux
+// removes the first CPU's slice alone, and the file is back at the next boot. A salvaged record, which Linux
+// does not see, loses its seal too, or it would be salvaged again. With --wipe the seal and then the payload
+// become zero; the headers stay, so that counters never go back. Each step is durable before the next: a cut
+// leaves a record that is whole, or erased. Every name is looked up before the first is removed.
 import type { Command } from "commander";
 import { MmcError } from "../errors.js";
 import type { RawImage } from "../image/raw.js";

@@ -8,8 +8,8 @@
 //   slot.transfer(0xff); // N_CR
 //   slot.transfer(0xff); // 0x01: idle
 //
-// The card leaves the SD bus when it is attached, so the device's own read(), write() and panicWrite() find no card
-// but by a power cycle: powerCut(), powerOn(), or the takeover ladder of a panic, which ends in one. Nothing of Node.
+// The card leaves the SD bus when it is attached. The device's own read(), write() and panicWrite() find it by a power
+// cycle alone, as powerCut() and powerOn() do; then it is an SPI slave no more. Nothing of Node.
 import type { Device } from "../device.js";
 
 export class SpiCard {
