@@ -6,6 +6,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Device, type DeviceOptions } from "../host/device.js";
 import { SpiCard } from "../host/embed/spi.js";
+import { ERRNO } from "../host/errors.js";
 import { coreModule, note, pattern, same } from "./bus.js";
 
 const CARDS: Record<string, DeviceOptions> = {
@@ -571,7 +572,11 @@ test("an eMMC has no SPI mode; a native bus is not heard in SPI mode until the s
   assert.is(emmc.command(0), 0xff);
   const host = new Host({ card: "sd" }).open();
   host.write(2, pattern(1));
-  assert.throws(() => host.device.read(0, 512));
+  const { core } = host.device;
+  assert.is(core.blockCommand(13, 0, 0x1a), -ERRNO.ETIMEDOUT);
+  assert.is(core.blockCommand(0, 0, 0), 0);
+  assert.is(core.blockCommand(8, 0x1aa, 0x1a), -ERRNO.ETIMEDOUT, "CMD0 does not bring it back");
+  same(host.device.read(1024, 512), pattern(1), "read() finds it behind a power cycle");
   host.device.powerCut();
   host.device.powerOn();
   same(host.device.read(1024, 512), pattern(1), "the same medium");
