@@ -12,6 +12,8 @@ export {
 } from "./driver/block";
 export { lastCommand, lastResponse } from "./driver/command";
 export { leaveInFlight } from "./driver/inflight";
+export { dumpExtent, dumpPlan, dumpRead, dumpRelease } from "./dump/plan";
+export { dumpInit, dumpNote, dumpRegister, dumpUnregister } from "./dump/regions";
 export { machineCut, machineInit, machineInsert, machineReset } from "./machine";
 export { panicWrite, recoverArea } from "./panic";
 export { chooseZone, newestZone, nextCounter, payloadBytesMax, zoneState } from "./pstore/zone";

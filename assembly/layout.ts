@@ -4,8 +4,8 @@
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
 //   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
-//   0x02000  write cache     0x0c000  protection       0x10000  BOUNCE           0x20000  VERIFY
-//   0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
+//   0x02000  write cache     0x0a200  DUMP             0x0c000  protection       0x10000  BOUNCE
+//   0x20000  VERIFY          0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
 //   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 medium
 
 export const PAGE_BYTES = 0x10000;
@@ -275,6 +275,67 @@ export const WIRE_BLOCK = WIRE_BASE + 0x200; // 512, scratch: a block as a recei
 export const PACKED_HEADER = 0xae00; // 512, an eMMC's: what a packed command consists of
 export const PROTECTION_TABLE = 0xc000; // write protection of an eMMC: 2 bits a group
 export const PROTECTION_GROUPS_MAX = 32768;
+
+// DUMP: the regions that a crash dump is made of, and its plan (docs/DUMPS.md). The first words are the host's, filled
+// before dumpInit(); the table of regions lies where it says, outside of everything else here.
+export const DUMP_BASE = 0xa200; // … 0xa3ff
+export const DUMP_WORK = DUMP_BASE + 0x0; // u32, table and notes: not below MEDIUM_BASE, a multiple of 8
+export const DUMP_WORK_BYTES = DUMP_BASE + 0x4;
+export const DUMP_CAPACITY = DUMP_BASE + 0x8; // regions, 1 … DUMP_SLOTS_MAX
+export const DUMP_NOTE_BYTES = DUMP_BASE + 0xc; // room for notes, with their heads
+export const DUMP_FLAGS = DUMP_BASE + 0x10; // DUMP_SEGMENTS …
+export const DUMP_ALIGN = DUMP_BASE + 0x14; // addresses and sizes are multiples of it: a power of two
+export const DUMP_CLASS = DUMP_BASE + 0x18; // EI_CLASS: 1 ELF32, 2 ELF64
+export const DUMP_MACHINE = DUMP_BASE + 0x1c; // e_machine
+export const DUMP_ENTRY = DUMP_BASE + 0x20; // u64, e_entry
+export const DUMP_ELF_FLAGS = DUMP_BASE + 0x28; // e_flags
+/** Why the last call was refused: REFUSED_*. */
+export const DUMP_REFUSED = DUMP_BASE + 0x2c;
+// What dumpExtent() tells of an offset.
+export const DUMP_EXTENT_SLOT = DUMP_BASE + 0x30; // u32, slot of the region
+export const DUMP_EXTENT_OFFSET = DUMP_BASE + 0x38; // u64, where in the region
+export const DUMP_EXTENT_BYTES = DUMP_BASE + 0x40; // u64, until its end
+// What dumpPlan() found.
+export const DUMP_TOTAL_BYTES = DUMP_BASE + 0x48; // u64, of the whole file
+export const DUMP_HEADER_BYTES = DUMP_BASE + 0x50; // u32, before the first region
+export const DUMP_LIVE = DUMP_BASE + 0x54; // u32, regions in the plan
+/** What dumpRegister() reads: the first 48 bytes of a slot. */
+export const DUMP_REQUEST = DUMP_BASE + 0x60;
+export const DUMP_STATE = DUMP_BASE + 0xc0; // … + 0xff, the core's own
+export const DUMP_SCRATCH = DUMP_BASE + 0x180; // 64, one header on its way out
+export const DUMP_SLOT_BYTES = 80;
+export const DUMP_SLOTS_MAX = 0x10000;
+export const DUMP_NOTE_BYTES_MAX = 0x100000;
+export const DUMP_SEGMENTS = 1; // program headers
+export const DUMP_NOTES = 2; // PT_NOTE before them
+export const DUMP_SECTIONS = 4; // section headers with the names
+export const DUMP_REMOTEPROC = 8; // as Linux's remoteproc lays them out: no padding, RWX, sections not allocated
+export const DUMP_OVERLAP = 16; // regions may overlap
+// A slot, as a request and in the table.
+export const SLOT_NAME = 0; // 16 bytes, NUL-terminated and NUL-padded
+export const SLOT_ADDRESS = 16; // u64, physical
+export const SLOT_VADDR = 24; // u64
+export const SLOT_SIZE = 32; // u64
+export const SLOT_SOURCE = 40; // u32, where its bytes lie in this memory, with REGION_MEMORY
+export const SLOT_REGION_FLAGS = 44; // u32, p_flags | REGION_*
+export const REGION_MEMORY = 0x100; // its bytes lie in this memory; otherwise the host brings them
+export const REFUSED_NONE = 0;
+export const REFUSED_NAME = 1;
+export const REFUSED_SIZE = 2;
+export const REFUSED_ALIGN = 3;
+export const REFUSED_WRAP = 4;
+export const REFUSED_CLASS = 5; // beyond what ELF32 can say
+export const REFUSED_FLAGS = 6;
+export const REFUSED_SOURCE = 7; // outside of this memory
+export const REFUSED_OVERLAP = 8;
+export const REFUSED_DUPLICATE = 9;
+export const REFUSED_FULL = 10;
+export const REFUSED_FROZEN = 11;
+export const REFUSED_ID = 12;
+export const REFUSED_SEGMENTS = 13; // more than e_phnum or e_shnum can say
+export const REFUSED_BYTES = 14; // more than a file offset can say
+export const REFUSED_EMPTY = 15;
+export const REFUSED_CONFIG = 16;
 
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;

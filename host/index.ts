@@ -38,6 +38,63 @@ export {
   type PanicInput,
   type Reason,
 } from "./device.js";
+export {
+  CrashDump,
+  type DumpOptions,
+  type DumpPlan,
+  type Region,
+  type RegionSource,
+} from "./dump/dump.js";
+export {
+  bytesSource,
+  type ElfCore,
+  type ElfNote,
+  type ElfSegment,
+  type ElfSource,
+  readElfCore,
+} from "./dump/elf.js";
+export type { FailedRange } from "./dump/failed-ranges.js";
+export {
+  type DumpNote,
+  machineOf,
+  type NoteMachine,
+  type PrPsInfo,
+  type PrStatus,
+  prPsInfoNote,
+  prStatusNote,
+  vmcoreinfoNote,
+} from "./dump/notes.js";
+export {
+  escapeName,
+  regionFileName,
+  type SaharaEntry,
+  type SaharaWidth,
+  saharaStatusName,
+} from "./dump/sahara.js";
+export {
+  type SaharaAction,
+  SaharaCollector,
+  type SaharaCollectorOptions,
+  type SaharaImage,
+  type SaharaRegion,
+  type SaharaRegionState,
+  type SaharaResume,
+} from "./dump/sahara-collector.js";
+export {
+  type Container,
+  type ContainerRegion,
+  type ContainerSource,
+  makeContainerHead,
+  readContainer,
+} from "./dump/sahara-container.js";
+export {
+  SaharaDevice,
+  type SaharaDeviceAction,
+  type SaharaDeviceOptions,
+  type SaharaFault,
+  type SaharaMemory,
+} from "./dump/sahara-device.js";
+export { FrameReader, frameTransfer } from "./dump/sahara-frames.js";
 export { OverlayMedium } from "./embed/overlay.js";
 export { type GuestBus, type GuestTiming, SdhciPeripheral } from "./embed/peripheral.js";
 export {
@@ -89,6 +146,7 @@ export {
   type RecordState,
   type ZoneInfo,
 } from "./pstore/decode.js";
+export { formatLog, type JoinedLog, joinLogs, type MissingText } from "./pstore/join.js";
 export { parseRecordName, recordName } from "./pstore/names.js";
 export { decodeCid } from "./registers/cid.js";
 export { type DecodedCsd, decodeCsd } from "./registers/csd.js";

@@ -170,6 +170,20 @@ const ARROWS: Arrow[] = [
     good: ["assembly/pstore/zone.ts", `import { sealStands } from "./seal";`],
   },
   {
+    what: "a dump knows nothing of drivers, controllers, cards and records",
+    from: /^assembly\/dump\//,
+    never: /^assembly\/(driver|card|sdhci|pstore|spi|bus)\//,
+    bad: ["assembly/dump/plan.ts", `import { blockWrite } from "../driver/block";`],
+    good: ["assembly/dump/plan.ts", `import { dump } from "./state";`],
+  },
+  {
+    what: "the reader of cores shares nothing with their maker: it is what they are held against",
+    from: /^host\/dump\/elf\.ts$/,
+    never: /^(?!host\/errors\.ts$)/,
+    bad: ["host/dump/elf.ts", `import { DUMP_SEGMENTS } from "../../assembly/layout.js";`],
+    good: ["host/dump/elf.ts", `import { MmcError } from "../errors.js";`],
+  },
+  {
     what: "only panic.ts and rings.ts join the rooms; machine.ts and index.ts stand around them",
     from: /^assembly\/(?!panic\.ts$|rings\.ts$|machine\.ts$|index\.ts$)[^/]+\.ts$/,
     never: /^assembly\/[^/]+\//,
@@ -407,10 +421,10 @@ test("a page can load everything that host/index.ts reaches", () => {
   assert.equal(brokenForPages(sources, reached), []);
 });
 
-test("nothing of Node in host/core, host/pstore and host/device.ts", () => {
+test("nothing of Node in host/core, host/dump, host/pstore and host/device.ts", () => {
   const inner = (files: Files) => {
     const paths = [...files.keys()].filter((path) =>
-      /^host\/(core|pstore|explore)\/|^host\/device\.ts$/.test(path),
+      /^host\/(core|dump|pstore|explore)\/|^host\/device\.ts$/.test(path),
     );
     return brokenForPages(files, [...new Set(paths.flatMap((path) => reachable(files, path)))]);
   };
@@ -435,7 +449,7 @@ function projectFiles(): Map<string, string> {
       if (skipped.includes(entry.name) || entry.name.endsWith(".log")) continue;
       if (entry.isDirectory()) visit(`${path}/`);
       else if (entry.isFile())
-        found.set(path, /\.(gz|img|png|bin)$/.test(path) ? "" : readFileSync(ROOT + path, "utf8"));
+        found.set(path, /\.(gz|img|png|bin|elf)$/.test(path) ? "" : readFileSync(ROOT + path, "utf8"));
     }
   };
   visit("");

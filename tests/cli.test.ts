@@ -370,6 +370,10 @@ reading("ls: the table, every field of --json, and no records", async () => {
     "offset",
     "sealed",
     "sequence",
+    "part",
+    "first",
+    "olderBytes",
+    "duplicateOf",
     "state",
   ]);
   assert.equal([row.type, row.id, row.abi, row.offset], ["kmsg", 0, "i386", 0]);

@@ -549,6 +549,7 @@ const REGIONS: Region[] = [
   { name: "UNDO_HEADS", from: layout.UNDO_HEADS, bytes: layout.UNDO_MAX * layout.UNDO_HEAD_BYTES },
   { name: "UNDO_DATA", from: layout.UNDO_DATA, bytes: layout.UNDO_MAX * layout.SECTOR_BYTES },
   { name: "WIRE_BASE", from: layout.WIRE_BASE, bytes: 0x400 },
+  { name: "DUMP_BASE", from: layout.DUMP_BASE, bytes: 0x200 },
   { name: "PROTECTION_TABLE", from: layout.PROTECTION_TABLE, bytes: layout.PROTECTION_GROUPS_MAX / 4 },
   { name: "BOUNCE_BASE", from: layout.BOUNCE_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
   { name: "VERIFY_BASE", from: layout.VERIFY_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
@@ -593,6 +594,9 @@ test("an overlap is found", () => {
 test("every address in layout.ts is one of these regions or a word in CONFIG or RESULT", () => {
   const known = new Set(REGIONS.map(({ name }) => name));
   const sizes = [
+    "DUMP_SLOTS_MAX",
+    "DUMP_NOTE_BYTES_MAX",
+    "REGION_MEMORY",
     "PAGE_BYTES",
     "TEXT_BYTES_MAX",
     "ZONES_MAX",
@@ -641,7 +645,7 @@ test("64-bit and atomic words stand on their own size", () => {
     assert.is(words[name.replace(/LOW$/, "HIGH")], value + 4, name);
   }
   const bases =
-    "CARD_BASE SDHCI_BASE DRIVER_BASE PSTORE_BASE TRACE_BASE CLOCK_NOW MEDIUM_STORES GUEST_NEXT_NS".split(
+    "CARD_BASE SDHCI_BASE DRIVER_BASE PSTORE_BASE TRACE_BASE CLOCK_NOW MEDIUM_STORES GUEST_NEXT_NS DUMP_BASE".split(
       " ",
     );
   for (const name of bases) assert.is((words[name] ?? 1) % 8, 0, name);
@@ -657,6 +661,31 @@ test("Area and Record share the pstore block", () => {
   assert.ok(sizeOf("assembly/pstore/zone.ts", "Area") <= Number(offset));
   assert.is(Number(offset) % 8, 0);
   assert.ok(Number(offset) + sizeOf("assembly/pstore/record.ts", "Record") <= 0x200);
+});
+
+test("a slot, the plan and the scratch of the dump fit where they lie", () => {
+  const slot = fieldsOf(source("assembly/dump/state.ts"), "Slot");
+  assert.ok(bytesOf(slot) <= layout.DUMP_SLOT_BYTES);
+  assert.is(layout.DUMP_SLOT_BYTES % 8, 0);
+  const offsets = new Map(slot.map(({ name, offset }) => [name, offset]));
+  assert.is(offsets.get("name0"), layout.SLOT_NAME);
+  assert.is(offsets.get("address"), layout.SLOT_ADDRESS);
+  assert.is(offsets.get("vaddr"), layout.SLOT_VADDR);
+  assert.is(offsets.get("size"), layout.SLOT_SIZE);
+  assert.is(offsets.get("source"), layout.SLOT_SOURCE);
+  assert.is(offsets.get("flags"), layout.SLOT_REGION_FLAGS);
+  assert.ok(layout.DUMP_REQUEST + 48 <= layout.DUMP_STATE);
+  assert.ok(layout.DUMP_STATE + sizeOf("assembly/dump/state.ts", "Dump") <= layout.DUMP_SCRATCH);
+  assert.ok(layout.DUMP_SCRATCH + 64 <= layout.DUMP_BASE + 0x200);
+});
+
+test("reading a dump finds a region in 17 halvings, however many there are", () => {
+  const turns = proveLoops(readBinary(binaryOf("release")), "dumpExtent").map((loop) => loop.turns);
+  assert.ok(turns.length > 0);
+  assert.ok(
+    turns.every((one) => one !== null && one <= 17),
+    `${turns}`,
+  );
 });
 
 test("what survives a power-up in Card is at its end", () => {

@@ -109,7 +109,8 @@ function expected(zones: ZoneInfo[], reason: Reason, policy: Policy) {
   if (sealed !== null && unsealed !== null && unsealed.timeSec > sealed.timeSec) newest = unsealed;
   const start = newest === null ? 0 : newest.index + 1;
   const around = zones.map((_, i) => zones[(start + i) % zones.length] as ZoneInfo);
-  const free = around.find(({ state }) => state === "empty" || state === "erased" || state === "torn");
+  const damaged = ({ state }: ZoneInfo) => state === "torn" || state === "salvaged";
+  const free = around.find(({ state }) => state === "empty" || state === "erased") ?? around.find(damaged);
   const givenUp = policy === "ring" ? around[0] : around.at(-1);
   return {
     zone: (free ?? givenUp)?.index,

@@ -19,6 +19,6 @@ export const SEAL_VERSION: u32 = 1;
 /** What the core knows of a zone without reading its payload. */
 export const ZONE_EMPTY: u32 = 0;
 export const ZONE_ERASED: u32 = 1;
-export const ZONE_TORN: u32 = 2; // header and seal disagree, or a length that cannot be
+export const ZONE_TORN: u32 = 2; // header and seal disagree, a length that cannot be, or half a header
 export const ZONE_USED: u32 = 3; // a record that nobody has removed yet
 export const ZONE_BAD: u32 = 4; // the medium refused it

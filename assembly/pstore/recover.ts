@@ -46,8 +46,12 @@ export function recoverZone(zone: u32, head: usize, tail: usize): void {
   const sealed = sealStands(seal);
   const sequence = sealed ? sealSequence(seal) : 0;
   if (sequence > a.sequence) a.sequence = sequence;
-  if (load<u32>(head) != PSZ_SIG_KMSG || load<u32>(head, PSZ_BUFFER_BYTES) != PSTORE_KMSG_HEADER_MAGIC) {
-    setZoneState(zone, ZONE_EMPTY);
+  const hasSignature = load<u32>(head) == PSZ_SIG_KMSG;
+  const hasMagic = load<u32>(head, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
+  if (!hasSignature || !hasMagic) {
+    // Linux sees nothing here; but half a header that nobody erased, or a seal, says that there was a record.
+    const hadRecord = hasSignature || hasMagic ? load<u32>(head, 4) != 0 : sealed;
+    setZoneState(zone, hadRecord ? ZONE_TORN : ZONE_EMPTY);
     return;
   }
   const lp64 = load<u32>(CONFIG_ABI) == ABI_LP64;

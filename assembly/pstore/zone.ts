@@ -23,7 +23,9 @@ import {
   REASON_PANIC,
   SEAL_BYTES,
   ZONE_BAD,
-  ZONE_USED,
+  ZONE_EMPTY,
+  ZONE_ERASED,
+  ZONE_TORN,
 } from "./format";
 
 /** What recovery learnt about the whole area. */
@@ -107,21 +109,27 @@ export function nextCounter(reason: u32): u32 {
 }
 
 /**
- * The zone for the next record: the first behind the newest that holds none; if all do, the one that the policy gives
- * up. Zones that are bad are passed over. -1: there is none.
+ * The zone for the next record: the first behind the newest that is empty or erased; else the first that is torn, as
+ * something of its record may be salvaged; if all hold a record, the one that the policy gives up. Zones that are bad
+ * are passed over. -1: there is none.
  */
 export function chooseZone(): i32 {
   const count = zoneCount();
   const newest = newestZone();
   const start: u32 = newest < 0 ? 0 : <u32>newest + 1;
+  let torn: i32 = -1;
   let used: i32 = -1;
   for (let i: u32 = 0; i < count && i < <u32>ZONES_MAX; i++) {
     const zone = (start + i) % count;
     const state = zoneState(zone);
     if (state == ZONE_BAD) continue;
-    if (state != ZONE_USED) return zone;
+    if (state == ZONE_EMPTY || state == ZONE_ERASED) return zone;
+    if (state == ZONE_TORN) {
+      if (torn < 0) torn = zone;
+      continue;
+    }
     // Oldest first, newest last: ring gives up the first met, first-wins the last.
     if (used < 0 || load<u32>(CONFIG_POLICY) != POLICY_RING) used = zone;
   }
-  return used;
+  return torn >= 0 ? torn : used;
 }

@@ -3,6 +3,7 @@
 import type { Command } from "commander";
 import { MmcError } from "../errors.js";
 import type { PstoreRecord } from "../pstore/decode.js";
+import { withErased } from "./ls.js";
 import { withArea } from "./open-area.js";
 import { addImageOptions, type ImageOptions, imageHelp } from "./options.js";
 import { remark, write } from "./output.js";
@@ -24,11 +25,26 @@ export function bytesOf(record: PstoreRecord, raw: boolean | undefined): Uint8Ar
   return raw ? (record.raw ?? record.bytes) : record.bytes;
 }
 
-async function cat(location: string, name: string, options: ImageOptions & { raw?: boolean }): Promise<void> {
+/** What a record that is not ok is, in words. */
+export function stateRemark(record: PstoreRecord): string {
+  if (record.state !== "salvaged") return `the record is ${record.state}`;
+  if (record.sealed && !record.compressed)
+    return "salvaged: the zone's header is damaged, the seal proves the text";
+  return record.sealed
+    ? "salvaged: the zone's header or the compressed text is damaged, this is what could be had"
+    : "salvaged: the record is damaged and nothing proves this text";
+}
+
+async function cat(
+  location: string,
+  name: string,
+  options: ImageOptions & { all?: boolean; raw?: boolean },
+): Promise<void> {
   await withArea(location, options, async ({ image, decoded }) => {
-    const record = findRecord(image.name, decoded.records, name);
+    const records = options.all ? withErased(decoded) : decoded.records;
+    const record = findRecord(image.name, records, name);
     await write(bytesOf(record, options.raw));
-    if (record.state !== "ok") remark(`${name}: the record is ${record.state}`);
+    if (record.state !== "ok") remark(`${name}: ${stateRemark(record)}`);
   });
 }
 
@@ -41,10 +57,11 @@ export function addCat(program: Command): void {
     .argument("<name>", "a name that ls shows");
   addImageOptions(command)
     .option("--raw", "of ftrace the records as they are, merged, instead of their text")
+    .option("--all", "also a removed record, if the seal still proves it")
     .addHelpText(
       "after",
       `${imageHelp(false)}
-A torn or undecodable record is printed too, with a remark on standard error.
+A torn, salvaged or undecodable record is printed too, with a remark on standard error.
 
 Examples:
   mmcpstore cat disk.img dmesg-pstore_blk-0

@@ -1,16 +1,19 @@
-// `mmcpstore extract IMAGE DIR`: every record as a file, and manifest.json. Names are those of names.ts, so
-// none can leave the folder. All targets are looked at before the first is written.
+// `mmcpstore extract IMAGE DIR`: every record as a file, and manifest.json; with --layout as other collectors do.
+// Names are those of names.ts, so none can leave the folder. All targets are looked at before the first is written.
 import { createHash } from "node:crypto";
 import { lstatSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import type { Command } from "commander";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
 import type { PstoreRecord } from "../pstore/decode.js";
+import { formatLog, type JoinedLog, joinLogs } from "../pstore/join.js";
+import { recordName } from "../pstore/names.js";
 import { bytesOf } from "./cat.js";
+import { planAbrt, planSystemd } from "./collectors.js";
 import { withArea } from "./open-area.js";
-import { addImageOptions, type ImageOptions, imageHelp } from "./options.js";
-import { color, colorState, counted, formatJson, formatTable, write } from "./output.js";
+import { addImageOptions, type ImageOptions, imageHelp, parseChoice } from "./options.js";
+import { color, colorState, counted, formatJson, formatTable, remark, UsageError, write } from "./output.js";
 import { formatTime } from "./time.js";
 import { makeWholeFile, writeAll } from "./whole-file.js";
 
@@ -18,20 +21,61 @@ interface Target {
   path: string;
   bytes: Uint8Array;
   timeSec: number | undefined;
+  mode?: number;
 }
+
+const LAYOUTS = ["systemd", "abrt"] as const;
+
+interface ExtractOptions extends ImageOptions {
+  force?: boolean;
+  json?: boolean;
+  join?: boolean;
+  raw?: boolean;
+  layout?: (typeof LAYOUTS)[number];
+}
+
+/** A record or a joined log, and what manifest.json says of it. */
+interface Extracted {
+  record: PstoreRecord;
+  name: string;
+  bytes: Uint8Array;
+  state: string;
+  log: JoinedLog | null;
+}
+
+/** Tries of a free name before a folder is taken for hopeless. */
+const NAMES_TRIED_MAX = 10_000;
 
 /** Linux's file systems keep times up to 2446 or later; what a damaged record says may be anything. */
 const FILE_TIME_MAX_SEC = 2 ** 33;
 
-function manifestEntry(record: PstoreRecord, bytes: Uint8Array): object {
-  return {
-    name: record.name,
+function manifestEntry({ record, name, bytes, state, log }: Extracted): object {
+  const entry = {
+    name,
     size: bytes.length,
     sha256: createHash("sha256").update(bytes).digest("hex"),
     time: formatTime(record),
-    state: record.state,
+    state,
     sequence: record.sequence,
   };
+  if (log === null) return entry;
+  const parts = log.parts.map((part) => part.name);
+  return { ...entry, parts, missing: log.missing, hasNewest: log.hasNewest };
+}
+
+function extractRecord(record: PstoreRecord, raw: boolean | undefined): Extracted {
+  return { record, name: record.name, bytes: bytesOf(record, raw), state: record.state, log: null };
+}
+
+/** A log in several records becomes one file, named for its newest part; every other record stays as it is. */
+function extractLog(log: JoinedLog): Extracted {
+  const record = log.parts.at(-1) as PstoreRecord;
+  if (record.part === 0) return extractRecord(record, false);
+  const isIncomplete = log.missing.length > 0 || !log.hasNewest;
+  const damaged = log.parts.find(({ state }) => state !== "ok");
+  const state = isIncomplete ? "incomplete" : (damaged?.state ?? "ok");
+  const name = `${recordName("kmsg", record.id)}.joined`;
+  return { record, name, bytes: formatLog(log), state, log };
 }
 
 /** Seconds and the nearest microsecond, which is what Node sets; undefined: the time is not known. */
@@ -67,17 +111,26 @@ function makeFolder(path: string): boolean {
   }
 }
 
-async function extract(
-  location: string,
-  folder: string,
-  options: ImageOptions & { force?: boolean; json?: boolean; raw?: boolean },
-): Promise<void> {
+async function extract(location: string, folder: string, options: ExtractOptions): Promise<void> {
+  const { layout } = options;
+  if (layout !== undefined) {
+    for (const name of ["join", "force", "raw"] as const) {
+      if (options[name]) throw new UsageError(`--layout ${layout}: cannot be combined with --${name}`);
+    }
+    return collect(location, folder, layout, options.json === true, options);
+  }
   await withArea(location, options, async ({ decoded }) => {
     const { records } = decoded;
-    const manifest = formatJson(records.map((record) => manifestEntry(record, bytesOf(record, options.raw))));
-    const targets: Target[] = records.map((record) => ({
-      path: join(folder, record.name),
-      bytes: bytesOf(record, options.raw),
+    const rings = records
+      .filter(({ type }) => type !== "kmsg")
+      .map((record) => extractRecord(record, options.raw));
+    const extracted = options.join
+      ? [...joinLogs(records).map(extractLog), ...rings]
+      : records.map((record) => extractRecord(record, options.raw));
+    const manifest = formatJson(extracted.map(manifestEntry));
+    const targets: Target[] = extracted.map(({ record, name, bytes }) => ({
+      path: join(folder, name),
+      bytes,
       timeSec: fileTime(record),
     }));
     targets.push({
@@ -98,20 +151,86 @@ async function extract(
       if (isNew && written === 0) removeFolder(folder);
       throw error;
     }
+    for (const { name, log } of extracted) {
+      if (log === null) continue;
+      const sizeBytes = log.missing.reduce((sum, one) => sum + one.sizeBytes, 0);
+      if (sizeBytes > 0) remark(`${name}: ${counted(sizeBytes, "byte")} of the log are missing`);
+      if (!log.hasNewest) remark(`${name}: the newest part of the log is missing`);
+    }
     if (options.json) {
       await write(manifest);
       return;
     }
-    const rows = records.map((record) => [
-      record.name,
-      String(bytesOf(record, options.raw).length),
-      colorState(record.state),
-    ]);
+    const rows = extracted.map(({ name, bytes, state }) => [name, String(bytes.length), colorState(state)]);
     if (rows.length > 0) await write(formatTable(["NAME", "SIZE", "STATE"], rows, [1]));
     const kept = targets.length - missing.length;
-    const remark = kept > 0 ? `, ${counted(kept, "file")} of them already there` : "";
-    await write(color.dim(`${counted(records.length, "record")} and manifest.json in ${folder}${remark}\n`));
+    const already = kept > 0 ? `, ${counted(kept, "file")} of them already there` : "";
+    await write(
+      color.dim(`${counted(extracted.length, "record")} and manifest.json in ${folder}${already}\n`),
+    );
   });
+}
+
+/** `path`, or with `.1`, `.2` … behind it, where nothing is or the same bytes are already; and which of both. */
+function freeTarget(target: Target): { target: Target; isKept: boolean } {
+  for (let number = 0; number < NAMES_TRIED_MAX; number++) {
+    const path = number === 0 ? target.path : `${target.path}.${number}`;
+    let stats: ReturnType<typeof lstatSync>;
+    try {
+      stats = lstatSync(path, { throwIfNoEntry: false });
+      if (stats === undefined) return { target: { ...target, path }, isKept: false };
+      if (!stats.isFile() || stats.size !== target.bytes.length) continue;
+      if (readFileSync(path).equals(target.bytes)) return { target: { ...target, path }, isKept: true };
+    } catch (error) {
+      throw fileError(path, error);
+    }
+  }
+  throw new MmcError("EEXIST", `${target.path}: exists already, and so do ${NAMES_TRIED_MAX - 1} more of it`);
+}
+
+/** Adds the records to a collector's folder: what is there stays, a record that is there already is not added again. */
+async function collect(
+  location: string,
+  folder: string,
+  layout: (typeof LAYOUTS)[number],
+  isJson: boolean,
+  options: ImageOptions,
+): Promise<void> {
+  await withArea(location, options, async ({ decoded }) => {
+    const { records } = decoded;
+    const planned = layout === "systemd" ? planSystemd(records) : planAbrt(records);
+    makeFolder(folder);
+    for (const path of new Set(planned.map((file) => dirname(file.path)))) makeFolder(join(folder, path));
+    const listed: { file: string; size: number; record: string; state: string; added: boolean }[] = [];
+    for (const { path, bytes, mode, record } of planned) {
+      const wanted: Target = { path: join(folder, path), bytes, timeSec: fileTime(record), mode };
+      const { target, isKept } = freeTarget(wanted);
+      const { timeSec } = target;
+      if (!isKept) makeWholeFile(target.path, (fd) => writeAll(fd, bytes), { timeSec, mode });
+      const file = relative(folder, target.path);
+      listed.push({ file, size: bytes.length, record: record.name, state: record.state, added: !isKept });
+    }
+    if (layout === "abrt") remarkOnAbrt(records);
+    if (isJson) {
+      await write(formatJson(listed));
+      return;
+    }
+    const rows = listed.map((one) => [one.file, String(one.size), colorState(one.state)]);
+    if (rows.length > 0) await write(formatTable(["FILE", "SIZE", "STATE"], rows, [1]));
+    const kept = listed.filter((one) => !one.added).length;
+    const already = kept > 0 ? `, ${counted(kept, "file")} of them already there` : "";
+    await write(color.dim(`${counted(listed.length, "file")} in ${folder}${already}\n`));
+  });
+}
+
+/** What ABRT does not take, so that nobody looks for it there. */
+function remarkOnAbrt(records: readonly PstoreRecord[]): void {
+  const isLog = ({ type, state }: PstoreRecord) => type === "kmsg" && state !== "undecodable";
+  const left = records.filter((record) => !isLog(record));
+  if (left.length > 0) remark(`${counted(left.length, "record")} left out: no log that ABRT could read`);
+  const others = records.filter((record) => isLog(record) && record.reason !== "Panic");
+  if (others.length > 0)
+    remark(`${counted(others.length, "record")} of another reason: ABRT takes Panic only`);
 }
 
 function removeFolder(path: string): void {
@@ -131,16 +250,26 @@ export function addExtract(program: Command): void {
     .argument("<dir>", "folder for the files; made if it is not there");
   addImageOptions(command)
     .option("--raw", "of ftrace the records as they are, merged, instead of their text")
+    .option("--join", "a log in several records as one file")
+    .option("--layout <layout>", "add the files as a collector has them: systemd or abrt", (text) =>
+      parseChoice("--layout", text, LAYOUTS),
+    )
     .option("--force", "replace files that are there with another content")
     .option("--json", "print the manifest instead of a table")
     .addHelpText(
       "after",
       `${imageHelp(false)}
 Each file appears whole or not at all. A file that is there with the same content is left alone.
+--join: the log is named for its newest record, with .joined; a line says where bytes are missing.
+--layout systemd: as in /var/lib/systemd/pstore; a log in several records in a folder of its own, whole in
+dmesg.txt. --layout abrt: pieces of 16 KiB that begin with Panic#1 Part1. Both add to what is there: a name
+that is taken by another record gets .1, .2 behind it, nothing is ever replaced, and there is no manifest.
 
 Examples:
   mmcpstore extract disk.img crash/
-  mmcpstore extract disk.img.gz crash/ --force --json`,
+  mmcpstore extract disk.img.gz crash/ --force --json
+  mmcpstore extract disk.img logs/ --join
+  mmcpstore extract disk.img /var/lib/systemd/pstore --layout systemd`,
     )
     .action(extract);
 }

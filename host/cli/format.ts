@@ -65,12 +65,14 @@ async function makeImage(path: string, options: FormatOptions): Promise<void> {
   await write(`${path}: ${formatSize(size)}, ${describeLayout(areaBytes, options)}`);
 }
 
-/** Headers first: a zone without its signature is empty whatever follows. Blank pieces stay holes. */
+/** Headers and seals first: without both a zone is empty whatever is between. Blank pieces stay holes. */
 function wipeArea({ image, area, bytes, decoded }: OpenedArea<RawImage>): void {
   const progress = makeProgress("wiping");
   for (const zone of decoded.zones) {
-    const head = bytes.subarray(zone.offset, zone.offset + Math.min(SECTOR_BYTES, zone.size));
-    if (!isZero(head)) image.writeSync(area.offset + zone.offset, new Uint8Array(head.length));
+    for (const offset of [zone.offset, zone.offset + Math.max(0, zone.size - SECTOR_BYTES)]) {
+      const end = bytes.subarray(offset, offset + Math.min(SECTOR_BYTES, zone.size));
+      if (!isZero(end)) image.writeSync(area.offset + offset, new Uint8Array(end.length));
+    }
   }
   image.syncSync();
   for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {

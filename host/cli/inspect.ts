@@ -16,6 +16,7 @@ const REST = " ";
 /** What a cell of the bar shows; if zones share a cell, the first in this order. */
 const MARKS: [ZoneInfo["state"], string][] = [
   ["torn", "!"],
+  ["salvaged", "+"],
   ["undecodable", "?"],
   ["ok", "#"],
   ["erased", "-"],
@@ -137,7 +138,7 @@ async function inspectArea(location: string, options: InspectOptions): Promise<v
         `${geometry.found ? "" : ", no signature: the sizes are the defaults"}\n`,
     );
     await write(`${drawBar(decoded)}\n`);
-    await write(color.dim("# record  - erased  . empty  ! torn  ? undecodable\n"));
+    await write(color.dim("# record  - erased  . empty  + salvaged  ! torn  ? undecodable\n"));
     const head = ["ZONE", "OFFSET", "SIZE", "STATE", "SEAL", "REASON", "COUNT", "TIME"];
     const rows = zoneRows(zones, area.offset, options.all === true);
     await write(rows.length === 0 ? "no zone fits\n" : formatTable(head, rows, [1, 2, 6]));

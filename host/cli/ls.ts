@@ -1,6 +1,6 @@
 // `mmcpstore ls IMAGE`: the records, a row each. Reads only.
 import type { Command } from "commander";
-import type { PstoreRecord } from "../pstore/decode.js";
+import type { Decoded, PstoreRecord } from "../pstore/decode.js";
 import { withArea } from "./open-area.js";
 import { addImageOptions, type ImageOptions, imageHelp } from "./options.js";
 import { color, colorState, formatJson, formatTable, write } from "./output.js";
@@ -22,6 +22,14 @@ export interface RecordJson {
   sealed: boolean;
   /** A decimal string, or null. */
   sequence: string | null;
+  /** Of a log in several records, 1 the newest; 0: not in several. */
+  part: number;
+  /** The sequence of part 1, a decimal string, or null. */
+  first: string | null;
+  /** How much of the log is older than this part, in bytes. */
+  olderBytes: number;
+  /** The record that this one repeats, or null. */
+  duplicateOf: string | null;
   state: string;
 }
 
@@ -40,26 +48,50 @@ export function recordJson(record: PstoreRecord, areaOffset: number): RecordJson
     offset: areaOffset + record.offset,
     sealed: record.sealed,
     sequence: record.sequence === null ? null : record.sequence.toString(),
+    part: record.part,
+    first: record.first === null ? null : record.first.toString(),
+    olderBytes: record.olderBytes,
+    duplicateOf: record.duplicateOf,
     state: record.state,
   };
 }
 
-/** The table of `ls`. */
+/** What the columns do not say: a part of a longer log, the same record twice. */
+function note(record: PstoreRecord): string {
+  if (record.duplicateOf !== null) return `duplicate of ${record.duplicateOf}`;
+  return record.part === 0 ? "" : `part ${record.part} of log ${record.first}`;
+}
+
+/** The table of `ls`; with a column NOTE if there is one to make. */
 export function recordTable(records: PstoreRecord[]): string {
-  const rows = records.map((record) => [
+  const notes = records.map(note);
+  const hasNotes = notes.some((one) => one !== "");
+  const rows = records.map((record, index) => [
     record.name,
     record.reason || "-",
     record.type === "kmsg" ? String(record.count) : "-",
     formatTime(record) ?? "-",
     String(record.size),
     colorState(record.state),
+    ...(hasNotes ? [notes[index] ?? ""] : []),
   ]);
-  return formatTable(["NAME", "REASON", "COUNT", "TIME", "SIZE", "STATE"], rows, [2, 4]);
+  const head = ["NAME", "REASON", "COUNT", "TIME", "SIZE", "STATE", ...(hasNotes ? ["NOTE"] : [])];
+  return formatTable(head, rows, [2, 4]);
 }
 
-async function list(location: string, options: ImageOptions & { json?: boolean }): Promise<void> {
+/** The records with the removed ones that are still provable, by zone; rings last, as Linux lists them. */
+export function withErased({ records, erased }: Decoded): PstoreRecord[] {
+  const rank = (record: PstoreRecord): number =>
+    record.type === "kmsg" ? record.id : Number.MAX_SAFE_INTEGER;
+  return [...records, ...erased].sort((one, other) => rank(one) - rank(other));
+}
+
+async function list(
+  location: string,
+  options: ImageOptions & { json?: boolean; all?: boolean },
+): Promise<void> {
   await withArea(location, options, async ({ area, decoded }) => {
-    const { records } = decoded;
+    const records = options.all ? withErased(decoded) : decoded.records;
     if (options.json) await write(formatJson(records.map((record) => recordJson(record, area.offset))));
     else if (records.length === 0) await write(color.dim("no records\n"));
     else await write(recordTable(records));
@@ -73,12 +105,15 @@ export function addLs(program: Command): void {
     .description("List the records of a pstore area in the order in which Linux lists them.")
     .argument("<image>", "raw, .gz or http(s):// image");
   addImageOptions(command)
+    .option("--all", "removed records too, where the seal still proves them (cat --all prints them)")
     .option("--json", "an array of objects instead of a table")
     .addHelpText(
       "after",
       `${imageHelp(false)}
-STATE is ok, torn (the record is damaged or was not finished) or undecodable (compressed, and not by deflate).
-TIME is UTC.
+STATE is ok; torn: damaged, or never finished; salvaged: the zone's header is damaged and the text stands, or a
+compressed record broke off and this is what came out; undecodable: compressed, and not by deflate; erased:
+removed.
+TIME is UTC. NOTE: a log in several records (extract --join), or a record that is there twice.
 
 Examples:
   mmcpstore ls disk.img

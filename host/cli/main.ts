@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { addCat } from "./cat.js";
+import { addCore } from "./core.js";
 import { addDemo } from "./demo.js";
 import { addExtract } from "./extract.js";
 import { addFormat } from "./format.js";
@@ -13,6 +14,7 @@ import { addLs } from "./ls.js";
 import { messageOf, UsageError, watchStandardOutput } from "./output.js";
 import { addPanic } from "./panic.js";
 import { addRm } from "./rm.js";
+import { addSahara } from "./sahara.js";
 import { addV86 } from "./v86.js";
 
 function version(): string {
@@ -48,7 +50,9 @@ Examples:
     addFormat,
     addPanic,
     addHarvest,
+    addCore,
     addInspect,
+    addSahara,
     addV86,
   ])
     add(program);
@@ -65,7 +69,9 @@ function fail(exitCode: number, line: string): void {
 function hint(program: Command): string {
   const word = process.argv[2];
   const command = program.commands.find((one) => one.name() === word);
-  return ` (see mmcpstore ${command === undefined ? "" : `${command.name()} `}--help)`;
+  const inner = command?.commands.find((one) => one.name() === process.argv[3]);
+  const words = [command, inner].flatMap((one) => (one === undefined ? [] : [`${one.name()} `]));
+  return ` (see mmcpstore ${words.join("")}--help)`;
 }
 
 async function main(): Promise<void> {

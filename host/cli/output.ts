@@ -25,6 +25,7 @@ export const color = picocolors.createColors(wantsColor());
 /** A state in its colour. */
 export function colorState(state: string): string {
   if (state === "ok") return color.green(state);
+  if (state === "salvaged") return color.yellow(state);
   if (state === "torn" || state === "undecodable") return color.red(state);
   return color.dim(state);
 }

@@ -2,6 +2,7 @@
 // Must never leave that other name behind when it fails, and never replace a file unless told to.
 import {
   closeSync,
+  fchmodSync,
   fdatasyncSync,
   futimesSync,
   linkSync,
@@ -20,6 +21,8 @@ export interface WholeFileOptions {
   replace?: boolean | undefined;
   /** Access and modification time, in seconds since 1970. */
   timeSec?: number | undefined;
+  /** Permission bits, whatever the umask; otherwise as the umask says. */
+  mode?: number | undefined;
 }
 
 /** True if something of that name is there, be it a dangling link. */
@@ -47,6 +50,7 @@ export function makeWholeFile(
   try {
     fd = openSync(draft, "wx");
     isDraft = true;
+    if (options.mode !== undefined) fchmodSync(fd, options.mode);
     fill(fd);
     fdatasyncSync(fd);
     if (options.timeSec !== undefined) futimesSync(fd, options.timeSec, options.timeSec);

@@ -53,6 +53,15 @@ export type CoreExports = {
   nextCounter(reason: number): number;
   payloadBytesMax(): number;
   zoneState(zone: number): number;
+  /** The crash dump: words at DUMP_BASE, results at DUMP_EXTENT_* and DUMP_TOTAL_BYTES (assembly/layout.ts). */
+  dumpInit(): number;
+  dumpRegister(): number;
+  dumpUnregister(id: number): number;
+  dumpNote(type: number, ptr: number, bytes: number): number;
+  dumpPlan(): number;
+  dumpRelease(): void;
+  dumpExtent(offsetLow: number, offsetHigh: number): number;
+  dumpRead(offsetLow: number, offsetHigh: number, count: number, target: number): number;
 };
 
 /**

@@ -12,7 +12,7 @@ import { type RecordType, recordName } from "./names.js";
 export type Abi = "lp64" | "i386";
 
 /** FORMAT.md, "The state of a kmsg zone", for the zones that have something to show. */
-export type RecordState = "ok" | "torn" | "undecodable";
+export type RecordState = "ok" | "torn" | "salvaged" | "undecodable";
 
 /** Sizes in bytes, multiples of 512. What is missing (or undefined) is found from the bytes. */
 export interface GeometryOptions {
@@ -63,15 +63,26 @@ export interface PstoreRecord {
   abi: Abi;
   /** Of the zone, in bytes from the start of the area. */
   offset: number;
-  /** A seal stands and proves every byte. Never with the state `torn`. */
+  /** A seal stands and proves every byte (of a salvaged one: all but the header it mends). Never with `torn`. */
   sealed: boolean;
   /** The seal's sequence if `sealed`, else null. */
   sequence: bigint | null;
-  state: RecordState;
+  /** Its number in a log of several parts, 1 the newest; 0: no part. Also the two below: FORMAT.md, Long logs. */
+  part: number;
+  /** How many bytes of the log are older than this part's text. */
+  olderBytes: number;
+  /** The sequence of part 1 of its log; null if it is no part. */
+  first: bigint | null;
+  /** The name of a record before this one with the same sequence and bytes; null if there is none. */
+  duplicateOf: string | null;
+  /** `erased` only in {@link Decoded.erased}. */
+  state: RecordState | "erased";
   /** What the file holds. May be a view into the area. */
   bytes: Uint8Array;
   /** ftrace: the records that `bytes` is the text of, merged by time. Else null. */
   raw: Uint8Array | null;
+  /** Where in `bytes` the text begins: behind the line that Linux puts before an uncompressed payload. */
+  textOffset: number;
 }
 
 /** One zone, whether it holds something or not. */
@@ -98,6 +109,8 @@ export interface Decoded {
   geometry: Geometry;
   /** In the order in which Linux lists them: kmsg by zone index, then ftrace, pmsg and console. */
   records: PstoreRecord[];
+  /** Removed records whose bytes the seal still proves, by zone index; of the others nothing can be said. */
+  erased: PstoreRecord[];
   /** In the order of the medium. */
   zones: ZoneInfo[];
 }
@@ -116,12 +129,16 @@ const SEAL_SIZE = 64;
 const SEAL_MAGIC = 0x53434d4d;
 const SEAL_VERSION = 1;
 
+/** Linux inflates at most three times what a zone takes, and writes no more; so a bomb costs four times its zone. */
+const MAX_INFLATED_ZONES = 4;
 const MAX_INFLATED_BYTES = 16 * 1024 * 1024;
 /** For one decode. A hostile area may hold thousands of bombs; each would be within its own limit. */
 const INFLATE_BUDGET_BYTES = 64 * 1024 * 1024;
 /** What a deflate block is taken to cost, in bytes inflated: its tables are built even if it gives none. */
 const BLOCK_COST_BYTES = 64;
 
+/** Shutdown. Larger ones are shown as Unknown; in a header that is damaged elsewhere they are damage too. */
+const MAX_REASON = 4;
 const REASON_NAMES = ["Unknown", "Panic", "Oops", "Emergency", "Shutdown"];
 
 const NO_BYTES = new Uint8Array(0);
@@ -146,6 +163,9 @@ interface Seal {
   sequence: bigint;
   datalen: number;
   recordCrc: number;
+  part: number;
+  olderBytes: number;
+  first: bigint;
 }
 
 /** The seal that ends at `end`, if one stands there. */
@@ -159,6 +179,9 @@ function readSeal(area: Area, end: number): Seal | null {
     sequence: area.view.getBigUint64(at + 8, true),
     datalen: area.view.getUint32(at + 16, true),
     recordCrc: area.view.getUint32(at + 20, true),
+    part: area.view.getUint32(at + 24, true),
+    olderBytes: area.view.getUint32(at + 28, true),
+    first: area.view.getBigUint64(at + 32, true),
   };
 }
 
@@ -731,14 +754,37 @@ interface Budget {
   inflateBytes: number;
 }
 
-/** The inflated payload, or null if it is no complete stream or costs more than is left. */
-function inflatePayload(payload: Uint8Array, budget: Budget): Uint8Array | null {
-  const limitBytes = Math.min(MAX_INFLATED_BYTES, budget.inflateBytes);
+/** Below this, what a foreign compression inflates to by chance may look like text. */
+const SALVAGED_TEXT_BYTES_MIN = 64;
+
+/** What a log has: printable bytes, UTF-8, tab, newline, carriage return, escape. */
+function isTextByte(byte: number): boolean {
+  return (byte >= 0x20 && byte !== 0x7f) || byte === 9 || byte === 10 || byte === 13 || byte === 27;
+}
+
+function textBytesAtStart(bytes: Uint8Array): number {
+  let count = 0;
+  while (count < bytes.length && isTextByte(bytes[count] as number)) count++;
+  return count;
+}
+
+/** A payload inflated; `isWhole` false: it broke off, and this is the text before. */
+interface Inflated {
+  bytes: Uint8Array;
+  isWhole: boolean;
+}
+
+/** null: it is no deflate stream, or costs more than is left. */
+function inflatePayload(payload: Uint8Array, zoneSize: number, budget: Budget): Inflated | null {
+  const limitBytes = Math.min(MAX_INFLATED_BYTES, MAX_INFLATED_ZONES * zoneSize, budget.inflateBytes);
   if (limitBytes <= 0 || payload.length === 0) return null;
-  const result = inflateRaw(payload, limitBytes);
+  const { status, bytes, blockCount } = inflateRaw(payload, limitBytes);
   // What was inflated in vain is paid for as well.
-  budget.inflateBytes -= result.bytes.length + result.blockCount * BLOCK_COST_BYTES;
-  return result.status === "ok" ? result.bytes : null;
+  budget.inflateBytes -= bytes.length + blockCount * BLOCK_COST_BYTES;
+  if (status === "ok") return { bytes, isWhole: true };
+  if (status === "too-large") return null;
+  const count = textBytesAtStart(bytes);
+  return count < SALVAGED_TEXT_BYTES_MIN ? null : { bytes: bytes.slice(0, count), isWhole: false };
 }
 
 function withHeaderLine(reason: string, count: number, payload: Uint8Array): Uint8Array {
@@ -771,55 +817,58 @@ interface DecodedZone {
   record: PstoreRecord | null;
 }
 
-function decodeKmsgZone(
+/** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
+function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
+  const mended = area.bytes.slice(offset, offset + PSZ_BUFFER_SIZE + datalen);
+  const view = new DataView(mended.buffer);
+  view.setUint32(0, PSZ_SIG_KMSG, true);
+  view.setInt32(4, datalen, true);
+  view.setInt32(8, 0, true);
+  view.setUint32(12, PSZ_KMSG_HEADER_MAGIC, true);
+  return crc32c(mended);
+}
+
+/** The record that the seal closed is there to the last byte, whatever happened to signature, datalen and magic. */
+function isProvedMended(area: Area, offset: number, size: number, seal: Seal, abi: Abi): boolean {
+  const { datalen } = seal;
+  if (datalen < KMSG_HEADER_SIZES[abi] || datalen > size - PSZ_BUFFER_SIZE - SEAL_SIZE) return false;
+  return mendedRecordCrc(area, offset, datalen) === seal.recordCrc;
+}
+
+/** The kmsg header behind a damaged signature or magic holds nothing that no kernel writes. */
+function isPlausibleHeader(area: Area, zone: number, abi: Abi): boolean {
+  const { view } = area;
+  const nsec = abi === "lp64" ? view.getBigInt64(zone + 28, true) : view.getInt32(zone + 24, true);
+  const compressed = view.getUint32(zone + (abi === "lp64" ? 36 : 28), true);
+  const reason = view.getUint32(zone + (abi === "lp64" ? 44 : 36), true);
+  const seconds = view.getBigInt64(zone + (abi === "lp64" ? 20 : 16), true);
+  const hasGaps = abi === "i386" || (view.getUint32(zone + 16, true) | view.getUint32(zone + 48, true)) === 0;
+  return isNsec(nsec) && seconds >= 0n && compressed <= 1 && reason <= MAX_REASON && hasGaps;
+}
+
+type KmsgRecord = PstoreRecord & { state: RecordState };
+
+/** A kmsg record as its zone's bytes tell it, with `datalen` from whatever states it. */
+function readRecord(
   area: Area,
-  found: Found,
-  index: number,
-  forcedAbi: Abi | undefined,
+  zone: ZoneInfo,
+  abi: Abi,
+  datalen: number,
+  seal: Seal | null,
   budget: Budget,
-): DecodedZone {
-  const { geometry } = found;
-  const size = geometry.kmsgSize;
-  const offset = geometry.kmsgOffset + index * size;
-  const zone = emptyZone("kmsg", index, offset, size);
-  const seal = readSeal(area, offset + size);
-  zone.sequence = seal === null ? null : seal.sequence;
-  if (!isKmsgZone(area, offset)) return { zone, record: null };
-
-  const abi = forcedAbi ?? abiOfZone(area, offset) ?? geometry.abi;
+): KmsgRecord {
+  const { index, offset, size } = zone;
   const header = readKmsgHeader(area, offset, abi);
-  const headerSize = KMSG_HEADER_SIZES[abi];
-  const datalen = area.view.getInt32(offset + 4, true);
-  zone.datalen = datalen;
-  zone.counter = header.counter;
-  zone.reason = header.reason;
-  zone.timeSec = header.timeSec;
-  zone.timeNsec = header.timeNsec;
-
-  const isInRange = datalen >= 0 && datalen <= size - PSZ_BUFFER_SIZE;
-  if (datalen === 0) {
-    zone.state = "erased";
-    return { zone, record: null };
-  }
-  // A negative datalen counts as too large; the reader is shown what the zone has.
-  const recordEnd = offset + PSZ_BUFFER_SIZE + (isInRange ? datalen : size - PSZ_BUFFER_SIZE);
-  let isTorn = !isInRange || datalen < headerSize;
-  if (!isTorn && seal !== null) {
-    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32c(area.bytes, offset, recordEnd);
-  }
-  if (!isTorn && seal === null) isTorn = isInDoubt(found, offset, recordEnd);
-
-  const payloadStart = offset + PSZ_BUFFER_SIZE + headerSize;
+  const payloadStart = offset + PSZ_BUFFER_SIZE + KMSG_HEADER_SIZES[abi];
+  const recordEnd = offset + PSZ_BUFFER_SIZE + datalen;
   const payload = recordEnd > payloadStart ? area.bytes.subarray(payloadStart, recordEnd) : NO_BYTES;
-  const inflated = header.compressed ? inflatePayload(payload, budget) : null;
+  const inflated = header.compressed ? inflatePayload(payload, size, budget) : null;
   const isUndecodable = header.compressed && inflated === null;
-  zone.state = isTorn ? "torn" : isUndecodable ? "undecodable" : "ok";
-  zone.sealed = !isTorn && seal !== null;
-
   const reason = REASON_NAMES[header.reason] ?? "Unknown";
   const count = header.counter | 0;
-  const bytes = header.compressed ? (inflated ?? payload) : withHeaderLine(reason, count, payload);
-  const record: PstoreRecord = {
+  const bytes = header.compressed ? (inflated?.bytes ?? payload) : withHeaderLine(reason, count, payload);
+  const isPart = seal !== null && seal.part > 0;
+  return {
     name: recordName("kmsg", index, isUndecodable),
     type: "kmsg",
     id: index,
@@ -831,13 +880,167 @@ function decodeKmsgZone(
     compressed: header.compressed,
     abi,
     offset,
-    sealed: zone.sealed,
-    sequence: zone.sealed ? zone.sequence : null,
-    state: zone.state,
+    sealed: seal !== null,
+    sequence: seal === null ? null : seal.sequence,
+    part: isPart ? seal.part : 0,
+    olderBytes: isPart ? seal.olderBytes : 0,
+    first: isPart ? seal.first : null,
+    duplicateOf: null,
+    state: isUndecodable ? "undecodable" : inflated !== null && !inflated.isWhole ? "salvaged" : "ok",
     bytes,
     raw: null,
+    textOffset: header.compressed ? 0 : bytes.length - payload.length,
   };
-  return { zone, record };
+}
+
+function asSalvaged(record: KmsgRecord): KmsgRecord {
+  return record.state === "undecodable" ? record : { ...record, state: "salvaged" };
+}
+
+/** The text behind a first sector that is lost: what `datalen` of the seal still spans, if all of it is text. */
+function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRecord | null {
+  const start = zone.offset + SECTOR_SIZE;
+  const end = zone.offset + PSZ_BUFFER_SIZE + Math.min(seal.datalen, zone.size - PSZ_BUFFER_SIZE - SEAL_SIZE);
+  if (end - start < SALVAGED_TEXT_BYTES_MIN) return null;
+  const bytes = area.bytes.subarray(start, end);
+  if (textBytesAtStart(bytes) < bytes.length) return null;
+  return {
+    name: recordName("kmsg", zone.index),
+    type: "kmsg",
+    id: zone.index,
+    reason: "Unknown",
+    count: 0,
+    timeSec: 0n,
+    timeNsec: 0,
+    size: bytes.length,
+    compressed: false,
+    abi,
+    offset: zone.offset,
+    sealed: false,
+    sequence: null,
+    part: 0,
+    olderBytes: 0,
+    first: null,
+    duplicateOf: null,
+    state: "salvaged",
+    bytes,
+    raw: null,
+    textOffset: 0,
+  };
+}
+
+/** What can be had of a zone without a believable signature and magic: FORMAT.md, "Salvage". */
+function salvageZone(
+  area: Area,
+  zone: ZoneInfo,
+  abis: readonly [Abi, ...Abi[]],
+  seal: Seal | null,
+  budget: Budget,
+): KmsgRecord | null {
+  const { offset, size } = zone;
+  const datalen = area.view.getInt32(offset + 4, true);
+  const hasSignature = area.view.getUint32(offset, true) === PSZ_SIG_KMSG;
+  const hasMagic = area.view.getUint32(offset + 12, true) === PSZ_KMSG_HEADER_MAGIC;
+  const hasOne = hasSignature || hasMagic;
+  if (hasOne && datalen === 0) return null; // it was removed before
+  if (seal !== null && isProvedMended(area, offset, size, seal, "i386")) {
+    const abi = abis.find((one) => isPlausibleHeader(area, offset, one)) ?? abis[0];
+    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+  }
+  const abi = abis.find((one) => datalen >= KMSG_HEADER_SIZES[one] && isPlausibleHeader(area, offset, one));
+  if (hasOne && abi !== undefined && datalen <= size - PSZ_BUFFER_SIZE) {
+    return asSalvaged(readRecord(area, zone, abi, datalen, null, budget));
+  }
+  return seal === null ? null : readHeadless(area, zone, abis[0], seal);
+}
+
+interface DecodedKmsgZone extends DecodedZone {
+  erased: PstoreRecord | null;
+}
+
+function decodeKmsgZone(
+  area: Area,
+  found: Found,
+  index: number,
+  forcedAbi: Abi | undefined,
+  budget: Budget,
+): DecodedKmsgZone {
+  const { geometry } = found;
+  const size = geometry.kmsgSize;
+  const offset = geometry.kmsgOffset + index * size;
+  const zone = emptyZone("kmsg", index, offset, size);
+  const seal = readSeal(area, offset + size);
+  zone.sequence = seal === null ? null : seal.sequence;
+  if (!isKmsgZone(area, offset)) {
+    const other: Abi = geometry.abi === "lp64" ? "i386" : "lp64";
+    const abis: [Abi, ...Abi[]] = forcedAbi === undefined ? [geometry.abi, other] : [forcedAbi];
+    const record = salvageZone(area, zone, abis, seal, budget);
+    if (record !== null) {
+      zone.state = record.state;
+      zone.sealed = record.sealed;
+    }
+    return { zone, record, erased: null };
+  }
+
+  const abi = forcedAbi ?? abiOfZone(area, offset) ?? geometry.abi;
+  const header = readKmsgHeader(area, offset, abi);
+  const headerSize = KMSG_HEADER_SIZES[abi];
+  const datalen = area.view.getInt32(offset + 4, true);
+  zone.datalen = datalen;
+  zone.counter = header.counter;
+  zone.reason = header.reason;
+  zone.timeSec = header.timeSec;
+  zone.timeNsec = header.timeNsec;
+
+  if (datalen === 0) {
+    zone.state = "erased";
+    if (seal === null || !isProvedMended(area, offset, size, seal, abi))
+      return { zone, record: null, erased: null };
+    const erased: PstoreRecord = {
+      ...readRecord(area, zone, abi, seal.datalen, seal, budget),
+      state: "erased",
+    };
+    return { zone, record: null, erased };
+  }
+  const isInRange = datalen > 0 && datalen <= size - PSZ_BUFFER_SIZE;
+  // A negative datalen counts as too large; the reader is shown what the zone has.
+  const shownDatalen = isInRange ? datalen : size - PSZ_BUFFER_SIZE;
+  const recordEnd = offset + PSZ_BUFFER_SIZE + shownDatalen;
+  let isTorn = !isInRange || datalen < headerSize;
+  if (!isTorn && seal !== null) {
+    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32c(area.bytes, offset, recordEnd);
+  }
+  if (!isTorn && seal === null) isTorn = isInDoubt(found, offset, recordEnd);
+
+  let record: KmsgRecord;
+  if (isTorn && seal !== null && isProvedMended(area, offset, size, seal, abi)) {
+    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+  } else {
+    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, budget);
+    if (isTorn) record.state = "torn";
+  }
+  zone.state = record.state;
+  zone.sealed = record.sealed;
+  return { zone, record, erased: null };
+}
+
+/** Marks each record that stands in the area once more: FORMAT.md, "Long logs". */
+function markDuplicates(records: PstoreRecord[]): void {
+  const bySequence = new Map<bigint, PstoreRecord>();
+  for (const record of records) {
+    if (record.sequence === null) continue;
+    const before = bySequence.get(record.sequence);
+    if (before === undefined) bySequence.set(record.sequence, record);
+    else if (isSameRecord(before, record)) record.duplicateOf = before.name;
+  }
+}
+
+function isSameRecord(one: PstoreRecord, other: PstoreRecord): boolean {
+  if (one.timeSec !== other.timeSec || one.timeNsec !== other.timeNsec || one.size !== other.size)
+    return false;
+  if (one.reason !== other.reason || one.count !== other.count) return false;
+  for (let at = 0; at < one.size; at++) if (one.bytes[at] !== other.bytes[at]) return false;
+  return true;
 }
 
 /** True if what is taken for a ring has kmsg's magic behind its header, or a seal in it. */
@@ -905,9 +1108,14 @@ function ringRecord(rings: DecodedRing[], abi: Abi, bytes: Uint8Array, raw: Uint
     offset: zone.offset,
     sealed: false,
     sequence: null,
+    part: 0,
+    olderBytes: 0,
+    first: null,
+    duplicateOf: null,
     state: isTorn ? "torn" : "ok",
     bytes,
     raw,
+    textOffset: 0,
   };
 }
 
@@ -956,6 +1164,7 @@ export function decodeArea(area: Uint8Array, options: GeometryOptions = {}): Dec
   const { geometry } = found;
   const zones: ZoneInfo[] = [];
   const records: PstoreRecord[] = [];
+  const erasedRecords: PstoreRecord[] = [];
   const ringRecords: PstoreRecord[] = [];
   const budget: Budget = { inflateBytes: INFLATE_BUDGET_BYTES };
   const rings = [
@@ -978,10 +1187,12 @@ export function decodeArea(area: Uint8Array, options: GeometryOptions = {}): Dec
     ringRecords.unshift(ringRecord(slices, geometry.abi, ftraceText(raw, geometry.abi), raw));
   }
   for (let index = 0; index < geometry.kmsgCount; index++) {
-    const { zone, record } = decodeKmsgZone(opened, found, index, options.abi, budget);
+    const { zone, record, erased } = decodeKmsgZone(opened, found, index, options.abi, budget);
     zones.push(zone);
     if (record !== null) records.push(record);
+    if (erased !== null) erasedRecords.push(erased);
   }
+  markDuplicates(records);
   records.push(...ringRecords);
-  return { geometry, records, zones };
+  return { geometry, records, erased: erasedRecords, zones };
 }

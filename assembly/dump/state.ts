@@ -1,0 +1,67 @@
+// What the dump knows of itself: a slot of the region table, and the plan. The table lies where DUMP_WORK says, so its
+// size is chosen when it is made and nothing is allocated afterwards.
+import { DUMP_SCRATCH, DUMP_SLOT_BYTES, DUMP_SLOTS_MAX, DUMP_STATE } from "../layout";
+
+/** A region, or an empty slot. The host fills the first 48 bytes of a request: layout.ts has their offsets. */
+// @ts-expect-error: decorator
+@unmanaged
+export class Slot {
+  name0: u64; // 16 characters, NUL-padded
+  name1: u64;
+  address: u64;
+  vaddr: u64;
+  size: u64;
+  source: u32;
+  flags: u32;
+  fileOffset: u64; // of its bytes; set by the plan
+  nameOffset: u64; // of its name in the string table; set by the plan
+  id: u32; // generation << 16 | slot; 0: empty
+  order: u32; // not of this region: slot of the n-th region of the plan, n being this slot's index
+  generation: u32; // of the last id given here, 0 … GENERATION_MAX
+}
+
+// @ts-expect-error: decorator
+@unmanaged
+export class Dump {
+  totalBytes: u64;
+  memoryBytes: u64; // of the whole linear memory
+  slots: usize; // the table; 0: dumpInit() has not been called
+  notes: usize;
+  capacity: u32;
+  used: u32; // slots below this were in use at some time
+  noteBytesMax: u32;
+  noteBytes: u32;
+  flags: u32;
+  elfClass: u32;
+  planned: u32; // 1: the table is frozen
+  live: u32;
+  // Where the parts of the header begin; each ends where the next one begins, or at a few bytes of zero before it.
+  segmentsAt: u32;
+  notesAt: u32;
+  sectionsAt: u32;
+  stringsAt: u32;
+  stringsEnd: u32;
+  dataAt: u32;
+}
+
+export const GENERATION_MAX: u32 = 0x7fff;
+
+export function dump(): Dump {
+  return changetype<Dump>(DUMP_STATE);
+}
+
+export function scratch(): usize {
+  return DUMP_SCRATCH;
+}
+
+export function slotAt(index: u32): Slot {
+  // The memory is everybody's: an index out of it must not lead out of the table.
+  const inTable = index < dump().capacity && index < <u32>DUMP_SLOTS_MAX ? index : 0;
+  return changetype<Slot>(dump().slots + <usize>inTable * DUMP_SLOT_BYTES);
+}
+
+/** True if `count` bytes at `ptr` are in this memory, as large as it was at dumpInit(): it can only grow. */
+export function isInMemory(ptr: u64, count: u64): bool {
+  const end = dump().memoryBytes;
+  return count <= end && ptr <= end - count;
+}
