@@ -55,6 +55,19 @@ function area(): Uint8Array {
   return buildArea(zones, ZONE_BYTES);
 }
 
+test("a folder that nobody can make is one line and no wait", () => {
+  const image = fresh(area());
+  for (const args of [[], ["--layout", "systemd"]]) {
+    const { code, out, err } = extract(image, "/proc/none/at/all", ...args);
+    assert.is(code, 1);
+    assert.is(out, "");
+    assert.match(err, /^mmcpstore: \/proc\/none\/at\/all: [^\n]+\n$/);
+  }
+  const file = fresh(new Uint8Array(1));
+  assert.match(extract(image, file).err, /^mmcpstore: .*: is not a directory\n$/);
+  assert.match(extract(image, join(file, "below")).err, /^mmcpstore: [^\n]+\n$/);
+});
+
 /** What abrt-merge-pstoreoops does with a folder: the logs by panic number, parts put together in descending order. */
 function mergeAsAbrt(target: string): Map<number, string> {
   const parts: { panic: number; part: number; text: string }[] = [];

@@ -1,13 +1,13 @@
 // `mmcpstore core ls|extract|verify FILE`: an ELF core, whoever made it. Reads only; extract writes into one folder,
 // under names of its own that nothing in the file can lead out of it.
 import { createHash } from "node:crypto";
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { type ElfCore, type ElfSegment, PT_LOAD, PT_NOTE, readElfCore } from "../dump/elf.js";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
 import { isGzip, openRaw, type RawImage } from "../image/raw.js";
+import { makeFolder } from "./folder.js";
 import { color, counted, formatJson, formatTable, UsageError, write } from "./output.js";
 import { exists, makeWholeFile, writeAll } from "./whole-file.js";
 
@@ -165,8 +165,8 @@ async function extract(
     }
     const manifestPath = join(folder, "manifest.json");
     const targets = wanted.map((segment) => ({ segment, name: fileName(segment) }));
+    makeFolder(folder);
     try {
-      mkdirSync(folder, { recursive: true });
       for (const target of [manifestPath, ...targets.map(({ name }) => join(folder, name))]) {
         if (!replace && exists(target)) {
           throw new MmcError("EEXIST", `${target}: exists already, --force replaces it`);

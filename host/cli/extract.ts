@@ -1,7 +1,7 @@
 // `mmcpstore extract IMAGE DIR`: every record as a file, and manifest.json; with --layout as other collectors do.
 // Names are those of names.ts, so none can leave the folder. All targets are looked at before the first is written.
 import { createHash } from "node:crypto";
-import { lstatSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
+import { lstatSync, readFileSync, rmdirSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import type { Command } from "commander";
 import { MmcError } from "../errors.js";
@@ -11,6 +11,7 @@ import { formatLog, type JoinedLog, joinLogs } from "../pstore/join.js";
 import { recordName } from "../pstore/names.js";
 import { bytesOf } from "./cat.js";
 import { planAbrt, planSystemd } from "./collectors.js";
+import { makeFolder } from "./folder.js";
 import { withArea } from "./open-area.js";
 import { addImageOptions, type ImageOptions, imageHelp, parseChoice } from "./options.js";
 import { color, colorState, counted, formatJson, formatTable, remark, UsageError, write } from "./output.js";
@@ -99,16 +100,6 @@ function isThere({ path, bytes }: Target, force: boolean): boolean {
   }
   if (force) return false;
   throw new MmcError("EEXIST", `${path}: exists already with another content, --force replaces it`);
-}
-
-/** True if the folder was made. */
-function makeFolder(path: string): boolean {
-  try {
-    return mkdirSync(path, { recursive: true }) !== undefined;
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== "EEXIST") throw fileError(path, error);
-    throw new MmcError("ENOTDIR", `${path}: is not a directory`, { cause: error });
-  }
 }
 
 async function extract(location: string, folder: string, options: ExtractOptions): Promise<void> {
