@@ -897,6 +897,33 @@ function asSalvaged(record: KmsgRecord): KmsgRecord {
   return record.state === "undecodable" ? record : { ...record, state: "salvaged" };
 }
 
+/** A record of which nothing is known but its bytes. */
+function bareRecord({ type, offset }: ZoneInfo, name: string, abi: Abi, bytes: Uint8Array): KmsgRecord {
+  return {
+    name,
+    type,
+    id: 0,
+    reason: "",
+    count: 0,
+    timeSec: 0n,
+    timeNsec: 0,
+    size: bytes.length,
+    compressed: false,
+    abi,
+    offset,
+    sealed: false,
+    sequence: null,
+    part: 0,
+    olderBytes: 0,
+    first: null,
+    duplicateOf: null,
+    state: "ok",
+    bytes,
+    raw: null,
+    textOffset: 0,
+  };
+}
+
 /** The text behind a first sector that is lost: what `datalen` of the seal still spans, if all of it is text. */
 function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRecord | null {
   const start = zone.offset + SECTOR_SIZE;
@@ -904,29 +931,8 @@ function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRec
   if (end - start < SALVAGED_TEXT_BYTES_MIN) return null;
   const bytes = area.bytes.subarray(start, end);
   if (textBytesAtStart(bytes) < bytes.length) return null;
-  return {
-    name: recordName("kmsg", zone.index),
-    type: "kmsg",
-    id: zone.index,
-    reason: "Unknown",
-    count: 0,
-    timeSec: 0n,
-    timeNsec: 0,
-    size: bytes.length,
-    compressed: false,
-    abi,
-    offset: zone.offset,
-    sealed: false,
-    sequence: null,
-    part: 0,
-    olderBytes: 0,
-    first: null,
-    duplicateOf: null,
-    state: "salvaged",
-    bytes,
-    raw: null,
-    textOffset: 0,
-  };
+  const name = recordName("kmsg", zone.index);
+  return { ...bareRecord(zone, name, abi, bytes), id: zone.index, reason: "Unknown", state: "salvaged" };
 }
 
 /** What can be had of a zone without a believable signature and magic: FORMAT.md, "Salvage". */
@@ -1094,29 +1100,8 @@ function decodeRing(
 function ringRecord(rings: DecodedRing[], abi: Abi, bytes: Uint8Array, raw: Uint8Array | null): PstoreRecord {
   const { zone } = rings[0] as DecodedRing;
   const isTorn = rings.some((ring) => ring.log !== null && ring.zone.state === "torn");
-  return {
-    name: recordName(zone.type, 0),
-    type: zone.type,
-    id: 0,
-    reason: "",
-    count: 0,
-    timeSec: 0n,
-    timeNsec: 0,
-    size: bytes.length,
-    compressed: false,
-    abi,
-    offset: zone.offset,
-    sealed: false,
-    sequence: null,
-    part: 0,
-    olderBytes: 0,
-    first: null,
-    duplicateOf: null,
-    state: isTorn ? "torn" : "ok",
-    bytes,
-    raw,
-    textOffset: 0,
-  };
+  const state = isTorn ? "torn" : "ok";
+  return { ...bareRecord(zone, recordName(zone.type, 0), abi, bytes), state, raw };
 }
 
 /** The slices of all CPUs. More bytes than a kernel could have merged are no rings of one. */
