@@ -12,30 +12,49 @@ import {
   PSTORE_BASE,
   SECTOR_BYTES,
   TEXT_BASE,
+  TEXT_BYTES_MAX,
 } from "../layout";
 import { deflate, deflateTaken } from "./deflate";
-import { PSTORE_KMSG_HEADER_MAGIC, PSZ_BUFFER_BYTES, PSZ_SIG_KMSG, SEAL_BYTES } from "./format";
-import { writeSeal } from "./seal";
-import { headerBytes, inflatedBytesMax, payloadBytesMax, zoneSectors } from "./zone";
+import {
+  PSTORE_KMSG_HEADER_MAGIC,
+  PSZ_BUFFER_BYTES,
+  PSZ_SIG_KMSG,
+  REASON_OOPS,
+  REASON_PANIC,
+  SEAL_BYTES,
+} from "./format";
+import { beginSeal, endSeal, setSealArea, setSealPart, setSealRecord } from "./seal";
+import {
+  counterOf,
+  headerBytes,
+  inflatedBytesMax,
+  latestTimeSec,
+  payloadBytesMax,
+  zoneSectors,
+} from "./zone";
 
 /** The record at hand. */
 // @ts-expect-error: decorator
 @unmanaged
 export class Record {
   sequence: u64;
+  firstSequence: u64; // of part 1
   timeSec: i64;
   sectorNs: u64; // what each of its sectors took until the record was durable
   timeNsec: u32;
   reason: u32;
   counter: u32;
+  part: u32; // 0: no part of a longer log
+  cutLines: u32; // 1: the text begins with a whole line
   payloadPtr: u32;
   payloadBytes: u32;
-  textBytes: u32; // what of the text is kept: its newest bytes
+  textBytes: u32; // what of the text at TEXT is kept: its newest bytes
   droppedBytes: u32;
   compressed: u32;
   recordCrc: u32;
 }
 
+const NEWLINE: u32 = 0x0a;
 /** Behind Area in the pstore block. */
 const RECORD_OFFSET: i32 = 0x80;
 
@@ -53,27 +72,61 @@ export function recordSectors(): u32 {
   return (PSZ_BUFFER_BYTES + recordDatalen() + SECTOR_BYTES - 1) / SECTOR_BYTES;
 }
 
-/** Of a text of `textBytes` at TEXT, plain, what fits: the oldest bytes go. */
-export function describeRecord(reason: u32, timeSec: i64, timeNsec: u32, textBytes: u32): void {
+export function describeRecord(reason: u32, timeSec: i64, timeNsec: u32): void {
   const r = record();
-  const most = payloadBytesMax();
   r.reason = reason;
   r.timeSec = timeSec;
   r.timeNsec = timeNsec;
-  r.textBytes = textBytes < most ? textBytes : most;
-  r.droppedBytes = textBytes - r.textBytes;
+  r.counter = 0;
+  r.firstSequence = 0;
+  r.sectorNs = 0;
+}
+
+/** The first line that begins at `from` or behind it, before `until`; a line that is longer is cut. */
+function lineStart(from: u32, until: u32): u32 {
+  const most = until - from;
+  for (let i: u32 = 0; i < most && i < <u32>TEXT_BYTES_MAX; i++) {
+    if (load<u8>(from + i - 1) == NEWLINE) return from + i;
+  }
+  return from;
+}
+
+/** Where the newest `most` bytes of the text at hand begin; of a log in parts, the newest whole lines. */
+function newestText(most: u32): u32 {
+  const r = record();
+  const bytes = r.textBytes + r.droppedBytes;
+  if (bytes <= most) return TEXT_BASE;
+  const start = TEXT_BASE + bytes - most;
+  return r.cutLines == 0 ? start : lineStart(start, TEXT_BASE + bytes);
+}
+
+/** The record holds the text from `start` on, plain. */
+function keepText(start: u32): void {
+  const r = record();
+  const textEnd: u32 = TEXT_BASE + r.droppedBytes + r.textBytes;
+  r.droppedBytes = start - TEXT_BASE;
+  r.textBytes = textEnd - start;
   r.compressed = 0;
-  r.payloadPtr = TEXT_BASE + r.droppedBytes;
+  r.payloadPtr = start;
   r.payloadBytes = r.textBytes;
+}
+
+/** Of a text of `textBytes` at TEXT, plain, what fits: the oldest bytes go; `cutLines`: and the rest of a cut line. */
+export function describeText(textBytes: u32, cutLines: bool): void {
+  const r = record();
+  r.part = 0;
+  r.cutLines = cutLines ? 1 : 0;
+  r.textBytes = textBytes;
+  r.droppedBytes = 0;
+  keepText(newestText(payloadBytesMax()));
 }
 
 /** How much of the text to deflate at first: what Linux inflates again. 0: one sector holds it all, nothing to gain. */
 export function compressibleBytes(): u32 {
   const r = record();
   if (recordSectors() == 1 && r.droppedBytes == 0) return 0;
-  const textBytes = r.textBytes + r.droppedBytes;
-  const most = inflatedBytesMax();
-  return textBytes < most ? textBytes : most;
+  const textEnd: u32 = TEXT_BASE + r.droppedBytes + r.textBytes;
+  return textEnd - newestText(inflatedBytesMax());
 }
 
 /**
@@ -84,12 +137,12 @@ export function compressRecord(tryBytes: u32): u32 {
   const r = record();
   const room = payloadBytesMax();
   const most: u32 = room < <u32>DEFLATED_BYTES_MAX ? room : DEFLATED_BYTES_MAX;
-  const textEnd = TEXT_BASE + r.textBytes + r.droppedBytes;
+  const textEnd: u32 = TEXT_BASE + r.droppedBytes + r.textBytes;
   const bytes = deflate(textEnd - tryBytes, tryBytes, DEFLATED_BASE, most);
   if (bytes > most) {
     // As much as would have fitted at this rate, less a 32nd; no more than plain keeps is no use.
     const fits = <u32>((<u64>deflateTaken() * most) / bytes);
-    const next = fits - fits / 32;
+    const next = textEnd - newestText(fits - fits / 32);
     return next > r.textBytes && next < tryBytes ? next : 0;
   }
   const plainSectors = recordSectors();
@@ -99,7 +152,7 @@ export function compressRecord(tryBytes: u32): u32 {
     r.payloadBytes = plainBytes;
     return 0;
   }
-  r.droppedBytes = textEnd - TEXT_BASE - tryBytes;
+  r.droppedBytes = textEnd - tryBytes - TEXT_BASE;
   r.textBytes = tryBytes;
   r.payloadPtr = DEFLATED_BASE;
   r.compressed = 1;
@@ -128,14 +181,29 @@ function writeHeaders(ptr: usize): void {
   }
 }
 
-/** Fixes counter and sequence; everything assembled later carries them. */
-export function numberRecord(counter: u32, sequence: u64): void {
+/** Fixes the sequence; everything assembled later carries it and the counter. */
+export function numberRecord(sequence: u64): void {
   const r = record();
-  r.counter = counter;
   r.sequence = sequence;
   writeHeaders(HEAD_BLOCK);
   const headersCrc = crc32c(0, HEAD_BLOCK, PSZ_BUFFER_BYTES + headerBytes());
   r.recordCrc = crc32c(headersCrc, r.payloadPtr, r.payloadBytes);
+}
+
+/** The area's count of a reason, this record too. */
+function countWith(reason: u32): u32 {
+  const r = record();
+  const before = counterOf(reason);
+  return r.reason == reason && r.counter > before ? r.counter : before;
+}
+
+function writeSeal(ptr: usize): void {
+  const r = record();
+  beginSeal(ptr);
+  setSealRecord(ptr, r.sequence, recordDatalen(), r.recordCrc);
+  if (r.part > 0) setSealPart(ptr, r.part, r.droppedBytes, r.firstSequence);
+  setSealArea(ptr, latestTimeSec(r.timeSec), countWith(REASON_PANIC), countWith(REASON_OOPS));
+  endSeal(ptr);
 }
 
 /** Sectors `first … first + count - 1` of the zone at `ptr`; what is neither header, payload nor seal is zero. */
@@ -152,7 +220,7 @@ export function assembleSectors(first: u32, count: u32, ptr: usize): void {
   if (copyFrom < copyUntil)
     memory.copy(ptr + copyFrom - from, r.payloadPtr + copyFrom - payloadFrom, copyUntil - copyFrom);
   if (first + count == zoneSectors()) {
-    writeSeal(ptr + until - from - SEAL_BYTES, r.sequence, recordDatalen(), r.recordCrc);
+    writeSeal(ptr + until - from - SEAL_BYTES);
   }
 }
 
