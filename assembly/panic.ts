@@ -78,12 +78,15 @@ import {
 } from "./pstore/format";
 import {
   assembleSectors,
+  beginText,
   compressibleBytes,
   compressRecord,
   describeRecord,
   describeText,
   eraseHeader,
+  liftLine,
   numberRecord,
+  placeLine,
   record,
   recordSectors,
 } from "./pstore/record";
@@ -270,7 +273,7 @@ function compressText(): void {
   if (load<u32>(CONFIG_COMPRESS) == 0) return;
   let tryBytes = compressibleBytes();
   for (let i: u32 = 0; i < COMPRESSIONS_MAX && tryBytes > 0; i++) {
-    const costNs = <u64>tryBytes * load<u32>(CONFIG_DEFLATE_NS);
+    const costNs = <u64>(tryBytes + record().lineBytes) * load<u32>(CONFIG_DEFLATE_NS);
     if (costNs > leftNs() / COMPRESSION_SHARE) return;
     step(STEP_COMPRESS, tryBytes);
     tryBytes = compressRecord(tryBytes);
@@ -345,7 +348,8 @@ function partsWanted(): u32 {
 function storeText(textBytes: u32): i32 {
   const r = record();
   const parts = partsWanted();
-  let leftBytes = textBytes;
+  let leftBytes = beginText(textBytes, parts > 1);
+  store<u32>(RESULT_STORED_BYTES, r.lineBytes);
   let lastNs: u64 = 0;
   let status: i32 = OK;
   for (let part: u32 = 1; part <= parts && part <= <u32>PARTS_MAX; part++) {
@@ -354,19 +358,23 @@ function storeText(textBytes: u32): i32 {
       status = ETIMEDOUT;
       break;
     }
-    describeText(leftBytes, parts > 1);
+    describeText(leftBytes, part);
     compressText();
     if (parts > 1 && (part > 1 || r.droppedBytes > 0)) r.part = part;
+    placeLine();
     status = storeRecord(part);
+    liftLine();
     if (status != OK) break;
     addToResult();
     leftBytes = r.droppedBytes;
     if (leftBytes == 0) break;
     lastNs = portNowNs() - beganNs;
   }
-  store<u32>(RESULT_DROPPED_BYTES, leftBytes);
   store<u32>(RESULT_PARTS_STATUS, status);
-  return load<u32>(RESULT_PARTS) > 0 ? OK : status;
+  const stands = load<u32>(RESULT_PARTS) > 0;
+  store<u32>(RESULT_DROPPED_BYTES, stands ? leftBytes : textBytes);
+  if (!stands) store<u32>(RESULT_STORED_BYTES, 0);
+  return stands ? OK : status;
 }
 
 function leadBack(): i32 {

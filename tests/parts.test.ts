@@ -4,6 +4,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Device, type DeviceOptions, type Reason } from "../host/device.js";
 import { decodeArea, type PstoreRecord } from "../host/pstore/decode.js";
+import { joinLogs } from "../host/pstore/join.js";
 import { coreModule, PANIC_LOG, pattern, sameBytes, textOf } from "./machine.js";
 
 const AREA_OFFSET = 64 * 1024;
@@ -16,6 +17,14 @@ interface Part {
   part: number;
   olderBytes: number;
   first: bigint;
+  lineBytes: number;
+}
+
+/** Length of the log's own first line, if Linux put it there. */
+function ownLineBytes(log: Uint8Array): number {
+  return (
+    /^[A-Z][a-z]+#\d+ Part\d+\n/.exec(Buffer.from(log.subarray(0, 60)).toString("latin1"))?.[0].length ?? 0
+  );
 }
 
 class PartsMachine {
@@ -53,6 +62,7 @@ class PartsMachine {
           part: view.getUint32(seal + 24, true),
           olderBytes: view.getUint32(seal + 28, true),
           first: view.getBigUint64(seal + 32, true),
+          lineBytes: view.getUint32(seal + 56, true),
         };
       })
       .sort((a, b) => Number((a.record.sequence ?? 0n) - (b.record.sequence ?? 0n)));
@@ -61,19 +71,28 @@ class PartsMachine {
   /** The text of the log whose part 1 has this sequence. Holds each part against docs/FORMAT.md. */
   join(first: bigint, log: Uint8Array): Uint8Array {
     const parts = this.parts().filter((part) => part.part > 0 && part.first === first);
-    let until = log.length;
-    for (const [i, { record, text, part, olderBytes }] of parts.entries()) {
+    const ownBytes = ownLineBytes(log);
+    const own = Buffer.from(log.subarray(0, ownBytes)).toString("latin1");
+    const body = log.subarray(ownBytes);
+    let until = body.length;
+    for (const [i, { record, text, part, olderBytes, lineBytes }] of parts.entries()) {
       assert.is(part, i + 1);
       assert.is(record.sequence, first + BigInt(i));
-      assert.is(olderBytes, until - text.length);
-      assert.ok(sameBytes(text, log.subarray(olderBytes, until)), `part ${part}`);
+      const line = Buffer.from(text.subarray(0, lineBytes)).toString("latin1");
+      assert.is(line, own.replace(/\d+\n$/, `${part}\n`));
+      assert.is(olderBytes, until - (text.length - lineBytes));
+      assert.ok(sameBytes(text.subarray(lineBytes), body.subarray(olderBytes, until)), `part ${part}`);
       assert.equal(
         [record.reason, record.count, record.timeSec],
         [parts[0]?.record.reason, parts[0]?.record.count, parts[0]?.record.timeSec],
       );
       until = olderBytes;
     }
-    return log.subarray(until);
+    const joined = Buffer.concat([log.subarray(0, ownBytes), body.subarray(until)]);
+    // The decoder agrees.
+    const read = joinLogs(this.records()).find(({ parts: [oldest] }) => oldest?.first === first);
+    if (parts.length > 0) assert.ok(read && sameBytes(read.text, joined));
+    return joined;
   }
 
   reboot(): void {
@@ -95,7 +114,7 @@ for (const compress of [false, true]) {
       assert.is(parts.length, result.parts);
       assert.ok(parts.length > 1);
       assert.ok(sameBytes(machine.join(1n, PANIC_LOG), PANIC_LOG), `${kmsgSize}`);
-      for (const { text } of parts.slice(0, -1)) assert.is(String.fromCharCode(text[0] ?? 0), "<");
+      for (const { text, lineBytes } of parts) assert.is(String.fromCharCode(text[lineBytes] ?? 0), "<");
       // The next record stands behind them, and goes on with their numbers.
       const next = machine.device.panicWrite({ text: "short", timeSec: 6n });
       assert.equal([next.status, next.parts, next.zone], [0, 1, result.parts]);
@@ -108,7 +127,17 @@ test("a log that one zone takes is no chain, and without parts nothing changes",
   const machine = new PartsMachine(8192, 8, { parts: 8, compress: false });
   assert.is(machine.device.panicWrite({ text: PANIC_LOG.subarray(0, 4000) }).parts, 1);
   const one = machine.device.panicWrite({ text: PANIC_LOG, parts: 1 });
-  assert.equal([one.parts, one.storedBytes], [1, 8192 - 12 - 40 - 64]);
+  // Linux's line, and the newest whole lines that fit behind it.
+  const [, { text } = { text: new Uint8Array() }] = machine.parts();
+  assert.equal([one.parts, one.storedBytes], [1, text.length]);
+  const shown = Buffer.from(text).toString("latin1");
+  assert.ok(shown.startsWith("Panic#1 Part1\n<"));
+  assert.ok(
+    Buffer.from(PANIC_LOG)
+      .toString("latin1")
+      .endsWith(`\n${shown.slice(14)}`),
+  );
+  assert.ok(text.length > 8192 - 12 - 40 - 64 - 200);
   assert.equal(
     machine.parts().map(({ part, olderBytes, first }) => [part, olderBytes, first]),
     [
@@ -218,6 +247,45 @@ test("what fails behind part 1 is no failure of the dump", () => {
   const result = machine.device.panicWrite({ text: PANIC_LOG });
   assert.equal([result.status, result.parts, result.partsStatus < 0], [0, 1, true]);
   assert.is(machine.join(1n, PANIC_LOG).length, result.storedBytes);
+});
+
+test("Linux's line: what is one, and parts whose numbers grow longer than the log's own", () => {
+  const lines = Array.from({ length: 14_000 }, (_, i) => `<4>[${i}.000000] line of a long log\n`).join("");
+  for (const compress of [false, true]) {
+    for (const kmsgSize of [1024, 4096]) {
+      const zones = Math.floor((CARD_BYTES - AREA_OFFSET) / kmsgSize);
+      const machine = new PartsMachine(kmsgSize, zones, { parts: 1200, compress });
+      const log = Buffer.from(`Oops#12 Part1\n${lines.slice(0, kmsgSize * 110)}`);
+      const result = machine.device.panicWrite({ text: log, reason: "Oops" });
+      assert.equal([result.status, result.droppedBytes, result.storedBytes], [0, 0, log.length]);
+      if (!compress) assert.ok(result.parts > 100, `${result.parts}`);
+      assert.ok(sameBytes(machine.join(1n, log), log));
+    }
+  }
+  const long = lines.slice(0, 5000);
+  for (const [line, isOne] of [
+    ["Panic#1 Part1\n", true],
+    ["Emergency#4294967295 Part4294967295\n", true],
+    ["Panic#1 Part\n", false],
+    ["Panic# Part1\n", false],
+    ["#1 Part1\n", false],
+    ["Panic#1 Part1", false],
+    ["Panic#1 part1\n", false],
+    ["Panic 1 Part1\n", false],
+    [`${"P".repeat(40)}#1 Part1\n`, false],
+  ] as const) {
+    const machine = new PartsMachine(4096, 8, { compress: false });
+    const result = machine.device.panicWrite({ text: line + long });
+    const [{ text } = { text: new Uint8Array() }] = machine.parts();
+    assert.is(Buffer.from(text).toString("latin1").startsWith(line), isOne, line);
+    assert.equal([result.storedBytes, result.droppedBytes], [text.length, line.length + 5000 - text.length]);
+  }
+  // The line alone, and nothing behind it.
+  for (const parts of [1, 4]) {
+    const machine = new PartsMachine(4096, 8, { parts });
+    const result = machine.device.panicWrite({ text: "Panic#1 Part1\n" });
+    assert.equal([result.status, result.parts, result.storedBytes, result.droppedBytes], [0, 1, 14, 0]);
+  }
 });
 
 test("text without lines, longer than anything, empty, one byte", () => {

@@ -23,6 +23,7 @@ import {
   REASON_PANIC,
   SEAL_BYTES,
 } from "./format";
+import { keepPartLine, liftPartLine, numberPartLine, partLineBytes, placePartLine } from "./part-line";
 import { beginSeal, endSeal, setSealArea, setSealPart, setSealRecord } from "./seal";
 import {
   counterOf,
@@ -46,9 +47,11 @@ export class Record {
   counter: u32;
   part: u32; // 0: no part of a longer log
   cutLines: u32; // 1: the text begins with a whole line
+  bodyPtr: u32; // of the text at hand, behind Linux's line
+  lineBytes: u32; // of that line, 0 without
   payloadPtr: u32;
   payloadBytes: u32;
-  textBytes: u32; // what of the text at TEXT is kept: its newest bytes
+  textBytes: u32; // what of the text at hand is kept: its newest bytes
   droppedBytes: u32;
   compressed: u32;
   recordCrc: u32;
@@ -91,42 +94,75 @@ function lineStart(from: u32, until: u32): u32 {
   return from;
 }
 
-/** Where the newest `most` bytes of the text at hand begin; of a log in parts, the newest whole lines. */
+/** Behind the last byte of the text at hand. */
+function textEnd(): u32 {
+  const r = record();
+  return r.bodyPtr + r.droppedBytes + r.textBytes;
+}
+
+/** Where the newest text begins that takes `most` bytes with its line; whole lines if `cutLines` says so. */
 function newestText(most: u32): u32 {
   const r = record();
   const bytes = r.textBytes + r.droppedBytes;
-  if (bytes <= most) return TEXT_BASE;
-  const start = TEXT_BASE + bytes - most;
-  return r.cutLines == 0 ? start : lineStart(start, TEXT_BASE + bytes);
+  const room = most - r.lineBytes;
+  if (bytes <= room) return r.bodyPtr;
+  const start = r.bodyPtr + bytes - room;
+  return r.cutLines == 0 ? start : lineStart(start, r.bodyPtr + bytes);
 }
 
 /** The record holds the text from `start` on, plain. */
 function keepText(start: u32): void {
   const r = record();
-  const textEnd: u32 = TEXT_BASE + r.droppedBytes + r.textBytes;
-  r.droppedBytes = start - TEXT_BASE;
-  r.textBytes = textEnd - start;
+  const end = textEnd();
+  r.droppedBytes = start - r.bodyPtr;
+  r.textBytes = end - start;
   r.compressed = 0;
-  r.payloadPtr = start;
-  r.payloadBytes = r.textBytes;
+  r.payloadPtr = start - r.lineBytes;
+  r.payloadBytes = r.textBytes + r.lineBytes;
 }
 
-/** Of a text of `textBytes` at TEXT, plain, what fits: the oldest bytes go; `cutLines`: and the rest of a cut line. */
-export function describeText(textBytes: u32, cutLines: bool): void {
+/** A text of `textBytes` at TEXT; `inParts`: it may be cut into several. Returns its bytes behind Linux's line. */
+export function beginText(textBytes: u32, inParts: bool): u32 {
   const r = record();
+  r.lineBytes = partLineBytes(TEXT_BASE, textBytes);
+  keepPartLine(TEXT_BASE, r.lineBytes);
+  r.bodyPtr = TEXT_BASE + r.lineBytes;
+  r.cutLines = inParts || r.lineBytes > 0 ? 1 : 0;
+  return textBytes - r.lineBytes;
+}
+
+/** Of the oldest `bodyBytes` behind the line, plain, what fits: the oldest bytes go, and the rest of a cut line. */
+export function describeText(bodyBytes: u32, part: u32): void {
+  const r = record();
+  if (part > 1 && r.lineBytes > 0) r.lineBytes = numberPartLine(r.lineBytes, part);
+  const line: u32 = TEXT_BASE + r.lineBytes;
+  if (line > r.bodyPtr) {
+    // A longer number: into the place of newer text, which is on the medium.
+    memory.copy(line, r.bodyPtr, bodyBytes);
+    r.bodyPtr = line;
+  }
   r.part = 0;
-  r.cutLines = cutLines ? 1 : 0;
-  r.textBytes = textBytes;
+  r.textBytes = bodyBytes;
   r.droppedBytes = 0;
   keepText(newestText(payloadBytesMax()));
+}
+
+/** The payload is as it shall be read until liftLine(): a plain text has its line in front. */
+export function placeLine(): void {
+  const r = record();
+  if (r.compressed == 0) placePartLine(r.payloadPtr + r.lineBytes, r.lineBytes);
+}
+
+export function liftLine(): void {
+  const r = record();
+  if (r.compressed == 0) liftPartLine(r.payloadPtr + r.lineBytes, r.lineBytes);
 }
 
 /** How much of the text to deflate at first: what Linux inflates again. 0: one sector holds it all, nothing to gain. */
 export function compressibleBytes(): u32 {
   const r = record();
   if (recordSectors() == 1 && r.droppedBytes == 0) return 0;
-  const textEnd: u32 = TEXT_BASE + r.droppedBytes + r.textBytes;
-  return textEnd - newestText(inflatedBytesMax());
+  return textEnd() - newestText(inflatedBytesMax());
 }
 
 /**
@@ -137,12 +173,15 @@ export function compressRecord(tryBytes: u32): u32 {
   const r = record();
   const room = payloadBytesMax();
   const most: u32 = room < <u32>DEFLATED_BYTES_MAX ? room : DEFLATED_BYTES_MAX;
-  const textEnd: u32 = TEXT_BASE + r.droppedBytes + r.textBytes;
-  const bytes = deflate(textEnd - tryBytes, tryBytes, DEFLATED_BASE, most);
+  const end = textEnd();
+  const start = end - tryBytes;
+  placePartLine(start, r.lineBytes);
+  const bytes = deflate(start - r.lineBytes, tryBytes + r.lineBytes, DEFLATED_BASE, most);
+  liftPartLine(start, r.lineBytes);
   if (bytes > most) {
     // As much as would have fitted at this rate, less a 32nd; no more than plain keeps is no use.
     const fits = <u32>((<u64>deflateTaken() * most) / bytes);
-    const next = textEnd - newestText(fits - fits / 32);
+    const next = end - newestText(fits - fits / 32);
     return next > r.textBytes && next < tryBytes ? next : 0;
   }
   const plainSectors = recordSectors();
@@ -152,7 +191,7 @@ export function compressRecord(tryBytes: u32): u32 {
     r.payloadBytes = plainBytes;
     return 0;
   }
-  r.droppedBytes = textEnd - tryBytes - TEXT_BASE;
+  r.droppedBytes = start - r.bodyPtr;
   r.textBytes = tryBytes;
   r.payloadPtr = DEFLATED_BASE;
   r.compressed = 1;
@@ -201,7 +240,7 @@ function writeSeal(ptr: usize): void {
   const r = record();
   beginSeal(ptr);
   setSealRecord(ptr, r.sequence, recordDatalen(), r.recordCrc);
-  if (r.part > 0) setSealPart(ptr, r.part, r.droppedBytes, r.firstSequence);
+  if (r.part > 0) setSealPart(ptr, r.part, r.droppedBytes, r.firstSequence, r.lineBytes);
   setSealArea(ptr, latestTimeSec(r.timeSec), countWith(REASON_PANIC), countWith(REASON_OOPS));
   endSeal(ptr);
 }

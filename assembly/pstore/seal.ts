@@ -1,7 +1,7 @@
 // The seal: the last 64 bytes of a kmsg zone, where Linux does not look. It proves a record and orders it.
 //
 //  0 magic u32   4 version u32   8 sequence u64   16 datalen u32   20 recordCrc u32   24 part u32   28 olderBytes u32
-//  32 first u64   40 latestTimeSec i64   48 panics u32   52 oopses u32   56 zero   60 sealCrc u32
+//  32 first u64   40 latestTimeSec i64   48 panics u32   52 oopses u32   56 lineBytes u32   60 sealCrc u32
 import { crc32c } from "../crc";
 import { SEAL_BYTES, SEAL_MAGIC, SEAL_VERSION } from "./format";
 
@@ -18,11 +18,15 @@ export function setSealRecord(ptr: usize, sequence: u64, datalen: u32, recordCrc
   store<u32>(ptr, recordCrc, 20);
 }
 
-/** `olderBytes`: of the same log, in front of this part; `first`: the sequence of part 1. */
-export function setSealPart(ptr: usize, part: u32, olderBytes: u32, first: u64): void {
+/**
+ * `olderBytes`: of the same log, in front of this part; `first`: the sequence of part 1; `lineBytes`: of the line that
+ * is the part's own and not the log's.
+ */
+export function setSealPart(ptr: usize, part: u32, olderBytes: u32, first: u64, lineBytes: u32): void {
   store<u32>(ptr, part, 24);
   store<u32>(ptr, olderBytes, 28);
   store<u64>(ptr, first, 32);
+  store<u32>(ptr, lineBytes, 56);
 }
 
 /** What the area has come to with this record: its latest time, and how many Panics and Oopses. */

@@ -13,7 +13,7 @@ import { ERRNO, MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
 import { type ImageArea, type ImageDevice, openImageDevice, panicAreaOf } from "../node.js";
 import { type Decoded, decodeArea, type PstoreRecord } from "../pstore/decode.js";
-import { type JoinedLog, joinLogs } from "../pstore/join.js";
+import { type JoinedLog, joinLogs, partLineBytes } from "../pstore/join.js";
 import { type LogText, readLog } from "./log-text.js";
 import { recordJson } from "./ls.js";
 import { type OpenedArea, withWritableArea } from "./open-area.js";
@@ -228,7 +228,12 @@ function storedLog(
   { zone, storedBytes }: PanicResult,
 ): JoinedLog {
   const log = joinLogs(after.records).find(({ parts }) => parts.at(-1)?.id === zone);
-  const stored = text.subarray(text.length - storedBytes);
+  // A text that lost its oldest bytes keeps its first line.
+  const lineBytes = partLineBytes(text);
+  const stored = Buffer.concat([
+    text.subarray(0, lineBytes),
+    text.subarray(text.length - storedBytes + lineBytes),
+  ]);
   const isWhole = log?.parts.every(({ state }) => state === "ok") && Buffer.compare(log.text, stored) === 0;
   if (log === undefined || !isWhole)
     throw new MmcError("EIO", `${name}: zone ${zone} does not hold what was written`);
