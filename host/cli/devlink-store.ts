@@ -2,7 +2,7 @@
 // or the new one, never something in between, and what somebody else has saved meanwhile is not written over. Only its
 // owner may read it: a guest's memory may be in it.
 import { type BigIntStats, realpathSync, statSync } from "node:fs";
-import type { Devlink, DevlinkState } from "../devlink/devlink.js";
+import { Devlink, type DevlinkState } from "../devlink/devlink.js";
 import { decodeStore, encodeStore, STORE_BYTES_MAX } from "../devlink/store.js";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
@@ -18,10 +18,10 @@ const PERMISSIONS = 0o777;
 export class StoreFile {
   /** For messages. */
   readonly name: string;
-  /** What the file holds; null: there is none yet. */
-  readonly state: DevlinkState | null;
   readonly #path: string;
   readonly #before: BigIntStats | null;
+  /** What the file holds; null: there is none yet. */
+  readonly #state: DevlinkState | null;
 
   /**
    * @param mayBeMissing a file that is not there is an empty store; otherwise ENOENT.
@@ -32,11 +32,20 @@ export class StoreFile {
     this.#before = statOf(name);
     this.#path = this.#before === null ? name : realpathSync(name);
     if (this.#before === null && mayBeMissing) {
-      this.state = null;
+      this.#state = null;
       return;
     }
     try {
-      this.state = decodeStore(readWhole(name));
+      this.#state = decodeStore(readWhole(name));
+    } catch (error) {
+      throw this.#named(error);
+    }
+  }
+
+  /** An instance of the device that the file is about. @throws MmcError EINVAL: a handle that cannot be */
+  makeDevlink(): Devlink {
+    try {
+      return new Devlink(this.#state?.handle ?? DEVLINK_HANDLE);
     } catch (error) {
       throw this.#named(error);
     }
@@ -45,7 +54,7 @@ export class StoreFile {
   /** Gives an instance what the file holds. @throws MmcError EBADMSG, EINVAL as {@link Devlink.load} */
   loadInto(devlink: Devlink): void {
     try {
-      if (this.state !== null) devlink.load(this.state);
+      if (this.#state !== null) devlink.load(this.#state);
     } catch (error) {
       throw this.#named(error);
     }

@@ -9,6 +9,14 @@ const U64_MAX = 2n ** 64n - 1n;
 /** More digits than any number has that fits. */
 const DIGITS_MAX = 40;
 
+/** What devlink says to `region help`. */
+export const REGION_HELP = `Usage: devlink region show [ DEV/REGION ]
+       devlink region del DEV/REGION snapshot SNAPSHOT_ID
+       devlink region new DEV/REGION [ snapshot SNAPSHOT_ID ]
+       devlink region dump DEV/REGION [ snapshot SNAPSHOT_ID ]
+       devlink region read DEV/REGION [ snapshot SNAPSHOT_ID ] address ADDRESS length LENGTH
+`;
+
 const OPTIONS = {
   snapshot: { max: U32_MAX, missing: "Region snapshot id expected." },
   address: { max: U64_MAX, missing: "Region address value expected." },

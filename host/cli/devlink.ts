@@ -4,7 +4,7 @@
 import type { Command } from "commander";
 import type { CardKind } from "../core/profile.js";
 import { DeviceRegions } from "../devlink/device-regions.js";
-import { Devlink, type DevlinkReadOptions } from "../devlink/devlink.js";
+import { Devlink, type DevlinkChunk } from "../devlink/devlink.js";
 import { DevlinkError } from "../devlink/error.js";
 import { type DevlinkStyle, formatChunks, formatNewSnapshot, formatRegions } from "../devlink/text.js";
 import { MmcError } from "../errors.js";
@@ -13,16 +13,9 @@ import { isGzip, openRaw, type RawImage } from "../image/raw.js";
 import { openImageDevice } from "../node.js";
 import { decodeArea } from "../pstore/decode.js";
 import { DEVLINK_HANDLE, StoreFile } from "./devlink-store.js";
-import { parseRequest, type RegionRequest } from "./devlink-words.js";
+import { parseRequest, REGION_HELP, type RegionRequest } from "./devlink-words.js";
 import { addAreaOptions, CARDS, checkImageOptions, type ImageOptions, parseChoice } from "./options.js";
 import { UsageError, write } from "./output.js";
-
-const HELP = `Usage: devlink region show [ DEV/REGION ]
-       devlink region del DEV/REGION snapshot SNAPSHOT_ID
-       devlink region new DEV/REGION [ snapshot SNAPSHOT_ID ]
-       devlink region dump DEV/REGION [ snapshot SNAPSHOT_ID ]
-       devlink region read DEV/REGION [ snapshot SNAPSHOT_ID ] address ADDRESS length LENGTH
-`;
 
 interface DevlinkOptions extends ImageOptions {
   store?: string;
@@ -59,7 +52,7 @@ async function withRegions<R>(
     return file;
   };
   try {
-    const devlink = new Devlink(store?.state?.handle ?? DEVLINK_HANDLE);
+    const devlink = store?.makeDevlink() ?? new Devlink(DEVLINK_HANDLE);
     if (options.image !== undefined) await attachImage(devlink, open(options.image), options);
     for (const { name, path } of options.region ?? []) {
       const file = open(path);
@@ -99,51 +92,53 @@ function answer(devlink: Devlink, request: RegionRequest, style: DevlinkStyle): 
   return style.json ? "\n" : "";
 }
 
-/** `dump` and `read`: pieces of what is printed, then the error if there is one. */
-function* readOut(devlink: Devlink, request: RegionRequest, options: DevlinkOptions, style: DevlinkStyle) {
+/** The pieces of `dump` and `read`; a generator, so that a refusal, too, comes behind the text's beginning. */
+function* chunksOf(devlink: Devlink, request: RegionRequest, extended: boolean): Generator<DevlinkChunk> {
   const { snapshot, address, length } = request;
-  const reading: DevlinkReadOptions = { snapshot, address, length, linuxLengths: options.extended !== true };
-  const section = request.command === "dump" ? "dump" : "read";
-  yield* formatChunks(
-    section,
-    lazily(() => devlink.read(nameOf(devlink, request), reading)),
-    style,
-  );
+  yield* devlink.read(nameOf(devlink, request), { snapshot, address, length, linuxLengths: !extended });
 }
 
-/** So that a refusal, too, comes when the text before it is out. */
-function* lazily<T>(make: () => Iterable<T>): Generator<T> {
-  yield* make();
-}
-
-async function run(request: RegionRequest, options: DevlinkOptions, style: DevlinkStyle): Promise<void> {
+/**
+ * Does what is asked and gives what devlink prints on standard output, piece by piece, that of a failure included.
+ * @param commit makes a change durable, before it is reported.
+ * @throws DevlinkError what devlink prints on standard error
+ */
+export function* respond(
+  devlink: Devlink,
+  request: RegionRequest,
+  options: DevlinkStyle & { extended?: boolean },
+  commit: () => void,
+): Generator<string> {
   const { command } = request;
-  const store = options.store === undefined ? null : new StoreFile(options.store, command === "new");
+  const style = { ...options, json: options.json === true || options.jsonChunks === true };
+  if (command === "dump" || command === "read") {
+    yield* formatChunks(command, chunksOf(devlink, request, options.extended === true), style);
+    return;
+  }
+  let text: string;
+  try {
+    text = answer(devlink, request, style);
+  } catch (error) {
+    if (style.json && command !== "del") yield formatRegions(devlink.handle, [], style);
+    throw error;
+  }
+  if (command !== "show") commit();
+  yield text;
+}
+
+async function run(request: RegionRequest, options: DevlinkOptions): Promise<void> {
+  const store = options.store === undefined ? null : new StoreFile(options.store, request.command === "new");
   await withRegions(options, store, async (devlink) => {
-    if (command === "dump" || command === "read") {
-      for (const piece of readOut(devlink, request, options, style)) await write(piece);
-      return;
-    }
-    let text: string;
-    try {
-      text = answer(devlink, request, style);
-    } catch (error) {
-      if (error instanceof DevlinkError && style.json && command !== "del") {
-        await write(formatRegions(devlink.handle, [], style));
-      }
-      throw error;
-    }
-    if (command !== "show") store?.save(devlink);
-    await write(text);
+    for (const piece of respond(devlink, request, options, () => store?.save(devlink))) await write(piece);
   });
 }
 
 async function devlink(words: string[], options: DevlinkOptions): Promise<void> {
-  const { store, image, region, jsonChunks, pretty, extended = false } = options;
+  const { store, image, region, extended = false } = options;
   checkImageOptions(options);
   const request = parseRequest(words, extended);
   if (request.command === "help") {
-    await write(HELP);
+    await write(REGION_HELP);
     return;
   }
   if (store === undefined && image === undefined && region === undefined) {
@@ -158,9 +153,8 @@ async function devlink(words: string[], options: DevlinkOptions): Promise<void> 
         throw new UsageError(`--${name}: is about an --image, and there is none`);
     }
   }
-  const style = { json: options.json === true || jsonChunks === true, pretty, jsonChunks };
   try {
-    await run(request, options, style);
+    await run(request, options);
   } catch (error) {
     if (!(error instanceof DevlinkError)) throw error;
     throw new MmcError(error.code, `devlink: ${error.lines.join(" ")}`, { cause: error });

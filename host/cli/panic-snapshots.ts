@@ -4,9 +4,9 @@
 import type { PanicResult } from "../core/result.js";
 import type { Device, PanicInput } from "../device.js";
 import { type DeviceArea, DeviceRegions } from "../devlink/device-regions.js";
-import { Devlink } from "../devlink/devlink.js";
+import type { Devlink } from "../devlink/devlink.js";
 import { MmcError } from "../errors.js";
-import { DEVLINK_HANDLE, StoreFile } from "./devlink-store.js";
+import { StoreFile } from "./devlink-store.js";
 import { messageOf, remark } from "./output.js";
 
 export class PanicSnapshots {
@@ -19,7 +19,7 @@ export class PanicSnapshots {
   /** @throws MmcError EBADMSG no store; EINVAL one of another card; ENOSPC, ENOMEM it is full */
   constructor(path: string, device: Device, { offset, sizeBytes }: DeviceArea) {
     this.#store = new StoreFile(path, true);
-    this.#devlink = new Devlink(this.#store.state?.handle ?? DEVLINK_HANDLE);
+    this.#devlink = this.#store.makeDevlink();
     this.#regions = new DeviceRegions(this.#devlink, device, { area: { offset, sizeBytes } });
     this.#store.loadInto(this.#devlink);
     try {

@@ -106,6 +106,8 @@ export class Devlink {
   readonly handle: string;
   readonly #regions = new Map<string, Region>();
   readonly #ids = new Map<number, number>();
+  /** No lower id is free. */
+  #lowestId = 0;
   readonly #snapshotBytesMax: number;
   #snapshotBytes = 0;
   /** Of a state that was loaded: their checksum is computed when they are first read. */
@@ -480,9 +482,8 @@ export class Devlink {
     if (this.#ids.size >= IDS_MAX) {
       throw new DevlinkError("ENOMEM", what, "Failed to allocate a new snapshot id");
     }
-    let id = 0;
-    while (this.#ids.has(id)) id++;
-    return id;
+    while (this.#ids.has(this.#lowestId)) this.#lowestId++;
+    return this.#lowestId;
   }
 
   #keep(region: Region, bytes: Uint8Array, id: number): void {
@@ -500,6 +501,9 @@ export class Devlink {
   #release(id: number): void {
     const count = this.#ids.get(id) ?? 0;
     if (count > 1) this.#ids.set(id, count - 1);
-    else this.#ids.delete(id);
+    else {
+      this.#ids.delete(id);
+      this.#lowestId = Math.min(this.#lowestId, id);
+    }
   }
 }
