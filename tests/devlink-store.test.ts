@@ -165,7 +165,7 @@ test("cut anywhere, longer, of another version, of another kind, giant: refused"
   throwsCode(
     () => restore(Uint8Array.from([...good, 0])),
     "EBADMSG",
-    /has 891 bytes, its snapshots make it 890/,
+    new RegExp(`has ${good.length + 1} bytes, its snapshots make it ${good.length}$`),
   );
   const version = good.slice();
   version[8] = 2;
@@ -277,7 +277,7 @@ test(`${RUNS} hostile stores: MmcError or an instance that works`, () => {
   }
   assert.ok(taken > RUNS / 100, `${taken} were taken`);
   assert.ok(process.memoryUsage().arrayBuffers - heapBefore < 256 * 2 ** 20);
-  console.log(`# ${RUNS} hostile stores, ${taken} of them taken`);
+  console.log(`\n# ${RUNS} hostile stores, ${taken} of them taken`);
 });
 
 test.run();

@@ -122,7 +122,7 @@ test("the real command's transcript, character by character", () => {
     compared++;
   }
   assert.is(compared, 71);
-  console.log(`# ${compared} commands as real ones printed them`);
+  console.log(`\n# ${compared} commands as real ones printed them`);
 });
 
 test("words: shortened, missing, unknown, of another command", () => {

@@ -1,7 +1,7 @@
 // The file in which snapshots are kept (host/devlink/store.ts), read as a whole and replaced as a whole: it is the old one
 // or the new one, never something in between, and what somebody else has saved meanwhile is not written over. Only its
 // owner may read it: a guest's memory may be in it.
-import { type BigIntStats, realpathSync, statSync } from "node:fs";
+import { type BigIntStats, lstatSync, realpathSync, statSync } from "node:fs";
 import { Devlink, type DevlinkState } from "../devlink/devlink.js";
 import { decodeStore, encodeStore, STORE_BYTES_MAX } from "../devlink/store.js";
 import { MmcError } from "../errors.js";
@@ -30,7 +30,9 @@ export class StoreFile {
   constructor(name: string, mayBeMissing: boolean) {
     this.name = name;
     this.#before = statOf(name);
-    this.#path = this.#before === null ? name : realpathSync(name);
+    // A new file takes the place of what the link leads to, not that of the link.
+    const isLink = this.#before !== null && lstatSync(name).isSymbolicLink();
+    this.#path = isLink ? realpathSync(name) : name;
     if (this.#before === null && mayBeMissing) {
       this.#state = null;
       return;
