@@ -176,6 +176,18 @@ test("cut anywhere, longer, of another version, of another kind, giant: refused"
   throwsCode(() => restore(giant), "EBADMSG", /a head of 4294967295 bytes/);
 });
 
+test("more snapshots than a store lists are refused when it is made, not when it is read", () => {
+  const devlink = new Devlink("a/b");
+  for (let i = 0; i < 5; i++) {
+    devlink.addRegion({ name: `r${i}`, maxSnapshots: 60_000, source: new Uint8Array(1) });
+  }
+  const event = new Map(devlink.regions().map(({ name }) => [name, undefined]));
+  for (let i = 0; i < 40_000; i++) devlink.snapshotEvent(event);
+  assert.equal(restore(store(devlink)).state(), devlink.state());
+  for (let i = 0; i < 4_000; i++) devlink.snapshotEvent(event);
+  throwsCode(() => store(devlink), "EFBIG", /more snapshots than a store lists/);
+});
+
 test("what no instance can have been is refused, with right checksums", () => {
   type State = ReturnType<Devlink["state"]>;
   const cases: [RegExp, (state: State) => void][] = [

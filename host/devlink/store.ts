@@ -16,12 +16,15 @@ const CRC_OFFSET = 12;
 const CHECKED_FROM = 16;
 const LENGTH_OFFSET = 16;
 const HEAD_BYTES_MIN = 28;
-/** More than 1,024 regions and 65,536 ids with a snapshot each take. */
+/** Three times what 1,024 regions and 65,536 ids with a snapshot each take. */
 const HEAD_BYTES_MAX = 2 ** 21;
 /** 256 MiB of snapshots, as an instance allows by default, and a head. */
 export const STORE_BYTES_MAX = 2 ** 28 + HEAD_BYTES_MAX;
 
-/** The store in pieces, one behind the other: the head, and the snapshots' own bytes, which are not copied. */
+/**
+ * The store in pieces, one behind the other: the head, and the snapshots' own bytes, which are not copied.
+ * @throws MmcError EFBIG a head of more than 2 MiB: some 200,000 snapshots
+ */
 export function encodeStore({ handle, ids, regions }: DevlinkState): Uint8Array[] {
   const head: number[] = [];
   const u32 = (value: number) => head.push(value, value >>> 8, value >>> 16, value >>> 24);
@@ -45,6 +48,8 @@ export function encodeStore({ handle, ids, regions }: DevlinkState): Uint8Array[
       u32(id);
       u32(crc);
     }
+    if (head.length > HEAD_BYTES_MAX)
+      throw new MmcError("EFBIG", `${handle}: more snapshots than a store lists`);
   }
   const bytes = Uint8Array.from(head);
   const view = new DataView(bytes.buffer);
