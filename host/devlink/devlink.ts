@@ -181,10 +181,7 @@ export class Devlink {
       const why = "The requested region does not support taking an immediate snapshot";
       throw new DevlinkError("EOPNOTSUPP", what, why);
     }
-    if (region.snapshots.length >= region.maxSnapshots) {
-      const why = "The region has reached the maximum number of stored snapshots";
-      throw new DevlinkError("ENOSPC", what, why);
-    }
+    this.#checkNotFull(region);
     if (id !== undefined) {
       if (!isU32(id)) throw new DevlinkError("EINVAL", what, `${id} is no snapshot id`);
       if (region.snapshots.some((one) => one.id === id)) {
@@ -274,10 +271,7 @@ export class Devlink {
     let bytes = 0;
     for (const name of names) {
       const region = this.#find(name, "The requested region does not exist");
-      if (region.snapshots.length >= region.maxSnapshots) {
-        const why = "The region has reached the maximum number of stored snapshots";
-        throw new DevlinkError("ENOSPC", this.#nameOf(region), why);
-      }
+      this.#checkNotFull(region);
       bytes += region.size;
     }
     this.#checkBytes(this.handle, bytes);
@@ -466,6 +460,12 @@ export class Devlink {
   /** Between the checks of a request and its end nothing else may happen to the instance. */
   #refuseWhileCapturing(what: string): void {
     if (this.#isCapturing) throw new DevlinkError("EBUSY", what, "a source has called its own instance");
+  }
+
+  #checkNotFull(region: Region): void {
+    if (region.snapshots.length < region.maxSnapshots) return;
+    const why = "The region has reached the maximum number of stored snapshots";
+    throw new DevlinkError("ENOSPC", this.#nameOf(region), why);
   }
 
   #checkBytes(what: string, bytes: number): void {
