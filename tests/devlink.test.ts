@@ -38,7 +38,10 @@ function print(
     );
     if (request.command === "help") return { out: REGION_HELP, err: [], rc: 0 };
     const style = { json: flags.includes("j"), pretty: flags.includes("p"), jsonChunks, extended };
-    for (const piece of respond(devlink, request, style, () => undefined)) out += piece;
+    for (const piece of respond(devlink, request, style, () => undefined)) {
+      out += piece;
+      assert.ok(out.length < 1 << 20, `${line}: does not end`);
+    }
     return { out, err: [], rc: 0 };
   } catch (error) {
     if (error instanceof DevlinkError) return { out, err: error.lines, rc: 1 };
