@@ -32,9 +32,8 @@ interface DevlinkOptions extends ImageOptions {
 async function attachImage(devlink: Devlink, image: RawImage, options: DevlinkOptions): Promise<void> {
   if (isGzip(image)) throw new MmcError("EINVAL", `${image.name}: is gzip-compressed, gunzip it first`);
   const { partition, offset, size } = options;
-  const { offset: from, sizeBytes } = await findArea(image, { partition, offset, size });
-  const area = { offset: from, sizeBytes };
-  const { geometry } = decodeArea(await image.read(from, sizeBytes));
+  const area = await findArea(image, { partition, offset, size });
+  const { geometry } = decodeArea(await image.read(area.offset, area.sizeBytes));
   const { device } = openImageDevice(image, { ...area, geometry }, { card: options.card ?? "emmc" });
   new DeviceRegions(devlink, device, { area });
 }
@@ -87,7 +86,8 @@ function answer(devlink: Devlink, request: RegionRequest, style: DevlinkStyle): 
     const id = devlink.newSnapshot(name, snapshot);
     return formatNewSnapshot(handle, name, snapshot === undefined ? id : null, style);
   }
-  devlink.deleteSnapshot(name, snapshot ?? 0);
+  // Never undefined: `del` without an id is wrong usage.
+  devlink.deleteSnapshot(name, snapshot as number);
   // devlink ends its JSON with a line's end, and for del there is none before it.
   return style.json ? "\n" : "";
 }

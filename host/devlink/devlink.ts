@@ -470,10 +470,9 @@ export class Devlink {
 
   #checkBytes(what: string, bytes: number): void {
     this.#refuseWhileCapturing(what);
-    if (this.#snapshotBytes + bytes <= this.#snapshotBytesMax) return;
-    const why =
-      `${bytes} bytes more than the ${this.#snapshotBytes} of the other snapshots ` +
-      `are too many: the limit is ${this.#snapshotBytesMax}`;
+    const total = this.#snapshotBytes + bytes;
+    if (total <= this.#snapshotBytesMax) return;
+    const why = `Snapshots would take ${total} bytes, the limit is ${this.#snapshotBytesMax}`;
     throw new DevlinkError("ENOMEM", what, why);
   }
 
