@@ -1,6 +1,6 @@
-// The file in which snapshots are kept (host/devlink/store.ts), read as a whole and replaced as a whole: it is the old one
-// or the new one, never something in between, and what somebody else has saved meanwhile is not written over. Only its
-// owner may read it: a guest's memory may be in it.
+// The file in which snapshots are kept (host/devlink/store.ts), read as a whole and replaced as a whole: it is the
+// old one or the new one, never something in between, and what somebody else has saved meanwhile is not written over.
+// Only its owner may read it: a guest's memory may be in it.
 import { type BigIntStats, lstatSync, realpathSync, statSync } from "node:fs";
 import { Devlink, type DevlinkState } from "../devlink/devlink.js";
 import { decodeStore, encodeStore, STORE_BYTES_MAX } from "../devlink/store.js";

@@ -1,6 +1,6 @@
-// `--snapshots FILE` of the commands that panic: the snapshots that the panic takes go into a store, which
-// `mmcpstore devlink --store FILE` shows. Refuses a store that has no room before anything is written; afterwards nothing
-// that happens to the snapshots keeps the record from being written and reported.
+// `--snapshots FILE` of the commands that panic: the snapshots that the panic takes go into a store, which `mmcpstore
+// devlink --store FILE` shows. Refuses a store that has no room before anything is written; afterwards nothing that
+// happens to the snapshots keeps the record from being written and reported.
 import type { PanicResult } from "../core/result.js";
 import type { Device, PanicInput } from "../device.js";
 import { type DeviceArea, DeviceRegions } from "../devlink/device-regions.js";

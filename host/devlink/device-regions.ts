@@ -40,8 +40,8 @@ export class DeviceRegions {
   readonly #card: string[];
 
   /**
-   * Adds the regions of `device` to `devlink`. Regions that were, or will be, added besides (a guest's RAM) take part in
-   * a panic if they have a source.
+   * Adds the regions of `device` to `devlink`. Regions that were, or will be, added besides (a guest's RAM) take part
+   * in a panic if they have a source.
    * @param options area: the `pstore` region; without it there is none. maxSnapshots: of each region, default 8.
    * @throws MmcError EEXIST a region of such a name is there; EINVAL an area that is not on the card
    */
@@ -87,10 +87,10 @@ export class DeviceRegions {
   }
 
   /**
-   * {@link Device.panicWrite} with a snapshot of every region that has a source, all under one id or none. Everything but
-   * the card's own registers is taken before the panic path touches anything. The card's registers are asked for over
-   * the bus when the panic path is done with it; if the card does not answer then, the others are kept without them. No
-   * failure of a snapshot keeps the record from being written.
+   * {@link Device.panicWrite} with a snapshot of every region that has a source, all under one id or none. Everything
+   * but the card's own registers is taken before the panic path touches anything. The card's registers are asked for
+   * over the bus when the panic path is done with it; if the card does not answer then, the others are kept without
+   * them. No failure of a snapshot keeps the record from being written.
    * @throws MmcError EINVAL as panicWrite() does; then there are no snapshots
    */
   panicWrite(input: PanicInput): PanicWithSnapshots {

@@ -6,9 +6,10 @@ import { crc32c } from "../pstore/crc32c.js";
 import { DevlinkError } from "./error.js";
 
 /**
- * Where a region's bytes come from. Bytes: as they are when they are read. A function: fills `target` from byte `offset`
- * of the region on and returns how many bytes it filled (nothing: all). What it throws is the answer to the request: an
- * MmcError with its code and message, anything else as EIO. It must not change the instance that it serves.
+ * Where a region's bytes come from. Bytes: as they are when they are read. A function: fills `target` from byte
+ * `offset` of the region on and returns how many bytes it filled (nothing: all). What it throws is the answer to the
+ * request: an MmcError with its code and message, anything else as EIO. It must not change the instance that it
+ * serves.
  */
 // biome-ignore lint/suspicious/noConfusingVoidType: a callback that returns nothing has filled everything
 export type DevlinkSource = Uint8Array | ((offset: number, target: Uint8Array) => number | void);
@@ -128,7 +129,10 @@ export class Devlink {
     this.#snapshotBytesMax = options.snapshotBytesMax ?? SNAPSHOT_BYTES_MAX;
   }
 
-  /** @throws MmcError EINVAL no name, size or number that can be; EEXIST there is one of that name; ENOSPC 1024 regions. */
+  /**
+   * @throws MmcError EINVAL no name, size or number that can be; EEXIST there is one of that name; ENOSPC 1024
+   * regions.
+   */
   addRegion(region: DevlinkRegion): void {
     const { name, source = null, maxSnapshots = SNAPSHOTS_MAX } = region;
     const what = `${this.handle}/${name}`;
@@ -170,8 +174,8 @@ export class Devlink {
   }
 
   /**
-   * `region new`: a snapshot, as one user asks for it. With `id` that id, which nobody may hold; otherwise the lowest that
-   * is free, and that one is never free again, as in Linux.
+   * `region new`: a snapshot, as one user asks for it. With `id` that id, which nobody may hold; otherwise the lowest
+   * that is free, and that one is never free again, as in Linux.
    * @throws DevlinkError EINVAL, EOPNOTSUPP, ENOSPC, EEXIST, ENOMEM, and what the source throws: nothing has changed
    */
   newSnapshot(name: string, id?: number): number {
@@ -221,8 +225,8 @@ export class Devlink {
   }
 
   /**
-   * `region read` and `dump`: pieces of 256 bytes from `address` on, the last one shorter. What can be refused is refused
-   * at once; a source that throws ends the iteration.
+   * `region read` and `dump`: pieces of 256 bytes from `address` on, the last one shorter. What can be refused is
+   * refused at once; a source that throws ends the iteration.
    * @throws DevlinkError EINVAL no such region or snapshot, a range that cannot be; EOPNOTSUPP no direct read;
    *   EBADMSG a snapshot that is not what was taken
    */
@@ -243,9 +247,9 @@ export class Devlink {
   }
 
   /**
-   * An event: one id, the lowest that is free, and a snapshot of each region under it. Regions without bytes of their own
-   * are read from their sources, in this order. All or nothing: if anything is refused or fails, no region has a new
-   * snapshot and the id is free. It is free again, too, when the last of its snapshots is deleted.
+   * An event: one id, the lowest that is free, and a snapshot of each region under it. Regions without bytes of their
+   * own are read from their sources, in this order. All or nothing: if anything is refused or fails, no region has a
+   * new snapshot and the id is free. It is free again, too, when the last of its snapshots is deleted.
    * @param taken region → its bytes as they were at the event
    * @throws DevlinkError as {@link newSnapshot}; EINVAL no region, or bytes of another size
    */

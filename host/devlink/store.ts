@@ -4,8 +4,8 @@
 //   20 the handle   u32 ids { u32 id, u32 count } …
 //   u32 regions { name, u64 size, u32 max, u32 snapshots { u32 id, u32 CRC-32C of its bytes } … } …
 //   behind the head the snapshots' bytes in the same order, whole regions without gaps.
-// Nothing says where bytes are, so nothing can overlap: they are there in full or the store is refused. A snapshot whose
-// own checksum is wrong is told when it is read, and costs no other one. Nothing of Node.
+// Nothing says where bytes are, so nothing can overlap: they are there in full or the store is refused. A snapshot
+// whose own checksum is wrong is told when it is read, and costs no other one. Nothing of Node.
 import { MmcError } from "../errors.js";
 import { crc32c } from "../pstore/crc32c.js";
 import type { DevlinkState } from "./devlink.js";
