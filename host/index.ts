@@ -39,6 +39,24 @@ export {
   type Reason,
 } from "./device.js";
 export {
+  type DeviceArea,
+  DeviceRegions,
+  type PanicWithSnapshots,
+} from "./devlink/device-regions.js";
+export {
+  Devlink,
+  type DevlinkChunk,
+  type DevlinkReadOptions,
+  type DevlinkRegion,
+  type DevlinkRegionInfo,
+  type DevlinkSnapshot,
+  type DevlinkSource,
+  type DevlinkState,
+} from "./devlink/devlink.js";
+export { DevlinkError } from "./devlink/error.js";
+export { decodeStore, encodeStore, STORE_BYTES_MAX } from "./devlink/store.js";
+export { type DevlinkStyle, formatChunks, formatNewSnapshot, formatRegions } from "./devlink/text.js";
+export {
   CrashDump,
   type DumpOptions,
   type DumpPlan,

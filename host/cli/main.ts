@@ -6,6 +6,7 @@ import { Command, CommanderError } from "commander";
 import { addCat } from "./cat.js";
 import { addCore } from "./core.js";
 import { addDemo } from "./demo.js";
+import { addDevlink } from "./devlink.js";
 import { addExtract } from "./extract.js";
 import { addFormat } from "./format.js";
 import { addHarvest } from "./harvest.js";
@@ -51,6 +52,7 @@ Examples:
     addPanic,
     addHarvest,
     addCore,
+    addDevlink,
     addInspect,
     addSahara,
     addV86,
