@@ -39,6 +39,13 @@ export {
   type Reason,
 } from "./device.js";
 export {
+  DEVCOREDUMP_TIMEOUT_NS,
+  Devcoredump,
+  type DevcoredumpEnd,
+  type DevcoredumpEntry,
+  type DevcoredumpSource,
+} from "./dump/devcoredump.js";
+export {
   CrashDump,
   type DumpOptions,
   type DumpPlan,
@@ -64,6 +71,13 @@ export {
   prStatusNote,
   vmcoreinfoNote,
 } from "./dump/notes.js";
+export {
+  type CoredumpMode,
+  RemoteProc,
+  type RemoteProcCoredump,
+  type RemoteProcOptions,
+  type RemoteProcState,
+} from "./dump/remoteproc.js";
 export {
   escapeName,
   regionFileName,
