@@ -62,6 +62,17 @@ export {
 } from "./dump/elf.js";
 export type { FailedRange } from "./dump/failed-ranges.js";
 export {
+  type Minidump,
+  type MinidumpOptions,
+  type MinidumpRegion,
+  type MinidumpRegionState,
+  type MinidumpSubsystem,
+  type MinidumpSubsystemState,
+  minidumpTagName,
+  readMinidump,
+} from "./dump/minidump.js";
+export { minidumpCore } from "./dump/minidump-core.js";
+export {
   type DumpNote,
   machineOf,
   type NoteMachine,

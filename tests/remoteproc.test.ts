@@ -743,7 +743,7 @@ test("the steps of a read grow with the logarithm of the number of segments", ()
     }
     return { count, most };
   });
-  console.log(`# steps: ${worst.map(({ count, most }) => `${count}: ${most}`).join(", ")}`);
+  console.log(`\n# steps: ${worst.map(({ count, most }) => `${count}: ${most}`).join(", ")}`);
   const [first] = worst as [{ count: number; most: number }];
   // The counter counts; twice the segments are one turn more, where a walk would have twice the turns.
   assert.ok(first.most > 3);

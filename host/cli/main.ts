@@ -11,6 +11,7 @@ import { addFormat } from "./format.js";
 import { addHarvest } from "./harvest.js";
 import { addInspect } from "./inspect.js";
 import { addLs } from "./ls.js";
+import { addMinidump } from "./minidump.js";
 import { messageOf, UsageError, watchStandardOutput } from "./output.js";
 import { addPanic } from "./panic.js";
 import { addRm } from "./rm.js";
@@ -51,6 +52,7 @@ Examples:
     addPanic,
     addHarvest,
     addCore,
+    addMinidump,
     addInspect,
     addSahara,
     addV86,
