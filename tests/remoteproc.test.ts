@@ -134,6 +134,19 @@ test("the two modes give the same bytes, whatever the regions", () => {
   );
 });
 
+test("enabled is the memory at the crash, inline that at the reading", () => {
+  for (const coredump of ["enabled", "inline"] as const) {
+    const memory = new Uint8Array(100).fill(1);
+    const dump = dumpOf([{ name: "a", address: 0n, source: memory }]);
+    const { proc, devcoredump } = procOf({ dump, coredump });
+    proc.reportCrash();
+    memory.fill(2);
+    assert.is(devcoredump.entries()[0]?.read(200, 1)[0], coredump === "enabled" ? 1 : 2);
+    const register = () => dump.register({ name: "b", address: 0x1000n, source: memory });
+    assert.is(codeOf(register), coredump === "enabled" ? "none" : "EBUSY");
+  }
+});
+
 // ---- waiting ----
 
 const ENDS: [DevcoredumpEnd, bigint, (devcoredump: Devcoredump) => void][] = [
