@@ -12,6 +12,7 @@ import { addFormat } from "./format.js";
 import { addHarvest } from "./harvest.js";
 import { addInspect } from "./inspect.js";
 import { addLs } from "./ls.js";
+import { addMinidump } from "./minidump.js";
 import { messageOf, UsageError, watchStandardOutput } from "./output.js";
 import { addPanic } from "./panic.js";
 import { addRm } from "./rm.js";
@@ -53,6 +54,7 @@ Examples:
     addHarvest,
     addCore,
     addDevlink,
+    addMinidump,
     addInspect,
     addSahara,
     addV86,
