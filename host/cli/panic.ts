@@ -30,6 +30,7 @@ import {
 } from "./options.js";
 import { color, counted, formatJson, formatSize, remark, UsageError, write } from "./output.js";
 import { describeFailure, formatStep, stepsOf } from "./panic-report.js";
+import { PanicSnapshots } from "./panic-snapshots.js";
 import { formatTime, type RecordTime } from "./time.js";
 import { addVcdOptions, checkVcdOptions, traceLines, writeVcd } from "./trace-output.js";
 
@@ -59,6 +60,7 @@ export interface PanicPathOptions extends ImageOptions {
   compress: boolean;
   force?: boolean;
   trace?: boolean;
+  snapshots?: string;
   vcd?: string;
   vcdBits?: boolean;
   json?: boolean;
@@ -301,6 +303,8 @@ export async function writePanic(
       },
     });
     const { device } = attached;
+    const snapshots =
+      options.snapshots === undefined ? null : new PanicSnapshots(options.snapshots, device, imageArea);
     for (const { type, text } of ringTexts) {
       if (type === "console") device.writeConsole(text);
       else device.writePmsg(text);
@@ -311,7 +315,7 @@ export async function writePanic(
     events = [];
     lost = 0;
     const { text, reason, timeSec, timeNsec } = log;
-    const result = device.panicWrite({ text, reason, timeSec, timeNsec });
+    const result = (snapshots ?? device).panicWrite({ text, reason, timeSec, timeNsec });
     const droppedBytes = result.droppedBytes + log.olderBytes;
     const cause = device.takeMediumFailure();
     if (result.status !== 0) {
@@ -345,9 +349,11 @@ export async function writePanic(
         replaced: replaced.map((one) => recordJson(one, area.offset)),
         result: { ...result, droppedBytes },
         steps,
+        ...snapshots?.json,
         ...(options.trace ? { trace: { lost, events } } : {}),
       };
       await write(formatJson(json));
+      snapshots?.throwIfLost();
       return;
     }
     const zones = `${counted(geometry.kmsgCount, "zone")} of ${formatSize(geometry.kmsgSize)}`;
@@ -384,6 +390,8 @@ export async function writePanic(
           `${formatTime(one) ?? "no time"}) was replaced\n`,
       );
     }
+    await write(snapshots?.text ?? "");
+    snapshots?.throwIfLost();
   });
 }
 
@@ -426,6 +434,7 @@ export function addPanicPathOptions(command: Command): Command {
     .option("--pio", "move data by register accesses instead of ADMA2")
     .option("--force", "write even if the given zone sizes destroy records that are there")
     .option("--trace", "print every command, answer, block and busy time on the bus")
+    .option("--snapshots <file>", "keep what the registers and the area were, for mmcpstore devlink")
     .option("--json", "print the result as JSON");
   addVcdOptions(command, "the same");
   return addGeometryOptions(addAreaOptions(command));
@@ -468,6 +477,7 @@ Examples:
   mmcpstore panic disk.img --log long.txt --parts 8 && mmcpstore extract disk.img --join
   mmcpstore panic disk.img --log panic.txt --console console.txt --console-size 64K
   mmcpstore panic disk.img --log panic.txt --vcd panic.vcd && gtkwave panic.vcd
+  mmcpstore panic disk.img --log panic.txt --snapshots crash.snap
   dmesg | mmcpstore panic disk.img --log - --reason oops --card sd --in-flight stuck`,
     )
     .action(panic);
