@@ -1,5 +1,5 @@
 // `mmcpstore panic IMAGE --log FILE`: the image becomes the medium of a simulated card, the bus is brought
-// into the state asked for, and the panic path writes the log. Only the pstore area of the file changes:
+// into the state asked for, and the panic path writes the log. Only the pstore area and the dump area of the file change:
 // the request in flight rewrites the bytes that are there, and an erase hits sectors that only the card
 // has.
 import type { Command } from "commander";
@@ -26,6 +26,14 @@ import {
   parseTimeOption,
 } from "./options.js";
 import { color, counted, formatJson, formatSize, remark, UsageError, write } from "./output.js";
+import {
+  addPanicDumpOptions,
+  checkDump,
+  checkPanicDumpOptions,
+  describeDump,
+  PanicDump,
+  type PanicDumpPathOptions,
+} from "./panic-dump.js";
 import { describeFailure, formatStep, stepsOf } from "./panic-report.js";
 import { formatTime, type RecordTime } from "./time.js";
 import { addVcdOptions, checkVcdOptions, traceLines, writeVcd } from "./trace-output.js";
@@ -51,6 +59,8 @@ export interface PanicPathOptions extends ImageOptions {
   policy: (typeof POLICIES)[number];
   pio?: boolean;
   compress: boolean;
+  /** ms */
+  deadline?: number;
   force?: boolean;
   trace?: boolean;
   vcd?: string;
@@ -58,7 +68,7 @@ export interface PanicPathOptions extends ImageOptions {
   json?: boolean;
 }
 
-interface PanicOptions extends PanicPathOptions {
+interface PanicOptions extends PanicPathOptions, PanicDumpPathOptions {
   log: string;
   console?: string;
   pmsg?: string;
@@ -70,6 +80,8 @@ interface PanicOptions extends PanicPathOptions {
 export interface PanicLog extends LogText, RecordTime {
   reason: Reason;
   rings?: RingText[];
+  /** Stored behind the record. */
+  dump?: PanicDump | null;
 }
 
 /** What was said before the panic, and is in memory when it comes. */
@@ -88,6 +100,8 @@ const SECTOR_BYTES = 512;
 const ZONE_HEADER_BYTES = 12;
 const REQUEST_BYTES = 8 * SECTOR_BYTES;
 const CARD_GRANULE_BYTES = 512 * 1024;
+/** The core counts a deadline in 32 bits of µs. */
+const DEADLINE_MAX_MS = 4_294_967;
 
 function roundUp(value: number, granule: number): number {
   return Math.ceil(value / granule) * granule;
@@ -220,10 +234,16 @@ export function checkPanicOptions({ card, inFlight, ...options }: PanicPathOptio
 
 async function panic(location: string, options: PanicOptions): Promise<void> {
   checkPanicOptions(options);
+  checkPanicDumpOptions(options);
   const rings = await readRingTexts(options);
   const log = await readLog(options.log);
   const reason = `${options.reason[0]?.toUpperCase()}${options.reason.slice(1)}` as Reason;
-  await writePanic(location, { ...log, rings, reason, ...(options.time ?? now()) }, options);
+  const dump = PanicDump.open(options);
+  try {
+    await writePanic(location, { ...log, rings, reason, dump, ...(options.time ?? now()) }, options);
+  } finally {
+    dump?.close();
+  }
 }
 
 /** Writes one record to the image at `location` through the panic path, and reports. */
@@ -241,6 +261,9 @@ export async function writePanic(
     const { geometry } = decoded;
     const imageArea: ImageArea = { offset: area.offset, sizeBytes: area.sizeBytes, geometry };
     checkRings(image.name, panicAreaOf(image.name, imageArea), ringTexts);
+    const { dump = null } = log;
+    const dumpOptions = await dump?.place(image, options.force === true);
+    const isTraced = options.trace === true || options.vcd !== undefined;
     let events: TraceEvent[] = [];
     let lost = 0;
     const attached = openImageDevice(image, imageArea, {
@@ -249,12 +272,16 @@ export async function writePanic(
       policy: options.policy,
       dma: options.pio !== true,
       compress: options.compress,
+      deadlineUs: options.deadline === undefined ? undefined : options.deadline * 1000,
+      dump: dumpOptions,
       onTrace: (more, gone) => {
-        for (const event of more) events.push(event);
+        // A dump makes some events a sector: what nobody asked for is not kept.
+        for (const event of more) if (isTraced || event.kind === "step") events.push(event);
         lost += gone;
       },
     });
     const { device } = attached;
+    for (const region of dump?.regions ?? []) device.registerRegion(region);
     for (const { type, text } of ringTexts) {
       if (type === "console") device.writeConsole(text);
       else device.writePmsg(text);
@@ -286,6 +313,7 @@ export async function writePanic(
       throw new MmcError("EIO", `${image.name}: zone ${result.zone} does not hold what was written`);
     }
     if (result.ringsStatus === 0) for (const one of ringTexts) checkRingText(image.name, after, one);
+    const stands = dumpOptions && result.dump ? await checkDump(image, dumpOptions.area, result.dump) : null;
     if (options.vcd !== undefined) writeVcd(options.vcd, events, card, options.vcdBits === true);
     const replaced = replacedRecord(decoded, result.zone);
     const steps = stepsOf(events, result);
@@ -293,6 +321,11 @@ export async function writePanic(
 
     if (result.ringsStatus !== 0) {
       remark(`${image.name}: a ring was not flushed: ${codeOf(result.ringsStatus)}; the record stands`);
+    }
+    if (result.dump !== null && result.dump.status !== 0) {
+      remark(
+        `${image.name}: the crash dump is not complete: ${codeOf(result.dump.status)}; the record stands`,
+      );
     }
     if (options.json) {
       const json = {
@@ -325,6 +358,7 @@ export async function writePanic(
     for (const ring of after.records.filter(({ type }) => ringTexts.some((one) => one.type === type))) {
       await write(`${color.bold(ring.name)}: ${ring.size} bytes\n`);
     }
+    if (result.dump !== null) await write(describeDump(result.dump, stands, result.startNs));
     if (droppedBytes > 0) await write(`the record is full: the ${droppedBytes} oldest bytes were dropped\n`);
     if (result.attempts > 1) await write(`zones tried: ${result.attempts}\n`);
     if (replaced !== undefined) {
@@ -357,6 +391,11 @@ export function addPanicPathOptions(command: Command): Command {
       (text) => parseChoice("--policy", text, POLICIES),
       "first-wins",
     )
+    .option("--deadline <ms>", "longest time of the panic write, simulated (10000)", (text) => {
+      const value = /^\d+$/.test(text) ? Number(text) : 0;
+      if (value >= 1 && value <= DEADLINE_MAX_MS) return value;
+      throw new UsageError(`--deadline ${text}: must be 1 to ${DEADLINE_MAX_MS} milliseconds`);
+    })
     .option("--pio", "move data by register accesses instead of ADMA2")
     .option("--force", "write even if the given zone sizes destroy records that are there")
     .option("--trace", "print every command, answer, block and busy time on the bus")
@@ -388,18 +427,22 @@ export function addPanic(program: Command): void {
     )
     .option("--time <time>", "of the record: ISO 8601 or seconds since 1970 (now)", parseTimeOption)
     .option("--no-compress", "write the log as it is, even if more of it would fit deflated");
-  addPanicPathOptions(command)
+  addPanicDumpOptions(addPanicPathOptions(command))
     .addHelpText(
       "after",
       `${imageHelp(true)}
 The request in flight rewrites the bytes that are there: nothing outside the pstore area of IMAGE changes,
 and inside it one kmsg zone, and the rings that were written to. Times shown are simulated.
+A crash dump is an ELF core of the regions, stored behind the record as far as the deadline allows; "mmcpstore core"
+reads it. Two stay in a dump area that has room for both; of more, the newest complete one does. An area with room
+for one keeps that with --policy first-wins, and takes the new one instead with others.
 An eMMC of up to 2 GiB and an SDSC card are addressed by bytes, all others by sectors: as real ones are.
 
 Examples:
   mmcpstore panic disk.img --log panic.txt
   mmcpstore panic disk.img --log panic.txt --in-flight write --trace
   mmcpstore panic disk.img --log panic.txt --console console.txt --console-size 64K
+  mmcpstore panic disk.img --log panic.txt --dump-area 1M:64M --dump-region ram=ram.bin@0x80000000
   mmcpstore panic disk.img --log panic.txt --vcd panic.vcd && gtkwave panic.vcd
   dmesg | mmcpstore panic disk.img --log - --reason oops --card sd --in-flight stuck`,
     )
