@@ -70,8 +70,10 @@ function move(isWrite: bool, areaOffset: u64, sectors: u32, ptr: usize): i32 {
   const flags: u32 = isWrite ? writeFlags() : 0;
   let status: i32 = ETIMEDOUT;
   for (let i: u32 = 0; i < ATTEMPTS_MAX; i++) {
+    const from = portNowNs();
     status = transferBlocks(isWrite, lbaAt(areaOffset), sectors, ptr, flags);
     if (status == OK && isWrite) status = makeDurable();
+    stream().lastNs = portNowNs() - from;
     if (status == OK || status == ENOMEDIUM || isLate()) break;
     shadow().careful = 1;
     if (leadBack() != OK) break;
@@ -104,9 +106,8 @@ function clearOther(): i32 {
 function begin(): i32 {
   const s = stream();
   if (leftNs() / TIME_FACTOR < s.sectorNs * LEAST_SECTORS) return ETIMEDOUT;
-  const from = portNowNs();
   let status = writeHeader(DUMP_BEGUN, OK);
-  s.headerNs = portNowNs() - from;
+  s.headerNs = s.lastNs;
   if (status == OK && s.clearsOther != 0) status = clearOther();
   store<u32>(DUMP_RESULT_STATE, DUMP_BEGUN);
   return status;
@@ -120,14 +121,13 @@ function storePiece(bytes: u32): i32 {
   const at = s.storedBytes;
   if (dumpRead(<u32>at, <u32>(at >> 32), bytes, BOUNCE_BASE) != bytes) return EFAULT;
   memory.fill(BOUNCE_BASE + bytes, 0, sectors * SECTOR_BYTES - bytes);
-  const from = portNowNs();
   const status = move(true, s.dataOffset + at, sectors, BOUNCE_BASE);
   if (status != OK) return status;
   // The sum is of what was written, whatever has become of the memory meanwhile.
   s.crc = crc32c(s.crc, BOUNCE_BASE, bytes);
   s.storedBytes += bytes;
-  const sectorNs = (portNowNs() - from) / sectors;
-  if (at == 0 || sectorNs > s.sectorNs) s.sectorNs = sectorNs;
+  s.dataNs += s.lastNs;
+  s.sectorNs = s.dataNs / ((s.storedBytes + SECTOR_BYTES - 1) / SECTOR_BYTES);
   return OK;
 }
 

@@ -58,7 +58,9 @@ export class DumpStream {
   lengthBytes: u64; // of the planned file
   roomBytes: u64; // for as much of it as there is room
   storedBytes: u64;
-  headerNs: u64; // what a header took to be durable
+  lastNs: u64; // what the last transfer took, without those that failed before it
+  headerNs: u64; // what a header took
+  dataNs: u64; // what the data have taken
   sectorNs: u64; // what a sector takes
   crc: u32;
   slot: u32; // SLOT_*
@@ -117,9 +119,8 @@ function place(slot: u32, limit: u64): void {
   const end = headerOffset(SLOT_BACK);
   s.slot = slot;
   const room = slot == SLOT_FRONT ? limit - ROOM_BYTES : end - limit;
-  const wanted = roundUp(s.lengthBytes);
-  s.roomBytes = wanted < room ? s.lengthBytes : room;
-  s.dataOffset = slot == SLOT_FRONT ? ROOM_BYTES : end - (wanted < room ? wanted : room);
+  s.roomBytes = s.lengthBytes < room ? s.lengthBytes : room;
+  s.dataOffset = slot == SLOT_FRONT ? ROOM_BYTES : end - roundUp(s.roomBytes);
 }
 
 /**
