@@ -102,7 +102,7 @@ function clearOther(): i32 {
   return move(true, headerOffset(SLOT_BACK - stream().slot), 1, DUMP_HEADER_BLOCK);
 }
 
-/** Room is made: from here to the last header a reader finds a dump that was begun. Not without time for a few sectors. */
+/** From here to the last header a reader finds a dump that was begun. ETIMEDOUT: too late to begin anything. */
 function begin(): i32 {
   const s = stream();
   if (leftNs() / TIME_FACTOR < s.sectorNs * LEAST_SECTORS) return ETIMEDOUT;

@@ -797,8 +797,8 @@ export class Device {
    * this device's memory by the core itself; others, and what a function brings, by a call of the host, which a core
    * with a medium in memory cannot make. What a function does not bring is 0xff and listed in the dump's header. It
    * must not call the device.
-   * @throws MmcError EINVAL no `dump`, or name, size, alignment or an end beyond 2^64; EOPNOTSUPP a `remote` source, which
-   * no panic can wait for, or one outside of the memory of a core that cannot ask; EOVERFLOW, EEXIST, ENOSPC, EBUSY
+   * @throws MmcError EINVAL no `dump`, or name, size, alignment or an end beyond 2^64; EOPNOTSUPP a `remote` source,
+   * which no panic can wait for, or one outside of the memory of a core that cannot ask; EOVERFLOW, EEXIST, ENOSPC, EBUSY
    */
   registerRegion(region: Region): number {
     const { name, source } = region;

@@ -124,8 +124,8 @@ function place(slot: u32, limit: u64): void {
 }
 
 /**
- * Chooses the place of a dump of `lengthBytes`. `front` and `back`: the headers that are there. The newest complete dump
- * keeps its place, without one the newest; the other's is taken. Where not both fit, a complete one stays if
+ * Chooses the place of a dump of `lengthBytes`. `front` and `back`: the headers that are there. The newest complete
+ * dump keeps its place, without one the newest; the other's is taken. Where not both fit, a complete one stays if
  * `keepsComplete`, and the new one gets what room is left; else all room is the new one's. False: there is none.
  */
 export function chooseSlot(lengthBytes: u64, front: usize, back: usize, keepsComplete: bool): bool {

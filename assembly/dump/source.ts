@@ -50,8 +50,8 @@ function noteFailure(fileOffset: u64, count: u32): void {
 }
 
 /**
- * Brings `count` bytes of a region to `ptr`, from its byte `inside` on, which stands at `fileOffset`. A page that is not
- * brought whole is 0xff and noted at DUMP_FAILED: what a source leaves behind when it fails is not known to be right.
+ * Brings `count` bytes of a region to `ptr`, from its byte `inside` on, which stands at `fileOffset`. A page that is
+ * not brought whole is 0xff and noted at DUMP_FAILED: what a source leaves behind when it fails may be anything.
  */
 export function bringBytes(slot: u32, inside: u64, count: u32, fileOffset: u64, ptr: usize): void {
   let done = ask(slot, inside, count, ptr);

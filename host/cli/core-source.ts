@@ -1,5 +1,5 @@
-// Where `mmcpstore core` finds a core: a file that is one, or a dump in the dump area of a card's image; from a raw image,
-// a gzip file or a URL. Must never choose between two partitions, and never hold more of a core than its headers.
+// Where `mmcpstore core` finds a core: a file that is one, or a dump in the dump area of a card's image; raw, packed or
+// behind a URL. Must never choose between two partitions, and never hold more of a core than its headers.
 import type { Command } from "commander";
 import {
   bestDump,
@@ -87,7 +87,7 @@ export async function withCoreSource(
   }
 }
 
-/** The bytes of the core as far as they are there, in pieces; each is good until the next. */
+/** `sizeBytes` of an image, in pieces. */
 export async function* piecesOf(image: Image, offset: number, sizeBytes: number): AsyncGenerator<Uint8Array> {
   for (let done = 0; done < sizeBytes; done += CHUNK_BYTES) {
     yield await image.read(offset + done, Math.min(CHUNK_BYTES, sizeBytes - done));

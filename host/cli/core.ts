@@ -1,5 +1,5 @@
-// `mmcpstore core ls|extract|verify`: an ELF core, whoever made it, as a file or in the dump area of a card. Reads only;
-// extract writes into one folder, under names of its own that nothing in the file can lead out of it.
+// `mmcpstore core ls|extract|verify`: an ELF core, whoever made it, as a file or in the dump area of a card. Reads
+// only; extract writes into one folder, under names of its own that nothing in the file can lead out of it.
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { Command } from "commander";
@@ -352,7 +352,7 @@ export function addCore(program: Command): void {
     core
       .command("extract")
       .description(
-        `From a card the core, as ${CORE_FILE}; from a core every segment's bytes. And manifest.json with their SHA-256.`,
+        `From a card the core, as ${CORE_FILE}; of a core every segment's bytes. Beside them manifest.json.`,
       )
       .argument("<image>", "an ELF core, or a card with a dump area")
       .argument("<dir>", "folder for the files; made if it is not there"),

@@ -170,7 +170,8 @@ async function findArea(image: Image, option: DumpAreaOption): Promise<PanicDump
     if (option.offset + option.sizeBytes <= image.sizeBytes) return option;
     throw new MmcError(
       "EINVAL",
-      `--dump-area ${option.offset}:${option.sizeBytes}: reaches beyond the end of ${image.name} (${image.sizeBytes} bytes)`,
+      `--dump-area ${option.offset}:${option.sizeBytes}: reaches beyond the end of ${image.name}, ` +
+        `which has ${image.sizeBytes} bytes`,
     );
   }
   const { partitions } = await readPartitionTable(image);
@@ -198,7 +199,8 @@ async function checkNotForeign(image: Image, { offset, sizeBytes }: PanicDumpOpt
   if (hasDumpMagic(front) || hasDumpMagic(back) || (isBlank(front) && isBlank(back))) return;
   throw new MmcError(
     "EUCLEAN",
-    `${image.name}: the dump area of ${sizeBytes} bytes at ${offset} holds data that are no dump; --force overwrites them`,
+    `${image.name}: the dump area of ${sizeBytes} bytes at ${offset} holds data that are no dump; ` +
+      "--force overwrites them",
   );
 }
 

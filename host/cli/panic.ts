@@ -1,5 +1,5 @@
 // `mmcpstore panic IMAGE --log FILE`: the image becomes the medium of a simulated card, the bus is brought
-// into the state asked for, and the panic path writes the log. Only the pstore area and the dump area of the file change:
+// into the state asked for, and the panic path writes the log. Only the pstore and dump areas of the file change:
 // the request in flight rewrites the bytes that are there, and an erase hits sectors that only the card
 // has.
 import type { Command } from "commander";

@@ -65,8 +65,8 @@ export type CoreExports = {
 };
 
 /**
- * What a target imports besides its memory: `external` a medium and the crash dump's sources, `embed` those and what DMA
- * reaches, `explore` the marks, `driver` a port.
+ * What a target imports besides its memory: `external` a medium and the crash dump's sources, `embed` those and what
+ * DMA reaches, `explore` the marks, `driver` a port.
  */
 export interface CoreImports {
   medium?: {

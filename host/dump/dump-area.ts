@@ -1,6 +1,6 @@
 // Reads the dump area of a card: two header sectors, and what they say of the dumps between them. Written from
-// docs/FORMAT.md, "The dump area", alone: must never import from assembly/ or from what makes dumps. Every number may be
-// an attacker's; whatever the bytes are, nothing is thrown and nothing larger than the headers is read.
+// docs/FORMAT.md, "The dump area", alone: must never import from assembly/ or from what makes dumps. Every number may
+// be an attacker's; whatever the bytes are, nothing is thrown and nothing larger than the headers is read.
 import { crc32c } from "../pstore/crc32c.js";
 
 /** Headers stand at 0 and at {@link dumpBackOffset}; each has this much room. */
