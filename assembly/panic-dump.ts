@@ -59,6 +59,7 @@ const TIME_FACTOR: u64 = 3;
 /** No dump has been made yet in this panic. */
 export function clearDumpResult(): void {
   memory.fill(DUMP_RESULT, 0, DUMP_RESULT_BYTES);
+  clearFailures();
 }
 
 function lbaAt(areaOffset: u64): u32 {
@@ -172,7 +173,6 @@ function storePlan(): i32 {
   store<u64>(DUMP_RESULT_OFFSET, s.dataOffset);
   status = begin();
   if (status != OK) return status;
-  clearFailures();
   status = storePieces();
   store<u64>(DUMP_RESULT_STORED_BYTES, s.storedBytes);
   return isLate() || status == ENOMEDIUM ? status : commit(status);

@@ -315,7 +315,7 @@ test("a second dump is short of time: partial, said so, and the first one is wha
   assert.is(dump.sequence, "2");
   assert.ok(dump.storedBytes >= 4096 && dump.storedBytes < 300_000);
   const json = JSON.parse(run("core", "ls", IMAGE, "--offset", "1M", "--json").stdout);
-  assert.is(json.dump, "front");
+  assert.is(json.dump.slot, "front");
   assert.equal(
     json.dumps.map(({ state }: CardDump) => state),
     ["partial", "complete"],

@@ -318,6 +318,54 @@ test("regions outside of the core's memory: asked for at the panic, 0xff by page
   assert.is(result.failedRanges, 2);
 });
 
+test("a medium elsewhere: the table stands where a medium in memory would, and nothing is mixed up", () => {
+  for (const target of ["external", "embed"]) {
+    const stored = new Uint8Array(SIZE_BYTES);
+    const medium = {
+      sizeBytes: SIZE_BYTES,
+      read: (offset: number, into: Uint8Array) => into.set(stored.subarray(offset, offset + into.length)),
+      write: (offset: number, data: Uint8Array) => stored.set(data, offset),
+    };
+    const area = { offset: AREA_OFFSET, sizeBytes: 256 * 1024 };
+    const device = Device.openExternal(coreModule(target), medium, {
+      area: PSTORE,
+      dump: { class: 64, machine: 62, sections: false, area, memoryBytes: 1000 },
+    });
+    device.dumpMemory.set(pattern(6, 1000));
+    const elsewhere = pattern(7, 100_000);
+    device.registerRegion({ name: "own", address: 0x1000n, source: device.dumpMemory });
+    device.registerRegion({ name: "elsewhere", address: 0x100000n, source: elsewhere });
+    device.write(0, pattern(8, 4096));
+    const { status, dump } = device.panicWrite({ text: "log" });
+    assert.is(status, 0);
+    assert.is(dump?.state, "complete", target);
+    const bytes = stored.subarray(AREA_OFFSET);
+    const [found] = decodeDumpArea(bytes, bytes.subarray(dumpBackOffset(area.sizeBytes)), area.sizeBytes);
+    assert.ok(found);
+    const core = coreOf([
+      { name: "own", address: 0x1000n, source: pattern(6, 1000) },
+      { name: "elsewhere", address: 0x100000n, source: elsewhere },
+    ]);
+    assert.ok(
+      sameBytes(bytes.subarray(found.dataOffset, found.dataOffset + found.storedBytes), core),
+      target,
+    );
+    assert.ok(sameBytes(device.read(0, 4096), pattern(8, 4096)), target);
+    assert.ok(sameBytes(stored.subarray(0, 4096), pattern(8, 4096)), target);
+    assert.ok(sameBytes(device.dumpMemory, pattern(6, 1000)), target);
+  }
+});
+
+test("a state that was saved has the regions", () => {
+  const opened = open(64 * 1024);
+  fill(opened, 1, 1000);
+  const state = opened.device.saveState();
+  assert.is(opened.panic().sequence, 1n);
+  opened.device.loadState(state);
+  assert.equal(opened.dumps(), []);
+  assert.is(opened.panic().state, "complete");
+});
+
 test("more failed ranges than a header lists are counted", () => {
   const opened = open(512 * 1024, { capacity: 100 }, {}, "embed");
   for (let i = 0; i < 60; i++) {
@@ -330,6 +378,15 @@ test("more failed ranges than a header lists are counted", () => {
   assert.is(dump?.failedRanges, 30);
   assert.is(dump?.failed.length, 24);
   assert.is(dump?.failedBytes, 300n);
+});
+
+test("what failed in one panic is not told of the next", () => {
+  const opened = open(64 * 1024, {}, {}, "embed");
+  opened.device.registerRegion({ name: "io", address: 0n, size: 100, source: () => 0 });
+  assert.is(opened.panic().failedRanges, 1);
+  assert.is(opened.panic().failedBytes, 100);
+  opened.device.injectFault({ kind: "program", firstLba: 0, lastLba: 511 });
+  assert.is(opened.device.panicWrite({ text: "log" }).dump?.failedRanges, 0);
 });
 
 test("a source that calls the device is refused there, and costs its own bytes alone", () => {

@@ -6,7 +6,7 @@ import type { Command } from "commander";
 import { codeOf } from "../core/status.js";
 import type { CardDump } from "../dump/dump-area.js";
 import { type ElfCore, type ElfSegment, PT_LOAD, PT_NOTE } from "../dump/elf.js";
-import { MmcError } from "../errors.js";
+import { ERRNO, MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
 import { crc32c } from "../pstore/crc32c.js";
 import {
@@ -65,14 +65,7 @@ function segmentJson(segment: ElfSegment): object {
 }
 
 function dumpJson(dump: CardDump): object {
-  const { failed, dataCrc, ...fields } = dump;
-  return {
-    ...fields,
-    time: formatTime(dump),
-    reason: reasonOf(dump),
-    dataCrc: hex(BigInt(dataCrc)),
-    failed: failed.map(({ offset, lengthBytes }) => ({ offset, lengthBytes })),
-  };
+  return { ...dump, time: formatTime(dump), reason: reasonOf(dump), dataCrc: hex(BigInt(dump.dataCrc)) };
 }
 
 /** Why a dump is not complete; null if it is. */
@@ -80,8 +73,8 @@ function reasonOf({ status, state, problem }: CardDump): string | null {
   if (problem !== null) return problem;
   if (state === "torn") return "it was begun and not ended";
   if (state === "complete") return null;
-  if (status === -110) return "the deadline came first (ETIMEDOUT)";
-  if (status === -28) return "there was no more room (ENOSPC)";
+  if (status === -ERRNO.ETIMEDOUT) return "the deadline came first (ETIMEDOUT)";
+  if (status === -ERRNO.ENOSPC) return "there was no more room (ENOSPC)";
   return `the card failed (${codeOf(status)})`;
 }
 
@@ -111,7 +104,7 @@ function dumpRows(dumps: readonly CardDump[], chosen: CardDump | null): string[]
     dump.state === "damaged" ? "?" : String(dump.sequence),
     dump.state === "damaged" ? "" : (formatTime(dump) ?? ""),
     dump.state === "damaged" ? "" : `${dump.storedBytes} of ${dump.lengthBytes}`,
-    colorState(dump.state === "complete" ? "ok" : dump.state).replace("ok", "complete"),
+    colorState(dump.state),
     reasonOf(dump) ?? "",
   ]);
 }
@@ -130,7 +123,9 @@ function coreJson(core: ElfCore | null): object {
 
 /** What only a card has. */
 function cardJson({ dump, dumps }: CoreSource): object {
-  return dumps.length === 0 ? {} : { dump: dump?.slot ?? null, dumps: dumps.map(dumpJson) };
+  return dumps.length === 0
+    ? {}
+    : { dump: dump === null ? null : dumpJson(dump), dumps: dumps.map(dumpJson) };
 }
 
 async function ls(location: string, options: CoreOptions): Promise<void> {
