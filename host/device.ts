@@ -798,7 +798,8 @@ export class Device {
    * with a medium in memory cannot make. What a function does not bring is 0xff and listed in the dump's header. It
    * must not call the device.
    * @throws MmcError EINVAL no `dump`, or name, size, alignment or an end beyond 2^64; EOPNOTSUPP a `remote` source,
-   * which no panic can wait for, or one outside of the memory of a core that cannot ask; EOVERFLOW, EEXIST, ENOSPC, EBUSY
+   * which no panic can wait for, or one outside of the memory of a core that cannot ask; EOVERFLOW, EEXIST, ENOSPC,
+   * EBUSY
    */
   registerRegion(region: Region): number {
     const { name, source } = region;

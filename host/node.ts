@@ -147,6 +147,13 @@ export function openImageDevice(
       `${image.name}: a dump area of ${dumpArea.sizeBytes} bytes at ${dumpArea.offset} reaches beyond its end`,
     );
   }
+  if (dumpArea && dumpArea.offset < areaEnd && area.offset < dumpArea.offset + dumpArea.sizeBytes) {
+    throw new MmcError(
+      "EINVAL",
+      `${image.name}: the dump area at ${dumpArea.offset} overlaps the pstore area, ` +
+        `which is ${area.sizeBytes} bytes at ${area.offset}`,
+    );
+  }
   const isInDumpArea = (offset: number) =>
     dumpArea !== undefined &&
     offset >= dumpArea.offset &&

@@ -472,7 +472,7 @@ test("wrong use and bad places are refused in a line", () => {
   );
   fails(
     1,
-    /overlap the pstore area/,
+    /overlaps the pstore area, which is 1048576 bytes at 0/,
     "panic",
     IMAGE,
     "--log",

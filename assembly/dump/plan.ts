@@ -226,7 +226,8 @@ function regionPiece(offset: u64, count: u32, target: usize): u32 {
 /**
  * Reads `count` bytes of the planned file at an offset to `target` in this memory. Returns how many: fewer only at the
  * file's end. Of a region outside of this memory what nobody brings is 0xff, and added to the list at DUMP_FAILED,
- * which is in order as long as the file is read in order. EINVAL without a plan, EFAULT a target outside of this memory.
+ * which is in order as long as the file is read in order. EINVAL without a plan, EFAULT a target that is not in this
+ * memory.
  */
 export function dumpRead(offsetLow: u32, offsetHigh: u32, count: u32, target: u32): i32 {
   const d = dump();

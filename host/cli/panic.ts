@@ -397,7 +397,10 @@ export function addPanicPathOptions(command: Command): Command {
       throw new UsageError(`--deadline ${text}: must be 1 to ${DEADLINE_MAX_MS} milliseconds`);
     })
     .option("--pio", "move data by register accesses instead of ADMA2")
-    .option("--force", "write even if the given zone sizes destroy records that are there")
+    .option(
+      "--force",
+      "write even if that destroys records, because of other zone sizes, or data in the dump area",
+    )
     .option("--trace", "print every command, answer, block and busy time on the bus")
     .option("--json", "print the result as JSON");
   addVcdOptions(command, "the same");
@@ -442,7 +445,7 @@ Examples:
   mmcpstore panic disk.img --log panic.txt
   mmcpstore panic disk.img --log panic.txt --in-flight write --trace
   mmcpstore panic disk.img --log panic.txt --console console.txt --console-size 64K
-  mmcpstore panic disk.img --log panic.txt --dump-area 1M:64M --dump-region ram=ram.bin@0x80000000
+  mmcpstore panic disk.img --size 1M --log panic.txt --dump-area 1M:64M --dump-region ram=ram.bin@0
   mmcpstore panic disk.img --log panic.txt --vcd panic.vcd && gtkwave panic.vcd
   dmesg | mmcpstore panic disk.img --log - --reason oops --card sd --in-flight stuck`,
     )
