@@ -821,6 +821,14 @@ export class Device {
     this.#regionTable().unregister(id);
   }
 
+  /**
+   * The descriptions of `dump.notes` as the next dump will have them, in their order: what is known at the crash alone,
+   * as the registers, is written into them. @throws MmcError EINVAL no `dump`
+   */
+  get dumpNotes(): readonly Uint8Array[] {
+    return this.#regionTable().notes;
+  }
+
   #regionTable(): RegionTable {
     if (this.#regions !== null) return this.#regions;
     throw new MmcError("EINVAL", "region: the device was opened without a dump");

@@ -189,6 +189,25 @@ test("on every kind of card and bus the same bytes", () => {
   }
 });
 
+test("registers that are known at the crash alone are written into the note", () => {
+  const registersAt = (value: bigint) => prStatusNote("x86-64", { pid: 1, registers: [value] });
+  const opened = open(64 * 1024, { notes: [registersAt(0n)] });
+  fill(opened, 1, 100);
+  const [note] = opened.device.dumpNotes;
+  assert.ok(note);
+  note.set(registersAt(0x1234n).description);
+  assert.is(opened.panic().state, "complete");
+  const bytes = opened.bytesOf(opened.dumps()[0] as CardDump);
+  const [found] = readElfCore(bytesSource(bytes)).notes;
+  assert.ok(found);
+  const description = bytes.subarray(found.offset, found.offset + found.lengthBytes);
+  assert.ok(sameBytes(description, registersAt(0x1234n).description));
+  assert.is(
+    codeOf(() => Device.open(coreModule("release"), { sizeBytes: SIZE_BYTES }).dumpNotes),
+    "EINVAL",
+  );
+});
+
 test("two dumps alternate, the third takes the place of the first, whatever their sizes", () => {
   const opened = open(64 * 1024);
   let id = 0;

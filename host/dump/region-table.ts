@@ -166,6 +166,8 @@ export function regionTableBytes(options: DumpOptions): number {
 export class RegionTable {
   /** Behind table and notes, in the core's memory. */
   readonly endOffset: number;
+  /** The descriptions of the notes where the core has them, in their order. */
+  readonly notes: Uint8Array[] = [];
   readonly #core: CoreExports;
   readonly #memory: WebAssembly.Memory;
   readonly #entries = new Map<number, Entry>();
@@ -212,7 +214,8 @@ export class RegionTable {
     this.check(core.dumpInit(), "dump");
     for (const { type, description } of notes) {
       new Uint8Array(memory.buffer, this.endOffset).set(description);
-      this.check(core.dumpNote(type, this.endOffset, description.length), `note ${type}`);
+      const at = this.check(core.dumpNote(type, this.endOffset, description.length), `note ${type}`);
+      this.notes.push(new Uint8Array(memory.buffer, at, description.length));
     }
   }
 
