@@ -40,6 +40,31 @@ export {
   type Reason,
 } from "./device.js";
 export {
+  type DeviceArea,
+  DeviceRegions,
+  type PanicWithSnapshots,
+} from "./devlink/device-regions.js";
+export {
+  Devlink,
+  type DevlinkChunk,
+  type DevlinkReadOptions,
+  type DevlinkRegion,
+  type DevlinkRegionInfo,
+  type DevlinkSnapshot,
+  type DevlinkSource,
+  type DevlinkState,
+} from "./devlink/devlink.js";
+export { DevlinkError } from "./devlink/error.js";
+export { decodeStore, encodeStore, STORE_BYTES_MAX } from "./devlink/store.js";
+export { type DevlinkStyle, formatChunks, formatNewSnapshot, formatRegions } from "./devlink/text.js";
+export {
+  DEVCOREDUMP_TIMEOUT_NS,
+  Devcoredump,
+  type DevcoredumpEnd,
+  type DevcoredumpEntry,
+  type DevcoredumpSource,
+} from "./dump/devcoredump.js";
+export {
   CrashDump,
   type DumpOptions,
   type DumpPlan,
@@ -66,6 +91,17 @@ export {
 } from "./dump/elf.js";
 export type { FailedRange } from "./dump/failed-ranges.js";
 export {
+  type Minidump,
+  type MinidumpOptions,
+  type MinidumpRegion,
+  type MinidumpRegionState,
+  type MinidumpSubsystem,
+  type MinidumpSubsystemState,
+  minidumpTagName,
+  readMinidump,
+} from "./dump/minidump.js";
+export { minidumpCore } from "./dump/minidump-core.js";
+export {
   type DumpNote,
   machineOf,
   type NoteMachine,
@@ -75,6 +111,13 @@ export {
   prStatusNote,
   vmcoreinfoNote,
 } from "./dump/notes.js";
+export {
+  type CoredumpMode,
+  RemoteProc,
+  type RemoteProcCoredump,
+  type RemoteProcOptions,
+  type RemoteProcState,
+} from "./dump/remoteproc.js";
 export {
   escapeName,
   regionFileName,

@@ -63,6 +63,14 @@ export function parseSize(option: string, text: string, rule: SizeRule): number 
   return value;
 }
 
+/** Reads `4096` or `0x1000`, below 2^64. */
+export function parseAddress(option: string, text: string): bigint {
+  const value = /^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(text) ? BigInt(text) : 1n << 64n;
+  if (value >> 64n !== 0n)
+    throw new UsageError(`${option} ${text}: is no 64-bit number; write 4096 or 0x1000`);
+  return value;
+}
+
 /** One of `choices`, which are lower case; case does not matter. */
 export function parseChoice<T extends string>(option: string, text: string, choices: readonly T[]): T {
   const found = choices.find((choice) => choice === text.toLowerCase());

@@ -35,6 +35,7 @@ import {
   type PanicDumpPathOptions,
 } from "./panic-dump.js";
 import { describeFailure, formatStep, stepsOf } from "./panic-report.js";
+import { PanicSnapshots } from "./panic-snapshots.js";
 import { formatTime, type RecordTime } from "./time.js";
 import { addVcdOptions, checkVcdOptions, traceLines, writeVcd } from "./trace-output.js";
 
@@ -63,6 +64,7 @@ export interface PanicPathOptions extends ImageOptions {
   deadline?: number;
   force?: boolean;
   trace?: boolean;
+  snapshots?: string;
   vcd?: string;
   vcdBits?: boolean;
   json?: boolean;
@@ -282,6 +284,8 @@ export async function writePanic(
     });
     const { device } = attached;
     for (const region of dump?.regions ?? []) device.registerRegion(region);
+    const snapshots =
+      options.snapshots === undefined ? null : new PanicSnapshots(options.snapshots, device, imageArea);
     for (const { type, text } of ringTexts) {
       if (type === "console") device.writeConsole(text);
       else device.writePmsg(text);
@@ -292,7 +296,7 @@ export async function writePanic(
     events = [];
     lost = 0;
     const { text, reason, timeSec, timeNsec } = log;
-    const result = device.panicWrite({ text, reason, timeSec, timeNsec });
+    const result = (snapshots ?? device).panicWrite({ text, reason, timeSec, timeNsec });
     const droppedBytes = result.droppedBytes + log.olderBytes;
     const cause = device.takeMediumFailure();
     if (result.status !== 0) {
@@ -334,9 +338,11 @@ export async function writePanic(
         replaced: replaced === undefined ? null : recordJson(replaced, area.offset),
         result: { ...result, droppedBytes },
         steps,
+        ...snapshots?.json,
         ...(options.trace ? { trace: { lost, events } } : {}),
       };
       await write(formatJson(json));
+      snapshots?.throwIfLost();
       return;
     }
     const zones = `${counted(geometry.kmsgCount, "zone")} of ${formatSize(geometry.kmsgSize)}`;
@@ -367,6 +373,8 @@ export async function writePanic(
           `${formatTime(replaced) ?? "no time"}) was replaced\n`,
       );
     }
+    await write(snapshots?.text ?? "");
+    snapshots?.throwIfLost();
   });
 }
 
@@ -402,6 +410,7 @@ export function addPanicPathOptions(command: Command): Command {
       "write even if that destroys records, because of other zone sizes, or data in the dump area",
     )
     .option("--trace", "print every command, answer, block and busy time on the bus")
+    .option("--snapshots <file>", "keep what the registers and the area were, for mmcpstore devlink")
     .option("--json", "print the result as JSON");
   addVcdOptions(command, "the same");
   return addGeometryOptions(addAreaOptions(command));
@@ -447,6 +456,7 @@ Examples:
   mmcpstore panic disk.img --log panic.txt --console console.txt --console-size 64K
   mmcpstore panic disk.img --size 1M --log panic.txt --dump-area 1M:64M --dump-region ram=ram.bin@0
   mmcpstore panic disk.img --log panic.txt --vcd panic.vcd && gtkwave panic.vcd
+  mmcpstore panic disk.img --log panic.txt --snapshots crash.snap
   dmesg | mmcpstore panic disk.img --log - --reason oops --card sd --in-flight stuck`,
     )
     .action(panic);
