@@ -4,7 +4,7 @@
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
 //   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
-//   0x02000  write cache     0x0a200  DUMP             0x0c000  protection       0x10000  BOUNCE
+//   0x02000  write cache     0x0a200  DUMP, 0xb600     0x0c000  protection       0x10000  BOUNCE
 //   0x20000  VERIFY          0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
 //   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 zone logs
 //   0x2a0000 medium
@@ -244,6 +244,7 @@ export const STEP_COMMIT = 8;
 export const STEP_VERIFY = 9;
 export const STEP_DONE = 10;
 export const STEP_FLUSH_RING = 11;
+export const STEP_STORE_DUMP = 12;
 
 // Private state, each struct a view in the file that owns it.
 export const SPI_BASE = 0x880; // … 0x8ff
@@ -346,6 +347,36 @@ export const REFUSED_SEGMENTS = 13; // more than e_phnum or e_shnum can say
 export const REFUSED_BYTES = 14; // more than a file offset can say
 export const REFUSED_EMPTY = 15;
 export const REFUSED_CONFIG = 16;
+
+// The dump area of the card, and what a panic made of it (assembly/panic-dump.ts).
+export const DUMP_AREA_BASE = 0xb600; // … 0xbbff
+export const DUMP_AREA_FIRST_LBA = DUMP_AREA_BASE + 0x0; // u32, by the host before machineInit(), as CONFIG
+export const DUMP_AREA_SECTORS = DUMP_AREA_BASE + 0x4; // u32, 0: there is none; up to DUMP_AREA_SECTORS_MAX
+/** 128 GiB: what 2^21 pieces of BOUNCE_SECTORS are. */
+export const DUMP_AREA_SECTORS_MAX = 0x10000000;
+export const DUMP_RESULT = DUMP_AREA_BASE + 0x10; // … + DUMP_RESULT_BYTES: of the last panicWrite()
+export const DUMP_RESULT_STATUS = DUMP_RESULT + 0x0; // 0, or why the dump is not complete
+export const DUMP_RESULT_STATE = DUMP_RESULT + 0x4; // DUMP_NONE …
+export const DUMP_RESULT_SEQUENCE = DUMP_RESULT + 0x8; // u64
+export const DUMP_RESULT_LENGTH_BYTES = DUMP_RESULT + 0x10; // u64, of the planned file
+export const DUMP_RESULT_STORED_BYTES = DUMP_RESULT + 0x18; // u64, of it on the card
+export const DUMP_RESULT_OFFSET = DUMP_RESULT + 0x20; // u64, of its first byte in the area
+export const DUMP_RESULT_END_NS = DUMP_RESULT + 0x28; // u64, its header is durable; 0: it never was
+export const DUMP_RESULT_BYTES = 0x30;
+// What no source could bring, in the order of the file.
+export const DUMP_FAILED = DUMP_AREA_BASE + 0x80;
+export const DUMP_FAILED_RANGES = DUMP_FAILED + 0x0; // u32, also those behind the list's end
+export const DUMP_FAILED_BYTES = DUMP_FAILED + 0x8; // u64
+export const DUMP_FAILED_END = DUMP_FAILED + 0x10; // u64, of the last one
+export const DUMP_FAILED_LIST = DUMP_FAILED + 0x18; // DUMP_FAILED_MAX × { u64 offset in the file, u64 bytes }
+export const DUMP_FAILED_MAX = 24;
+export const DUMP_STREAM = DUMP_AREA_BASE + 0x280; // … + 0x2ff, the core's own
+export const DUMP_HEADER_BLOCK = 0xba00; // 512, the header as it is to be written
+// State of a dump, in its header and in DUMP_RESULT_STATE.
+export const DUMP_NONE = 0;
+export const DUMP_BEGUN = 1;
+export const DUMP_PARTIAL = 2;
+export const DUMP_COMPLETE = 3;
 
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;

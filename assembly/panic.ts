@@ -9,7 +9,7 @@ import { resetBothLines } from "./driver/command";
 import { makeDurable, writeFlags } from "./driver/durable";
 import { portNowNs, portWorked } from "./driver/port";
 import { clearDeadline, isLate, leftNs, setDeadline, shadow } from "./driver/shadow";
-import { quietController, restartCard, takeOverCard } from "./driver/takeover";
+import { leadBack, quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
 import { EBUSY, ECANCELED, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
@@ -61,12 +61,12 @@ import {
   STEP_WRITE_BODY,
   TAIL_BLOCK,
   TEXT_BYTES_MAX,
-  TRACE_STEP,
   VERIFY_BASE,
   ZONES_MAX,
 } from "./layout";
 import { MARK_RESULT, mark } from "./mark";
 import { claim, OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
+import { clearDumpResult, storeDump } from "./panic-dump";
 import {
   PSTORE_KMSG_HEADER_MAGIC,
   PSZ_BUFFER_BYTES,
@@ -106,7 +106,7 @@ import {
   zoneSectors,
 } from "./pstore/zone";
 import { flushRing, flushSectors } from "./rings";
-import { trace } from "./trace";
+import { step } from "./step";
 
 /** What the last accesses after a deadline may still cost: resets and one status, some 40 accesses. */
 const RESERVE_NS: u64 = 100000;
@@ -130,12 +130,6 @@ const RING_TIME_FACTOR: u64 = 3;
 const SECTOR_NS_MAX: u64 = 250000000;
 /** A zone of 128 MiB, in pieces of BOUNCE_SECTORS. */
 const PIECES_MAX: u32 = 2048;
-
-function step(number: u32, detail: u32): void {
-  mark(MARK_RESULT);
-  store<u32>(RESULT_STEP, number);
-  trace(TRACE_STEP, number, detail);
-}
 
 /** True if nobody knows the zones, or a guest may have written, emptied or moved records since. */
 function mustScan(): bool {
@@ -377,11 +371,6 @@ function storeText(textBytes: u32): i32 {
   return stands ? OK : status;
 }
 
-function leadBack(): i32 {
-  resetBothLines();
-  return takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
-}
-
 /** Whether a ring's flush will come to its end before the deadline: begun, it may have hidden what was there. */
 function hasTimeFor(index: u32): bool {
   const measuredNs = record().sectorNs;
@@ -459,6 +448,7 @@ export function panicWrite(
   if ((before & 0xff) == OWNER_PANIC && force == 0) return EBUSY;
   const token = (before & 0xff) == OWNER_PANIC ? stealFromPanic() : before | OWNER_PANIC;
   memory.fill(RESULT_BASE, 0, RESULT_BYTES);
+  clearDumpResult();
   storeTime(RESULT_START_NS_LOW);
   store<u32>(RESULT_OWNER, before & 0xff);
   store<u32>(RESULT_STATUS, EBUSY);
@@ -484,8 +474,10 @@ export function panicWrite(
   const reached = load<u32>(RESULT_STEP);
   // No zone for the record is no reason to lose the rings too.
   if (status == OK || status == ENOSPC || blamesZone(status)) storeRings();
-  if (status == OK) step(STEP_DONE, load<u32>(RESULT_ZONE));
-  else store<u32>(RESULT_STEP, reached);
+  if (status == OK) {
+    storeDump();
+    step(STEP_DONE, load<u32>(RESULT_ZONE));
+  } else store<u32>(RESULT_STEP, reached);
   clearDeadline();
   s.careful = 0;
   publish(status);

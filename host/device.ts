@@ -5,6 +5,7 @@ import {
   BOUNCE_SECTORS,
   CLOCK_NOW,
   CONFIG_PARTS,
+  DUMP_AREA_SECTORS_MAX,
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_MAX,
@@ -57,6 +58,14 @@ import {
   type TraceEvent,
   TraceReader,
 } from "./core/trace.js";
+import {
+  bring,
+  type DumpOptions,
+  isRemote,
+  type Region,
+  RegionTable,
+  regionTableBytes,
+} from "./dump/region-table.js";
 import { ERRNO, MmcError } from "./errors.js";
 
 /**
@@ -80,6 +89,17 @@ export interface PanicArea {
   cpus?: number | undefined;
 }
 
+/** The crash dump that a panic stores behind its record: an ELF core of the regions that registerRegion() was given. */
+export interface PanicDumpOptions extends Omit<DumpOptions, "layout"> {
+  /**
+   * Where dumps go, in bytes from the start of the card, multiples of 512; at least 12 KiB, at most 128 GiB. Two stay
+   * where both fit beside each other (docs/FORMAT.md, "The dump area").
+   */
+  area: { offset: number; sizeBytes: number };
+  /** Bytes of `dumpMemory`: room in the device's own memory for regions. Default 0. */
+  memoryBytes?: number | undefined;
+}
+
 /** One call of a function, as Linux's ftrace front-end records it. 32-bit ABIs keep the low half of the addresses. */
 export interface FtraceCall {
   cpu: number;
@@ -96,6 +116,8 @@ export interface DeviceOptions {
   /** What the medium holds at first; the rest is zero. Not for an external medium. */
   content?: Uint8Array | undefined;
   area?: PanicArea | undefined;
+  /** Crash dumps. Needs `area`: a dump belongs to a record. */
+  dump?: PanicDumpOptions | undefined;
   /** What is given up when all zones hold a record; default `first-wins`. docs/FORMAT.md, "Choosing a zone". */
   policy?: Policy | undefined;
   /**
@@ -278,6 +300,9 @@ const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
 const SDSC_BYTES_MAX = 2 ** 31;
 /** Where an eMMC's addresses change from bytes to sectors (mmc.md §1.7, §1.8 SEC_COUNT). */
 const BYTE_ADDRESSED_BYTES_MAX = 2 ** 31;
+/** Two headers and a page. */
+const DUMP_AREA_BYTES_MIN = 12288;
+const DUMP_MEMORY_BYTES_MAX = 2 ** 30;
 /** A WebAssembly memory ends at 4 GiB. */
 const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 22;
 
@@ -338,6 +363,8 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
   requireNumber("maxReason", options.maxReason ?? 0, 0, 0x7fffffff);
   const { area } = options;
   if (area) checkArea(area, sizeBytes);
+  const { dump } = options;
+  if (dump) checkDumpArea(dump, area, sizeBytes);
   return {
     card,
     sd: options.sd,
@@ -359,6 +386,10 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     zoneSectors: area ? area.kmsgSize / SECTOR_BYTES : 2,
     zoneCount: area ? area.kmsgCount : 0,
     ...(area ? { rings: ringSectorsOf(area) } : {}),
+    dumpArea: dump && {
+      firstLba: dump.area.offset / SECTOR_BYTES,
+      sectors: dump.area.sizeBytes / SECTOR_BYTES,
+    },
     abi: area?.abi ?? "lp64",
     policy: options.policy ?? "first-wins",
     keepLogs: options.keepLogs ?? ZONES_MAX,
@@ -494,6 +525,30 @@ function checkRings(area: PanicArea): void {
   }
 }
 
+function checkDumpArea(dump: PanicDumpOptions, area: PanicArea | undefined, sizeBytes: number): void {
+  if (area === undefined)
+    throw new MmcError("EINVAL", "dump: a dump belongs to a record, and there is no area");
+  const { offset, sizeBytes: bytes } = dump.area;
+  requireNumber("dump.area.offset", offset, 0, sizeBytes);
+  requireNumber("dump.area.sizeBytes", bytes, DUMP_AREA_BYTES_MIN, DUMP_AREA_SECTORS_MAX * SECTOR_BYTES);
+  requireNumber("dump.memoryBytes", dump.memoryBytes ?? 0, 0, DUMP_MEMORY_BYTES_MAX);
+  for (const [name, value] of [
+    ["offset", offset],
+    ["sizeBytes", bytes],
+  ] as const) {
+    if (value % SECTOR_BYTES !== 0) {
+      throw new MmcError("EINVAL", `dump.area.${name}: ${value} is not a multiple of ${SECTOR_BYTES}`);
+    }
+  }
+  if (offset + bytes > sizeBytes) {
+    throw new MmcError("EINVAL", `dump.area: ${bytes} bytes at ${offset} do not fit the card`);
+  }
+  const first = area.offset - allRingSectors(ringSectorsOf(area)) * SECTOR_BYTES;
+  if (offset < area.offset + area.kmsgSize * area.kmsgCount && first < offset + bytes) {
+    throw new MmcError("EINVAL", `dump.area: ${bytes} bytes at ${offset} overlap the pstore area`);
+  }
+}
+
 function mediumImports(
   medium: ExternalMedium,
   memory: WebAssembly.Memory,
@@ -548,6 +603,10 @@ export class Device {
   readonly #card: CardKind;
   readonly #onTrace: DeviceOptions["onTrace"];
   readonly #tracer = new TraceReader();
+  readonly #regions: RegionTable | null = null;
+  readonly #asksHost: boolean;
+  /** Bytes of this device's memory for regions to live in, which every core reaches; see `dump.memoryBytes`. */
+  readonly dumpMemory: Uint8Array;
   #powered = false;
   #dma: CoreImports["dma"];
 
@@ -579,9 +638,17 @@ export class Device {
       throw new MmcError("EINVAL", "gpBytes: an external medium has a user area only");
     }
     if (!external) requireNumber("sizeBytes with partitions", mediumBytes, 1, MEMORY_MEDIUM_BYTES_MAX);
-    this.#memory = makeMemory(this.#inMemory ? mediumBytes : 0);
+    const { dump } = options;
+    const tableAt = this.#inMemory ? mediumBytes : 0;
+    const tableBytes = dump ? roundUp(regionTableBytes(dump), 8) : 0;
+    const dumpBytes = dump?.memoryBytes ?? 0;
+    requireNumber("memory of medium and dump", tableAt + tableBytes + dumpBytes, 0, MEMORY_MEDIUM_BYTES_MAX);
+    this.#memory = makeMemory(tableAt + tableBytes + dumpBytes);
+    this.dumpMemory = new Uint8Array(this.#memory.buffer, MEDIUM_BASE + tableAt + tableBytes, dumpBytes);
     this.#external = external;
-    this.#reachesGuest = WebAssembly.Module.imports(module).some((wanted) => wanted.module === "dma");
+    const imported = new Set(WebAssembly.Module.imports(module).map((wanted) => wanted.module));
+    this.#reachesGuest = imported.has("dma");
+    this.#asksHost = imported.has("source");
     const medium = external
       ? mediumImports(external, this.#memory, this.#mediumFailures, () => this.#tell())
       : NO_MEDIUM;
@@ -590,9 +657,18 @@ export class Device {
       read: (address, bytes, ptr) => this.#dma?.read(address, bytes, ptr) ?? -1,
       write: (address, bytes, ptr) => this.#dma?.write(address, bytes, ptr) ?? -1,
     };
-    const core = instantiate(module, this.#memory, { medium, dma, ...imports });
+    const source: CoreImports["source"] = {
+      read: (slot, offsetLow, offsetHigh, bytes, ptr) => {
+        const entry = this.#regions?.entries.get(slot);
+        if (entry === undefined) return 0;
+        const offset = (offsetHigh >>> 0) * 2 ** 32 + (offsetLow >>> 0);
+        return bring({ entry, offset, target: new Uint8Array(this.#memory.buffer, ptr >>> 0, bytes >>> 0) });
+      },
+    };
+    const core = instantiate(module, this.#memory, { medium, dma, source, ...imports });
     this.#core = options.onTrace ? this.#telling(core) : core;
     writeConfig(this.#memory, config);
+    if (dump) this.#regions = new RegionTable(core, this.#memory, dump, MEDIUM_BASE + tableAt);
     this.#core.machineInit();
     if (options.content && this.#inMemory) {
       new Uint8Array(this.#memory.buffer).set(options.content, MEDIUM_BASE);
@@ -757,6 +833,48 @@ export class Device {
       return { ...result, ...nothing, status, droppedBytes: text.length };
     }
     return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept.length };
+  }
+
+  /**
+   * Registers a region for the crash dump and returns its id. At the panic its bytes are read where they are: those in
+   * this device's memory by the core itself; others, and what a function brings, by a call of the host, which a core
+   * with a medium in memory cannot make. What a function does not bring is 0xff and listed in the dump's header. It
+   * must not call the device.
+   * @throws MmcError EINVAL no `dump`, or name, size, alignment or an end beyond 2^64; EOPNOTSUPP a `remote` source,
+   * which no panic can wait for, or one outside of the memory of a core that cannot ask; EOVERFLOW, EEXIST, ENOSPC,
+   * EBUSY
+   */
+  registerRegion(region: Region): number {
+    const { name, source } = region;
+    if (isRemote(source)) {
+      throw new MmcError("EOPNOTSUPP", `region ${name}: is remote, and a panic can wait for nobody`);
+    }
+    const isInMemory = source instanceof Uint8Array && source.buffer === this.#memory.buffer;
+    if (!isInMemory && !this.#asksHost) {
+      throw new MmcError(
+        "EOPNOTSUPP",
+        `region ${name}: this core reaches its own memory only (dumpMemory); external and embed ask the host`,
+      );
+    }
+    return this.#regionTable().register(region);
+  }
+
+  /** @throws MmcError EINVAL no `dump`; ENOENT no region has this id (any more) */
+  unregisterRegion(id: number): void {
+    this.#regionTable().unregister(id);
+  }
+
+  /**
+   * The descriptions of `dump.notes` as the next dump will have them, in their order: what is known at the crash alone,
+   * as the registers, is written into them. @throws MmcError EINVAL no `dump`
+   */
+  get dumpNotes(): readonly Uint8Array[] {
+    return this.#regionTable().notes;
+  }
+
+  #regionTable(): RegionTable {
+    if (this.#regions !== null) return this.#regions;
+    throw new MmcError("EINVAL", "region: the device was opened without a dump");
   }
 
   /**
@@ -993,7 +1111,9 @@ function rehearse(module: WebAssembly.Module, config: MachineConfig, imports: Co
   if (rehearsed.has(module)) return;
   rehearsed.add(module);
   const sectors = 1024;
-  const memory = makeMemory(sectors * SECTOR_BYTES);
+  const dump: DumpOptions = { class: 64, machine: 0, capacity: 2 };
+  const tableBytes = roundUp(regionTableBytes(dump), 8);
+  const memory = makeMemory(sectors * SECTOR_BYTES + tableBytes);
   const ignore = () => 0;
   const silent: CoreImports = {
     medium: { read: ignore, write: ignore },
@@ -1010,7 +1130,11 @@ function rehearse(module: WebAssembly.Module, config: MachineConfig, imports: Co
     zoneSectors: 64,
     zoneCount: 4,
     rings: { pmsg: 8, console: 8, ftrace: 0, cpus: 0 },
+    dumpArea: { firstLba: 512, sectors: 512 },
   };
+  const table = new RegionTable(core, memory, dump, MEDIUM_BASE + sectors * SECTOR_BYTES);
+  table.register({ name: "text", address: 0n, source: new Uint8Array(memory.buffer, TEXT_BASE, 70_000) });
+  table.register({ name: "absent", address: 2n ** 32n, size: 4096, source: () => 0 });
   for (const dma of [false, true]) {
     writeConfig(memory, { ...scratch, dma, controller: "full" });
     core.machineInit();

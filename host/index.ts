@@ -15,7 +15,7 @@ export {
   TYPICAL_EMMC,
   TYPICAL_SD,
 } from "./core/profile.js";
-export type { PanicResult } from "./core/result.js";
+export type { PanicDumpResult, PanicResult } from "./core/result.js";
 export {
   type BusyOperation,
   type CardState,
@@ -35,6 +35,7 @@ export {
   type ExternalMedium,
   type InFlight,
   type PanicArea,
+  type PanicDumpOptions,
   type PanicInput,
   type Reason,
 } from "./device.js";
@@ -70,6 +71,16 @@ export {
   type Region,
   type RegionSource,
 } from "./dump/dump.js";
+export {
+  bestDump,
+  type CardDump,
+  type CardDumpState,
+  DUMP_AREA_BYTES_MIN,
+  DUMP_HEADER_BYTES,
+  decodeDumpArea,
+  dumpAreaBytesOf,
+  dumpBackOffset,
+} from "./dump/dump-area.js";
 export {
   bytesSource,
   type ElfCore,

@@ -1,5 +1,5 @@
 // `mmcpstore panic IMAGE --log FILE`: the image becomes the medium of a simulated card, the bus is brought
-// into the state asked for, and the panic path writes the log. Only the pstore area of the file changes:
+// into the state asked for, and the panic path writes the log. Only the pstore and dump areas of the file change:
 // the request in flight rewrites the bytes that are there, and an erase hits sectors that only the card
 // has.
 import type { Command } from "commander";
@@ -29,6 +29,14 @@ import {
   parseTimeOption,
 } from "./options.js";
 import { color, counted, formatJson, formatSize, remark, UsageError, write } from "./output.js";
+import {
+  addPanicDumpOptions,
+  checkDump,
+  checkPanicDumpOptions,
+  describeDump,
+  PanicDump,
+  type PanicDumpPathOptions,
+} from "./panic-dump.js";
 import { describeFailure, formatStep, stepsOf } from "./panic-report.js";
 import { PanicSnapshots } from "./panic-snapshots.js";
 import { formatTime, type RecordTime } from "./time.js";
@@ -58,6 +66,8 @@ export interface PanicPathOptions extends ImageOptions {
   maxReason?: (typeof REASONS)[number];
   pio?: boolean;
   compress: boolean;
+  /** ms */
+  deadline?: number;
   force?: boolean;
   trace?: boolean;
   snapshots?: string;
@@ -66,7 +76,7 @@ export interface PanicPathOptions extends ImageOptions {
   json?: boolean;
 }
 
-interface PanicOptions extends PanicPathOptions {
+interface PanicOptions extends PanicPathOptions, PanicDumpPathOptions {
   log: string;
   console?: string;
   pmsg?: string;
@@ -78,6 +88,8 @@ interface PanicOptions extends PanicPathOptions {
 export interface PanicLog extends LogText, RecordTime {
   reason: Reason;
   rings?: RingText[];
+  /** Stored behind the record. */
+  dump?: PanicDump | null;
 }
 
 /** What was said before the panic, and is in memory when it comes. */
@@ -96,6 +108,8 @@ const SECTOR_BYTES = 512;
 const ZONE_HEADER_BYTES = 12;
 const REQUEST_BYTES = 8 * SECTOR_BYTES;
 const CARD_GRANULE_BYTES = 512 * 1024;
+/** The core counts a deadline in 32 bits of µs. */
+const DEADLINE_MAX_MS = 4_294_967;
 
 function roundUp(value: number, granule: number): number {
   return Math.ceil(value / granule) * granule;
@@ -259,10 +273,16 @@ export function checkPanicOptions({ card, inFlight, policy, keep, ...options }: 
 
 async function panic(location: string, options: PanicOptions): Promise<void> {
   checkPanicOptions(options);
+  checkPanicDumpOptions(options);
   const rings = await readRingTexts(options);
   const log = await readLog(options.log);
   const reason = capitalized(options.reason);
-  await writePanic(location, { ...log, rings, reason, ...(options.time ?? now()) }, options);
+  const dump = PanicDump.open(options);
+  try {
+    await writePanic(location, { ...log, rings, reason, dump, ...(options.time ?? now()) }, options);
+  } finally {
+    dump?.close();
+  }
 }
 
 /** Why the oldest text is in no record. */
@@ -286,6 +306,9 @@ export async function writePanic(
     const { geometry } = decoded;
     const imageArea: ImageArea = { offset: area.offset, sizeBytes: area.sizeBytes, geometry };
     checkRings(image.name, panicAreaOf(image.name, imageArea), ringTexts);
+    const { dump = null } = log;
+    const dumpOptions = await dump?.place(image, options.force === true);
+    const isTraced = options.trace === true || options.vcd !== undefined;
     let events: TraceEvent[] = [];
     let lost = 0;
     const attached = openImageDevice(image, imageArea, {
@@ -297,12 +320,16 @@ export async function writePanic(
       maxReason: options.maxReason && REASON_NUMBERS[capitalized(options.maxReason)],
       dma: options.pio !== true,
       compress: options.compress,
+      deadlineUs: options.deadline === undefined ? undefined : options.deadline * 1000,
+      dump: dumpOptions,
       onTrace: (more, gone) => {
-        for (const event of more) events.push(event);
+        // A dump makes some events a sector: what nobody asked for is not kept.
+        for (const event of more) if (isTraced || event.kind === "step") events.push(event);
         lost += gone;
       },
     });
     const { device } = attached;
+    for (const region of dump?.regions ?? []) device.registerRegion(region);
     const snapshots =
       options.snapshots === undefined ? null : new PanicSnapshots(options.snapshots, device, imageArea);
     for (const { type, text } of ringTexts) {
@@ -333,6 +360,7 @@ export async function writePanic(
     const [record, ...furtherParts] = [...written.parts].reverse();
     if (record === undefined) throw new MmcError("EIO", `${image.name}: there is no record`);
     if (result.ringsStatus === 0) for (const one of ringTexts) checkRingText(image.name, after, one);
+    const stands = dumpOptions && result.dump ? await checkDump(image, dumpOptions.area, result.dump) : null;
     if (options.vcd !== undefined) writeVcd(options.vcd, events, card, options.vcdBits === true);
     const replaced = replacedRecords(decoded, written);
     const steps = stepsOf(events, result);
@@ -340,6 +368,11 @@ export async function writePanic(
 
     if (result.ringsStatus !== 0) {
       remark(`${image.name}: a ring was not flushed: ${codeOf(result.ringsStatus)}; the record stands`);
+    }
+    if (result.dump !== null && result.dump.status !== 0) {
+      remark(
+        `${image.name}: the crash dump is not complete: ${codeOf(result.dump.status)}; the record stands`,
+      );
     }
     if (options.json) {
       const json = {
@@ -381,6 +414,7 @@ export async function writePanic(
     for (const ring of after.records.filter(({ type }) => ringTexts.some((one) => one.type === type))) {
       await write(`${color.bold(ring.name)}: ${ring.size} bytes\n`);
     }
+    if (result.dump !== null) await write(describeDump(result.dump, stands, result.startNs));
     if (droppedBytes > 0)
       await write(`${whyDropped(result)}: the ${droppedBytes} oldest bytes were dropped\n`);
     if (result.attempts > 1) await write(`zones tried: ${result.attempts}\n`);
@@ -431,8 +465,16 @@ export function addPanicPathOptions(command: Command): Command {
     .option("--max-reason <reason>", "take no dump of a reason behind this one (shutdown)", (text) =>
       parseChoice("--max-reason", text, REASONS),
     )
+    .option("--deadline <ms>", "longest time of the panic write, simulated (10000)", (text) => {
+      const value = /^\d+$/.test(text) ? Number(text) : 0;
+      if (value >= 1 && value <= DEADLINE_MAX_MS) return value;
+      throw new UsageError(`--deadline ${text}: must be 1 to ${DEADLINE_MAX_MS} milliseconds`);
+    })
     .option("--pio", "move data by register accesses instead of ADMA2")
-    .option("--force", "write even if the given zone sizes destroy records that are there")
+    .option(
+      "--force",
+      "write even if that destroys records, because of other zone sizes, or data in the dump area",
+    )
     .option("--trace", "print every command, answer, block and busy time on the bus")
     .option("--snapshots <file>", "keep what the registers and the area were, for mmcpstore devlink")
     .option("--json", "print the result as JSON");
@@ -463,12 +505,15 @@ export function addPanic(program: Command): void {
     )
     .option("--time <time>", "of the record: ISO 8601 or seconds since 1970 (now)", parseTimeOption)
     .option("--no-compress", "write the log as it is, even if more of it would fit deflated");
-  addPanicPathOptions(command)
+  addPanicDumpOptions(addPanicPathOptions(command))
     .addHelpText(
       "after",
       `${imageHelp(true)}
 The request in flight rewrites the bytes that are there: nothing outside the pstore area of IMAGE changes,
 and inside it one kmsg zone, those of further parts, and the rings that were written to. Times shown are simulated.
+A crash dump is an ELF core of the regions, stored behind the record as far as the deadline allows; "mmcpstore core"
+reads it. Two stay in a dump area that has room for both; of more, the newest complete one does. An area with room
+for one keeps that with --policy first-wins, and takes the new one instead with others.
 An eMMC of up to 2 GiB and an SDSC card are addressed by bytes, all others by sectors: as real ones are.
 
 Examples:
@@ -476,6 +521,7 @@ Examples:
   mmcpstore panic disk.img --log panic.txt --in-flight write --trace
   mmcpstore panic disk.img --log long.txt --parts 8 && mmcpstore extract disk.img --join
   mmcpstore panic disk.img --log panic.txt --console console.txt --console-size 64K
+  mmcpstore panic disk.img --size 1M --log panic.txt --dump-area 1M:64M --dump-region ram=ram.bin@0
   mmcpstore panic disk.img --log panic.txt --vcd panic.vcd && gtkwave panic.vcd
   mmcpstore panic disk.img --log panic.txt --snapshots crash.snap
   dmesg | mmcpstore panic disk.img --log - --reason oops --card sd --in-flight stuck`,

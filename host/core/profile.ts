@@ -334,6 +334,8 @@ export interface MachineConfig {
   zoneCount: number;
   /** In front of the kmsg zones; default none. */
   rings?: RingSectors;
+  /** Where panics store crash dumps; default nowhere. */
+  dumpArea?: { firstLba: number; sectors: number } | undefined;
   abi: "lp64" | "i386";
   policy: Policy;
   /** Policy `newest`: logs that are kept, the one being written too; default all. */
@@ -399,6 +401,8 @@ export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): 
   set(layout.CONFIG_CONSOLE_SECTORS, rings.console);
   set(layout.CONFIG_FTRACE_SECTORS, rings.ftrace);
   set(layout.CONFIG_FTRACE_CPUS, rings.cpus);
+  set(layout.DUMP_AREA_FIRST_LBA, config.dumpArea?.firstLba ?? 0);
+  set(layout.DUMP_AREA_SECTORS, config.dumpArea?.sectors ?? 0);
   set(layout.CONFIG_ABI, config.abi === "i386" ? layout.ABI_I386 : layout.ABI_LP64);
   set(layout.CONFIG_POLICY, POLICIES[config.policy]);
   set(layout.CONFIG_KEEP, config.keepLogs ?? layout.ZONES_MAX);

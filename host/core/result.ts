@@ -2,6 +2,29 @@
 import * as layout from "../../assembly/layout.js";
 import { STATE_NAMES, STEP_NAMES } from "./trace.js";
 
+/** What became of the crash dump. */
+export interface PanicDumpResult {
+  /** 0 complete; else a negative errno: why it is partial, or was not even begun. */
+  status: number;
+  /** `begun`: its last header was not written, so there is none. `none`: nothing was written at all. */
+  state: (typeof DUMP_STATES)[number];
+  /** In the dump's header: one more than the largest in the area. */
+  sequence: bigint;
+  /** Of the planned core. */
+  lengthBytes: number;
+  /** Of it on the card, from its start. */
+  storedBytes: number;
+  /** Of its first byte, from the start of the dump area. */
+  offset: number;
+  /** Ranges of it that are 0xff because their source failed, and their bytes together. */
+  failedRanges: number;
+  failedBytes: number;
+  /** The dump is durable. 0: it never was. */
+  endNs: bigint;
+}
+
+const DUMP_STATES = ["none", "begun", "partial", "complete"] as const;
+
 export interface PanicResult {
   /** 0, or a negative errno. */
   status: number;
@@ -41,6 +64,8 @@ export interface PanicResult {
   ringsFlushed: number;
   /** 0, or the errno of the first ring that was not flushed; the record stands all the same. */
   ringsStatus: number;
+  /** null: the device has no dump area. */
+  dump: PanicDumpResult | null;
   /** The command that failed last, and its R1; null if none did. */
   failedCommand: number | null;
   r1: number;
@@ -72,7 +97,23 @@ export function readResult(memory: WebAssembly.Memory): PanicResult {
     endNs: view.getBigUint64(layout.RESULT_END_NS_LOW, true),
     ringsFlushed: u32(layout.RESULT_RINGS_FLUSHED),
     ringsStatus: view.getInt32(layout.RESULT_RINGS_STATUS, true),
+    dump: u32(layout.DUMP_AREA_SECTORS) === 0 ? null : readDumpResult(view),
     failedCommand: command === 0xffffffff ? null : command,
     r1: u32(layout.RESULT_R1),
+  };
+}
+
+function readDumpResult(view: DataView): PanicDumpResult {
+  const u64 = (address: number) => view.getBigUint64(address, true);
+  return {
+    status: view.getInt32(layout.DUMP_RESULT_STATUS, true),
+    state: DUMP_STATES[view.getUint32(layout.DUMP_RESULT_STATE, true)] ?? "none",
+    sequence: u64(layout.DUMP_RESULT_SEQUENCE),
+    lengthBytes: Number(u64(layout.DUMP_RESULT_LENGTH_BYTES)),
+    storedBytes: Number(u64(layout.DUMP_RESULT_STORED_BYTES)),
+    offset: Number(u64(layout.DUMP_RESULT_OFFSET)),
+    failedRanges: view.getUint32(layout.DUMP_FAILED_RANGES, true),
+    failedBytes: Number(u64(layout.DUMP_FAILED_BYTES)),
+    endNs: u64(layout.DUMP_RESULT_END_NS),
   };
 }
