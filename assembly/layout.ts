@@ -271,7 +271,8 @@ export const WIRE_CRC = WIRE_BASE + 0x0; // 16 bytes: the CRC16s of all lines, c
 export const WIRE_LONG = WIRE_BASE + 0x10; // 16 bytes: the register of an R2
 export const WIRE_BYTES = WIRE_BASE + 0x20; // u32, length of the block
 export const WIRE_LINES = WIRE_BASE + 0x24; // u32, lines that its sender drove
-export const WIRE_BLOCK = WIRE_BASE + 0x200; // 512, scratch: a block as a receiver of another width sees it
+export const WIRE_BROKEN = WIRE_BASE + 0x28; // u32, 1 = a bit of the block was turned over on its way
+export const WIRE_BLOCK = WIRE_BASE + 0x200; // 512, scratch: a block as a receiver of another width sees it, and folded
 export const PACKED_HEADER = 0xae00; // 512, an eMMC's: what a packed command consists of
 export const PROTECTION_TABLE = 0xc000; // write protection of an eMMC: 2 bits a group
 export const PROTECTION_GROUPS_MAX = 32768;

@@ -8,6 +8,8 @@
 import { SECTOR_BYTES } from "../layout";
 
 const WORDS_MAX: u32 = SECTOR_BYTES / 8;
+/** Bytes that foldSector() leaves: 16 words. */
+export const FOLDED_BYTES: u32 = 128;
 
 /** CRC7 of one word, most significant bit first; leading zeros do not count. */
 function crc7Word(word: u64): u32 {
@@ -41,6 +43,24 @@ function head(ptr: usize, bytes: u32): u64 {
   let word: u64 = 0;
   for (let i: u32 = 0; i < bytes && i < 8; i++) word = (word << 8) | load<u8>(ptr + i);
   return word;
+}
+
+/**
+ * A sector's bytes from `ptr` on, divided into the last FOLDED_BYTES of the SECTOR_BYTES at `target`: their address is
+ * returned, and they have the same CRC16s on any number of lines. Over GF(2) the polynomial squared has each exponent
+ * doubled, so one with the same three taps 4, 11 and 16 words back is a multiple of the CRC16's for every number of
+ * clocks a word that is a power of two: 64 on one line, 16 on four, 8 on eight.
+ */
+export function foldSector(ptr: usize, target: usize): usize {
+  memory.copy(target, ptr, SECTOR_BYTES);
+  for (let i: u32 = 0; i < <u32>SECTOR_BYTES - FOLDED_BYTES; i += 8) {
+    const at = target + i;
+    const word = load<u64>(at);
+    store<u64>(at, load<u64>(at, 32) ^ word, 32);
+    store<u64>(at, load<u64>(at, 88) ^ word, 88);
+    store<u64>(at, load<u64>(at, 128) ^ word, 128);
+  }
+  return target + SECTOR_BYTES - FOLDED_BYTES;
 }
 
 /** One line: 64 clocks a word, the earliest most significant. The CRC16 in bits 15:0. */
