@@ -4,8 +4,6 @@ import {
   BOUNCE_BASE,
   BOUNCE_SECTORS,
   CLOCK_NOW,
-  FAULT_BYTES,
-  FAULTS_BASE,
   FAULTS_MAX,
   FTRACE_CPUS_MAX,
   GP_GRANULE_SECTORS,
@@ -21,7 +19,7 @@ import {
   ZONES_MAX,
 } from "../assembly/layout.js";
 import { CONTROLLERS, type ControllerKind, hasAdma2, hasEightLines } from "./core/controllers.js";
-import { type FaultPlan, writeFault } from "./core/faults.js";
+import { clearFaults, type FaultPlan, writeFault } from "./core/faults.js";
 import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
 import {
   allRingSectors,
@@ -779,7 +777,7 @@ export class Device {
   }
 
   clearFaults(): void {
-    new Uint8Array(this.#memory.buffer, FAULTS_BASE, FAULTS_MAX * FAULT_BYTES).fill(0);
+    clearFaults(this.#memory.buffer);
   }
 
   /** Takes the card out of the slot, puts it back, or puts another one with the same content in its place. */

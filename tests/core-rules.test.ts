@@ -523,6 +523,7 @@ const REGIONS: Region[] = [
   { name: "GUEST_IRQ", from: layout.GUEST_IRQ, bytes: 4 },
   { name: "GUEST_NEXT_NS", from: layout.GUEST_NEXT_NS, bytes: 8 },
   { name: "CONFIG_BASE", from: layout.CONFIG_BASE, bytes: layout.CONFIG_END - layout.CONFIG_BASE },
+  { name: "FAULTS_COUNT", from: layout.FAULTS_COUNT, bytes: 4 },
   { name: "FAULTS_BASE", from: layout.FAULTS_BASE, bytes: layout.FAULTS_MAX * layout.FAULT_BYTES },
   { name: "RESULT_BASE", from: layout.RESULT_BASE, bytes: layout.RESULT_BYTES },
   { name: "SPI_BASE", from: layout.SPI_BASE, bytes: sizeOf("assembly/spi/state.ts", "SpiPort") },

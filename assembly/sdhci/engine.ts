@@ -683,10 +683,14 @@ function nextDataNs(): u64 {
   }
 }
 
-/** Waiting on the card, not on the driver, is what the data timeout measures. */
-function nextTimeoutNs(): u64 {
+/**
+ * Waiting on the card, not on the driver, is what the data timeout measures. NEVER, too, if the data engine goes on
+ * before (`dataNs`): it begins a wait of its own.
+ */
+function nextTimeoutNs(dataNs: u64): u64 {
   const e = engine();
   const phase = e.dataPhase;
+  if (dataNs <= e.patienceNs) return NEVER;
   // A block that begins in time may take as long as it takes.
   if (phase == DATA_READ_WIRE && e.isDma != MOVE_NONE && blockStartNs() <= e.patienceNs) return NEVER;
   const waits =
@@ -728,31 +732,47 @@ function stepCommand(timeNs: u64): void {
   else endSilence(timeNs);
 }
 
-/** Lets everything happen that is due by now, in the order of its time. */
-export function run(): void {
-  const now = nowNs();
+/**
+ * Lets everything happen that is due by now, in the order of its time; with `ahead` the clock goes on to each event
+ * until it is the driver's turn.
+ */
+function runEvents(ahead: bool): void {
   const e = engine();
+  let now = nowNs();
   for (let i: u32 = 0; i < EVENTS_MAX; i++) {
     const commandNs = e.commandPhase == COMMAND_IDLE ? NEVER : e.commandNs;
     const dataNs = nextDataNs();
-    const lateNs = nextTimeoutNs();
-    if (commandNs > now && dataNs > now && lateNs > now) break;
-    if (commandNs <= dataNs && commandNs <= lateNs) stepCommand(commandNs);
-    else if (dataNs <= lateNs) stepData(dataNs);
-    else giveUp(lateNs);
+    const lateNs = nextTimeoutNs(dataNs);
+    const stepNs = soonerNs(commandNs, soonerNs(dataNs, lateNs));
+    if (stepNs > now) {
+      if (!ahead) break;
+      // What the chip has done by now may change what comes next.
+      if (advanceCard(now)) continue;
+      if (stepNs == NEVER) break;
+      advanceTo(stepNs);
+      now = stepNs;
+    }
+    if (commandNs == stepNs) stepCommand(stepNs);
+    else if (dataNs == stepNs) stepData(stepNs);
+    else giveUp(stepNs);
     stopIfDue(laterNs(e.quietNs == NEVER ? now : e.quietNs, e.floorNs));
-    const stepNs = commandNs <= dataNs ? commandNs : dataNs;
-    traceLevel(stepNs <= lateNs ? stepNs : lateNs, TRACE_STATE, cardState());
+    traceLevel(stepNs, TRACE_STATE, cardState());
   }
   advanceCard(now);
   watchSlot();
+}
+
+/** Lets everything happen that is due by now. */
+export function run(): void {
+  runEvents(false);
 }
 
 /** When something of a transfer happens by itself next; NEVER: it is the driver's turn. */
 export function nextEventNs(): u64 {
   const e = engine();
   const commandNs = e.commandPhase == COMMAND_IDLE ? NEVER : e.commandNs;
-  return soonerNs(commandNs, soonerNs(nextDataNs(), nextTimeoutNs()));
+  const dataNs = nextDataNs();
+  return soonerNs(commandNs, soonerNs(dataNs, nextTimeoutNs(dataNs)));
 }
 
 /**
@@ -760,12 +780,7 @@ export function nextEventNs(): u64 {
  * itself.
  */
 export function runAhead(): void {
-  for (let i: u32 = 0; i < EVENTS_MAX; i++) {
-    const next = nextEventNs();
-    if (next == NEVER) break;
-    advanceTo(next);
-    run();
-  }
+  runEvents(true);
   const idle = idleFromNs();
   if (idle == NEVER || idle <= nowNs()) return;
   advanceTo(idle);
