@@ -385,6 +385,9 @@ export const RING_STATES = 0x1d0000; // RINGS_MAX × RING_STATE_BYTES
 export const RING_STATE_BYTES = 16;
 export const FTRACE_CPUS_MAX = 64;
 export const RINGS_MAX = 66; // pmsg, console, and an ftrace slice for each CPU
+/** A page of a guest's memory that its DMA reads, fetched at once: assembly/sdhci/dma.ts. */
+export const DMA_PAGE = 0x1d1000;
+export const DMA_PAGE_BYTES = 0x1000;
 export const RING_DATA = 0x1e0000;
 export const RING_BYTES_MAX = 0x80000; // all rings together
 export const MEDIUM_BASE = 0x260000;

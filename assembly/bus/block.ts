@@ -20,7 +20,8 @@ function storeCrc(ptr: usize, bytes: u32, lines: u32): void {
   let from = ptr;
   let left = bytes;
   if (bytes == SECTOR_BYTES) {
-    from = foldSector(ptr, WIRE_BLOCK);
+    foldSector(ptr, WIRE_BLOCK);
+    from = WIRE_BLOCK;
     left = FOLDED_BYTES;
   }
   if (lines == 8) {

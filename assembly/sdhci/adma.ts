@@ -6,7 +6,7 @@
 // Not modelled: ADMA1, 64-bit addresses.
 
 import { SDHCI_REGISTERS } from "../layout";
-import { fetchBytes, storeBytes } from "./dma";
+import { fetchBytes, fetchData, storeBytes } from "./dma";
 import { SDHCI_ADMA_ADDRESS, SDHCI_ADMA_ERROR, SDHCI_INT_ADMA_ERROR, SDHCI_INT_DMA_END } from "./registers";
 import { Engine, engine, register32, setRegister32, signal } from "./state";
 
@@ -106,7 +106,7 @@ export function admaMove(buffer: usize, bytes: u32, toMemory: bool): bool {
     if (part > e.admaLeft) part = e.admaLeft;
     const isMoved = toMemory
       ? storeBytes(e.admaData, part, buffer + moved)
-      : fetchBytes(e.admaData, part, buffer + moved);
+      : fetchData(e.admaData, part, e.admaLeft, buffer + moved);
     if (!isMoved) return admaFails(STATE_TRANSFER);
     moved += part;
     e.admaData += part;

@@ -68,6 +68,8 @@ export class Engine {
   stops: u32; // auto-CMD12 is to follow the last block
   descriptorHead: u32; // of ADMA2, as it was fetched: attributes, length << 16 …
   descriptorAddress: u32; // … and address
+  pageAddress: u32; // of the bytes in DMA_PAGE
+  pageBytes: u32; // 0: there are none
 }
 
 export function engine(): Engine {
