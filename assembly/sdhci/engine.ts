@@ -155,7 +155,17 @@ import {
   setRegister32,
   signal,
 } from "./state";
-import { blockClocks, clockKhz, clocksNs, isDualRate, isLowVoltage, isVersion3, lines, wait } from "./timing";
+import {
+  blockClocks,
+  clockKhz,
+  clocksAtNs,
+  clocksNs,
+  isDualRate,
+  isLowVoltage,
+  isVersion3,
+  lines,
+  wait,
+} from "./timing";
 
 const COMMAND_CLOCKS: u32 = 48;
 const LONG_CLOCKS: u32 = 136;
@@ -506,7 +516,8 @@ function readBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   // Asked before the block goes out: behind the status of an SD card's CMD6 it is in another mode.
-  const fits = keepsUp(clockKhz(), isDualRate(), isLowVoltage());
+  const khz = clockKhz();
+  const fits = keepsUp(khz, isDualRate(), isLowVoltage());
   // The card sends its block at whatever voltage it has.
   const came = giveBlock(SDHCI_BUFFER, timeNs) && sharesVoltage(isLowVoltage());
   e.floorNs = timeNs;
@@ -514,7 +525,7 @@ function readBlock(timeNs: u64): void {
     e.dataNs = NEVER; // nothing more comes: the timeout will say so
     return;
   }
-  disturbBlock(fits);
+  disturbBlock(fits, khz);
   const block = takeBlock(SDHCI_BUFFER, e.blockBytes, lines());
   if (e.tuning != 0) {
     tuneBy(block == BLOCK_INTACT);
@@ -533,12 +544,12 @@ function readBlock(timeNs: u64): void {
 }
 
 /** A clock that the card (`fits` false) or the sampling point cannot follow costs a bit of each block. */
-function disturbBlock(fits: bool): void {
-  const khz = clockKhz();
+function disturbBlock(fits: bool, khz: u32): void {
   if (!fits) breakBlock(SDHCI_BUFFER, NOISE_FAST);
   const e = engine();
+  if (e.isRead == 0 || khz <= UNTUNED_KHZ || !hasUhs()) return;
   const tuned = (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_TUNED_CLK) != 0 || e.tuning != 0;
-  if (e.isRead != 0 && hasUhs() && khz > UNTUNED_KHZ && !tuned) breakBlock(SDHCI_BUFFER, NOISE_UNTUNED);
+  if (!tuned) breakBlock(SDHCI_BUFFER, NOISE_UNTUNED);
 }
 
 /** The tuning procedure: each block is thrown away, and the last one sets the sampling clock or gives up. */
@@ -620,7 +631,8 @@ function writeBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   driveBlock(SDHCI_BUFFER, e.blockBytes, lines());
-  disturbBlock(keepsUp(clockKhz(), isDualRate(), isLowVoltage()));
+  const khz = clockKhz();
+  disturbBlock(keepsUp(khz, isDualRate(), isLowVoltage()), khz);
   const heard = sharesVoltage(isLowVoltage());
   const token = heard ? acceptBlock(SDHCI_BUFFER, e.blockBytes, timeNs) : CRC_STATUS_NONE;
   e.floorNs = timeNs;
@@ -655,9 +667,9 @@ function giveUp(timeNs: u64): void {
 }
 
 /** When the next block of a read begins on the wire; NEVER if none comes. */
-function blockStartNs(): u64 {
+function blockStartNs(khz: u32): u64 {
   const due = blockDueNs();
-  return due == NEVER ? NEVER : laterNs(due, afterNs(engine().floorNs, clocksNs(accessClocks())));
+  return due == NEVER ? NEVER : laterNs(due, afterNs(engine().floorNs, clocksAtNs(accessClocks(), khz)));
 }
 
 /** When the data engine goes on; NEVER if only the driver or a timeout can move it. */
@@ -669,9 +681,10 @@ function nextDataNs(): u64 {
       // A counted read goes on even when nobody listens: the card follows the clock.
       if (e.dataPhase == DATA_IDLE && !sendsCounted()) return NEVER;
       if (e.isDma == MOVE_NONE && e.dataPhase == DATA_READ_WIRE) return NEVER;
-      const startNs = blockStartNs();
+      const khz = clockKhz();
+      const startNs = blockStartNs(khz);
       if (startNs == NEVER) return NEVER;
-      return afterNs(startNs, clocksNs(blockClocks(e.blockBytes == 0 ? SECTOR_BYTES : e.blockBytes)));
+      return afterNs(startNs, clocksAtNs(blockClocks(e.blockBytes == 0 ? SECTOR_BYTES : e.blockBytes), khz));
     }
     case DATA_WRITE_WIRE:
       return e.dataNs;
@@ -692,7 +705,8 @@ function nextTimeoutNs(dataNs: u64): u64 {
   const phase = e.dataPhase;
   if (dataNs <= e.patienceNs) return NEVER;
   // A block that begins in time may take as long as it takes.
-  if (phase == DATA_READ_WIRE && e.isDma != MOVE_NONE && blockStartNs() <= e.patienceNs) return NEVER;
+  if (phase == DATA_READ_WIRE && e.isDma != MOVE_NONE && blockStartNs(clockKhz()) <= e.patienceNs)
+    return NEVER;
   const waits =
     phase == DATA_READ_WIRE ||
     phase == DATA_WRITE_WIRE ||
