@@ -24,6 +24,10 @@ export const GUEST_IRQ = 0x454;
 /** … and u64, when the controller or the card does something by itself next; all ones: never. */
 export const GUEST_NEXT_NS = 0x458;
 
+// Words of the host's own that are part of a saved state; the core clears them in machineInit() and reads none.
+export const HOST_POWERED = 0x460; // u32, 1 = the device was switched on
+export const HOST_FTRACE_CALLS = 0x468; // u64, the ftrace rings' clock
+
 // CONFIG: u32 words, written by the host before machineInit().
 export const CONFIG_BASE = 0x480;
 export const CONFIG_CARD_KIND = 0x480; // CARD_*

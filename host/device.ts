@@ -7,6 +7,8 @@ import {
   FAULTS_MAX,
   FTRACE_CPUS_MAX,
   GP_GRANULE_SECTORS,
+  HOST_FTRACE_CALLS,
+  HOST_POWERED,
   MEDIUM_BASE,
   MEDIUM_STORES,
   NEIGHBOURS_MAX,
@@ -500,6 +502,8 @@ function mediumImports(
 export class Device {
   readonly #core: CoreExports;
   readonly #memory: WebAssembly.Memory;
+  /** All of it, which never grows. */
+  readonly #words: DataView;
   readonly #sizeBytes: number;
   readonly #inMemory: boolean;
   readonly #external: ExternalMedium | null;
@@ -507,12 +511,10 @@ export class Device {
   readonly #hasArea: boolean;
   readonly #abi: PanicArea["abi"];
   readonly #cpus: number;
-  #ftraceCalls = 0n;
   readonly #mediumFailures: unknown[] = [];
   readonly #card: CardKind;
   readonly #onTrace: DeviceOptions["onTrace"];
   readonly #tracer = new TraceReader();
-  #powered = false;
   #dma: CoreImports["dma"];
 
   private constructor(
@@ -543,6 +545,7 @@ export class Device {
     }
     if (!external) requireNumber("sizeBytes with partitions", mediumBytes, 1, MEMORY_MEDIUM_BYTES_MAX);
     this.#memory = makeMemory(this.#inMemory ? mediumBytes : 0);
+    this.#words = new DataView(this.#memory.buffer);
     this.#external = external;
     this.#reachesGuest = WebAssembly.Module.imports(module).some((wanted) => wanted.module === "dma");
     const medium = external
@@ -732,8 +735,9 @@ export class Device {
   writeFtrace(calls: readonly FtraceCall[]): void {
     for (const { cpu } of calls) requireNumber("writeFtrace: cpu", cpu, 0, this.#cpus - 1);
     for (const { cpu, ip, parentIp } of calls) {
-      this.#ftraceCalls += 1n;
-      const time = (this.#ftraceCalls << 8n) | BigInt(cpu);
+      const count = this.#words.getBigUint64(HOST_FTRACE_CALLS, true) + 1n;
+      this.#words.setBigUint64(HOST_FTRACE_CALLS, count, true);
+      const time = (count << 8n) | BigInt(cpu);
       this.#writeRing("writeFtrace", RING_FTRACE + cpu, ftraceRecord(this.#abi, ip, parentIp, time));
     }
   }
@@ -760,13 +764,13 @@ export class Device {
   powerCut(outcome: CutOutcome = "old", cache: CacheOutcome = "lost"): void {
     const mask = cache === "lost" ? 0 : cache === "kept" ? 0xffffffff : cache;
     this.#core.machineCut(CUT_OUTCOMES[outcome], mask);
-    this.#powered = false;
+    this.#setPowered(false);
   }
 
   /** Power, identification, and recovery of the area. */
   powerOn(): void {
     this.#check(this.#core.openCard(), "power on");
-    this.#powered = true;
+    this.#setPowered(true);
     if (this.#hasArea) this.#check(this.#core.recoverArea(), "recover the area");
   }
 
@@ -796,7 +800,7 @@ export class Device {
     return {
       timeNs: view.getBigUint64(CLOCK_NOW, true),
       card: STATE_NAMES[this.#core.cardState()] ?? "ina",
-      powered: this.#powered,
+      powered: this.#isPowered(),
       owner: view.getUint32(OWNER_WORD, true) & 0xff,
       sizeBytes: this.#sizeBytes,
       storedSectors: view.getBigUint64(MEDIUM_STORES, true),
@@ -871,6 +875,14 @@ export class Device {
     this.#tracer.skip(this.#memory);
   }
 
+  #isPowered(): boolean {
+    return this.#words.getUint32(HOST_POWERED, true) !== 0;
+  }
+
+  #setPowered(powered: boolean): void {
+    this.#words.setUint32(HOST_POWERED, powered ? 1 : 0, true);
+  }
+
   /** What is new goes to `onTrace`. */
   #tell(): void {
     if (this.#onTrace === undefined) return;
@@ -914,7 +926,7 @@ export class Device {
   #checkRange(what: string, offset: number, lengthBytes: number): void {
     requireNumber(`${what}: offset`, offset, 0, this.#sizeBytes);
     requireNumber(`${what}: length`, lengthBytes, 0, this.#sizeBytes - offset);
-    if (!this.#powered) throw new MmcError("ENODEV", `${what}: the device has no power`);
+    if (!this.#isPowered()) throw new MmcError("ENODEV", `${what}: the device has no power`);
   }
 
   /** Cuts a byte range into pieces of whole sectors that fit the bounce buffer. */

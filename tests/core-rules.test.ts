@@ -522,6 +522,8 @@ const REGIONS: Region[] = [
   { name: "FAILED_CHECK", from: layout.FAILED_CHECK, bytes: 4 },
   { name: "GUEST_IRQ", from: layout.GUEST_IRQ, bytes: 4 },
   { name: "GUEST_NEXT_NS", from: layout.GUEST_NEXT_NS, bytes: 8 },
+  { name: "HOST_POWERED", from: layout.HOST_POWERED, bytes: 4 },
+  { name: "HOST_FTRACE_CALLS", from: layout.HOST_FTRACE_CALLS, bytes: 8 },
   { name: "CONFIG_BASE", from: layout.CONFIG_BASE, bytes: layout.CONFIG_END - layout.CONFIG_BASE },
   { name: "FAULTS_COUNT", from: layout.FAULTS_COUNT, bytes: 4 },
   { name: "FAULTS_BASE", from: layout.FAULTS_BASE, bytes: layout.FAULTS_MAX * layout.FAULT_BYTES },
@@ -568,6 +570,7 @@ const REGIONS: Region[] = [
   { name: "DEFLATE_TOKENS", from: layout.DEFLATE_TOKENS, bytes: 8192 * 4 },
   { name: "DEFLATED_BASE", from: layout.DEFLATED_BASE, bytes: layout.DEFLATED_BYTES_MAX },
   { name: "RING_STATES", from: layout.RING_STATES, bytes: layout.RINGS_MAX * layout.RING_STATE_BYTES },
+  { name: "DMA_PAGE", from: layout.DMA_PAGE, bytes: layout.DMA_PAGE_BYTES },
   { name: "RING_DATA", from: layout.RING_DATA, bytes: layout.RING_BYTES_MAX },
   { name: "MEDIUM_BASE", from: layout.MEDIUM_BASE, bytes: 0 },
 ];
@@ -602,6 +605,7 @@ test("every address in layout.ts is one of these regions or a word in CONFIG or 
     "TEXT_BYTES_MAX",
     "ZONES_MAX",
     "RING_BYTES_MAX",
+    "DMA_PAGE_BYTES",
     "RESULT_BYTES",
     "DEFLATED_BYTES_MAX",
   ];

@@ -9,16 +9,19 @@ import { Device } from "../host/device.js";
 import { attachV86 } from "../host/embed/v86.js";
 import { attachV86WithPanics } from "../host/embed/v86-panic.js";
 import type { MmcError } from "../host/errors.js";
-import { coreModule, ROOT } from "./machine.js";
+import { Board, Guest } from "./embed/guest.js";
+import { coreModule, pattern, ROOT, sameBytes } from "./machine.js";
 
 const RAM_BYTES = 16 << 20;
 
 /** As much of v86 as attachV86 asks for. */
-function emulatorWith(isRunning = false) {
+function emulatorWith(isRunning = false, mem8 = new Uint8Array(RAM_BYTES)) {
+  const changed: string[] = [];
+  const line = { level: false };
   const devices: unknown[] = [];
   const registered: { pci_id: number; pci_space: number[] }[] = [];
   const cpu = {
-    mem8: new Uint8Array(RAM_BYTES),
+    mem8,
     devices: {
       pci: {
         devices,
@@ -26,18 +29,22 @@ function emulatorWith(isRunning = false) {
           devices[device.pci_id] = device;
           registered.push(device);
         },
-        raise_irq: () => undefined,
-        lower_irq: () => undefined,
+        raise_irq: () => {
+          line.level = true;
+        },
+        lower_irq: () => {
+          line.level = false;
+        },
       },
     },
     io: { mmap_register: () => undefined, register_read: () => undefined, register_write: () => undefined },
-    jit_dirty_cache: () => undefined,
+    jit_dirty_cache: (start: number, end: number) => changed.push(`${start} ${end}`),
     reboot_internal: () => undefined,
     run_hardware_timers: () => 100,
     get_state: (): unknown[] => [],
     set_state: () => undefined,
   };
-  return { emulator: { v86: { cpu }, is_running: () => isRunning }, registered, cpu };
+  return { emulator: { v86: { cpu }, is_running: () => isRunning }, registered, cpu, changed, line };
 }
 
 function codeOf(call: () => unknown): string {
@@ -102,6 +109,29 @@ test("the function in the slot is an SD host, with the DMA that it has, and pvpa
     assert.equal(pvpanic?.pci_space.slice(0, 4), [0x36, 0x1b, 0x11, 0x00]);
     assert.is(pvpanic?.pci_id, 14 << 3);
   }
+});
+
+test("v86 hears of all RAM that a read has changed, once, and RAM is what the card holds; ROMs stay", () => {
+  const board = new Board();
+  const mem8 = new Uint8Array(board.ram.buffer);
+  const { emulator, changed, line } = emulatorWith(false, mem8);
+  const content = pattern(3, 1 << 19);
+  const card = Device.open(coreModule("embed"), { controller: "adma2", content });
+  const { peripheral } = attachV86(emulator, card);
+  Object.defineProperty(board, "level", { get: () => line.level });
+  const guest = new Guest(peripheral, board);
+  guest.identify(false);
+  guest.move = "adma2";
+  assert.equal(changed, []);
+  guest.write(9, pattern(4, 8192));
+  assert.equal(changed, [], "a write changes no RAM");
+  assert.ok(sameBytes(card.medium().slice(9 * 512, 25 * 512), pattern(4, 8192)));
+  const read = guest.read(100, 8192, 0x20800);
+  assert.equal(changed, [`${0x20800} ${0x20800 + 8192}`]);
+  assert.ok(sameBytes(read, content.slice(100 * 512, 116 * 512)));
+  const rom = mem8.slice(0xa0000, 0x100000);
+  assert.throws(() => guest.read(0, 1024, 0xc0000), /waiting/);
+  assert.ok(sameBytes(mem8.slice(0xa0000, 0x100000), rom));
 });
 
 test("panics need an area, and a region in RAM", () => {

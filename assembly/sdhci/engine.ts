@@ -176,6 +176,10 @@ const CRC_STATUS_CLOCKS: u32 = 2 + 5;
 const SILENCE_CLOCKS: u32 = 64;
 /** More than one register access can ever set free: 65,535 blocks of DMA, four events each. */
 const EVENTS_MAX: u32 = 1 << 18;
+/** What a guest that asks for more waits for in one access: 8 MiB read, 4 MiB written; Linux asks for 512 KiB. */
+const AHEAD_EVENTS_MAX: u32 = 1 << 14;
+/** ADMA2 descriptors in one run, pages of 16 MiB: a table that never ends is one that goes on at the next access. */
+const DESCRIPTORS_MAX: u32 = 4096;
 const NO_COUNT: u32 = 0xffffffff;
 /** Blocks of one tuning procedure: so many good ones end it well, so many in all end it (mmc.md §3.5). */
 const TUNING_GOOD_BLOCKS: u32 = 8;
@@ -748,12 +752,14 @@ function stepCommand(timeNs: u64): void {
 
 /**
  * Lets everything happen that is due by now, in the order of its time; with `ahead` the clock goes on to each event
- * until it is the driver's turn.
+ * until it is the driver's turn. What is left when a bound is met stays due.
  */
 function runEvents(ahead: bool): void {
   const e = engine();
+  const most = ahead ? AHEAD_EVENTS_MAX : EVENTS_MAX;
   let now = nowNs();
-  for (let i: u32 = 0; i < EVENTS_MAX; i++) {
+  e.descriptors = 0;
+  for (let i: u32 = 0; i < most && i < EVENTS_MAX && e.descriptors < DESCRIPTORS_MAX; i++) {
     const commandNs = e.commandPhase == COMMAND_IDLE ? NEVER : e.commandNs;
     const dataNs = nextDataNs();
     const lateNs = nextTimeoutNs(dataNs);

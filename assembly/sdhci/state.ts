@@ -70,6 +70,8 @@ export class Engine {
   descriptorAddress: u32; // … and address
   pageAddress: u32; // of the bytes in DMA_PAGE
   pageBytes: u32; // 0: there are none
+  descriptors: u32; // of ADMA2, fetched since the last run() began …
+  blockDescriptors: u32; // … and for the block at hand
 }
 
 export function engine(): Engine {
