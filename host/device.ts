@@ -636,7 +636,7 @@ export class Device {
     });
   }
 
-  /** The bytes become zero: whole sectors by trim (SD: erase), parts of sectors by writing. */
+  /** The bytes become zero: whole sectors by trim (SD: erase), parts of sectors by writing. Errors: as read(). */
   erase(offset: number, lengthBytes: number): void {
     this.#checkRange("erase", offset, lengthBytes);
     const end = offset + lengthBytes;
@@ -652,7 +652,7 @@ export class Device {
 
   /**
    * Everything written before is on the medium afterwards. EIO, once: the card had to be started again behind a
-   * write that was not flushed, and may have lost it.
+   * write that was not flushed, and may have lost it; or it could not store what its cache held. Others: as read().
    */
   flush(): void {
     this.#check(this.#core.blockFlush(), "flush");

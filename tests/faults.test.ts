@@ -471,6 +471,75 @@ test("read() and write() find a card again that has lost its way once, and no po
   console.log(`# ${requests} requests on a card that lost its way`);
 });
 
+test("erase() finds the card again as well", () => {
+  const plans: FaultPlan[] = [
+    { kind: "vanish" },
+    { kind: "brown-out" },
+    { kind: "dat-stuck", until: "reset" },
+    { kind: "dat-stuck", until: "power-cycle" },
+    { kind: "illegal" },
+    { kind: "no-response" },
+    { kind: "response-crc" },
+    { kind: "refused", bits: 1 << 27 },
+  ];
+  for (const [bus, options] of BUSES) {
+    for (const plan of plans) {
+      for (let skip = 0; skip < 4; skip++) {
+        const { device } = openMachine(options, []);
+        const what = `${bus}: ${JSON.stringify(plan)} after ${skip}`;
+        device.write(IN_FLIGHT_OFFSET, pattern(3, 4096));
+        device.flush();
+        device.injectFault({ ...plan, skip, times: 1 });
+        device.erase(IN_FLIGHT_OFFSET + 512, 2048);
+        device.clearFaults();
+        const wanted = pattern(3, 4096).fill(0, 512, 2560);
+        assert.ok(sameBytes(device.read(IN_FLIGHT_OFFSET, 4096), wanted), what);
+        device.flush();
+        assert.ok(userDataIntact(device), what);
+      }
+    }
+  }
+});
+
+test("flush() on a card that lost its way: what was written is on the medium, or EIO says that it may not be", () => {
+  const seen = new Set<string>();
+  for (const plan of [
+    { kind: "vanish" },
+    { kind: "brown-out" },
+    { kind: "no-response" },
+    { kind: "illegal" },
+    { kind: "switch" },
+    { kind: "dat-stuck", until: "power-cycle" },
+  ] as FaultPlan[]) {
+    for (let skip = 0; skip < 3; skip++) {
+      const { device } = openMachine({ cacheSectors: 16, reliableWrite: false }, []);
+      const what = `${JSON.stringify(plan)} after ${skip}`;
+      const data = pattern(6, 2048);
+      device.write(IN_FLIGHT_OFFSET, data);
+      device.injectFault({ ...plan, skip, times: 1 });
+      let outcome = "ok";
+      try {
+        device.flush();
+      } catch (error) {
+        outcome = (error as MmcError).code;
+      }
+      const stored = device.medium().subarray(IN_FLIGHT_OFFSET, IN_FLIGHT_OFFSET + data.length);
+      if (outcome === "ok") assert.ok(sameBytes(stored, data), what);
+      else assert.is(outcome, "EIO", what);
+      seen.add(`${plan.kind} ${outcome}`);
+      device.clearFaults();
+      device.write(IN_FLIGHT_OFFSET, data);
+      device.flush();
+      assert.ok(
+        sameBytes(device.medium().subarray(IN_FLIGHT_OFFSET, IN_FLIGHT_OFFSET + data.length), data),
+        `${what}: again`,
+      );
+    }
+  }
+  for (const outcome of ["no-response ok", "vanish EIO", "switch EIO"])
+    assert.ok(seen.has(outcome), `${outcome}: ${[...seen]}`);
+});
+
 test("another card in the slot is -ENODEV to read() and write(), and is not written to", () => {
   for (const card of ["emmc", "sd"] as const) {
     const { device } = openMachine({ card }, []);

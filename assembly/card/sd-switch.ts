@@ -14,6 +14,8 @@ const ACCESS_SDR104: u32 = 3;
 const ACCESS_DDR50: u32 = 4;
 const KEEP: u32 = 15;
 const REFUSED: u32 = 15;
+/** Function 15 can always be asked for; real cards say so with bit 15 of each group. */
+const NO_INFLUENCE: u32 = 1 << KEEP;
 const TO_COME: u32 = 1 << 31;
 
 /** The fastest clock of the present access mode; SDR104 is 208 MHz, of which the controller makes 200. */
@@ -67,7 +69,7 @@ export function switchFunction(argument: u32): void {
     if (result == REFUSED) possible = false;
     results |= result << (group * 4);
     // Groups 6 … 1 from byte 2 on.
-    storeBigEndian16(CARD_BLOCK + 12 - group * 2, functionsOf(group));
+    storeBigEndian16(CARD_BLOCK + 12 - group * 2, functionsOf(group) | NO_INFLUENCE);
   }
   store<u8>(CARD_BLOCK + 14, <u8>(results >>> 16));
   store<u8>(CARD_BLOCK + 15, <u8>(results >>> 8));

@@ -59,23 +59,46 @@ function leadBack(afresh: bool): i32 {
   return takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
 }
 
-function transfer(isWrite: bool, lba: u32, count: u32): i32 {
-  const s = shadow();
-  if (count == 0 || count > <u32>BOUNCE_SECTORS || lba >= s.sectors || count > s.sectors - lba) return EINVAL;
-  const token = claim(NORMAL_ID);
-  if (token == 0) return EBUSY;
+const READ: u32 = 0;
+const WRITE: u32 = 1;
+const ERASE: u32 = 2;
+const FLUSH: u32 = 3;
+
+function attempt(request: u32, lba: u32, count: u32): i32 {
+  switch (request) {
+    case ERASE:
+      return eraseRange(lba, lba + count - 1);
+    case FLUSH:
+      return flushCache();
+    default:
+      return transferBlocks(request == WRITE, lba, count, BOUNCE_BASE, 0);
+  }
+}
+
+/** The host is claimed. A request that came to its end twice has done the same as once. */
+function tryRequest(token: u32, request: u32, lba: u32, count: u32): i32 {
   let status: i32 = EIO;
   for (let i: u32 = 0; i < TRIES_MAX && holds(token); i++) {
-    status = transferBlocks(isWrite, lba, count, BOUNCE_BASE, 0);
+    status = attempt(request, lba, count);
     if (status == OK || status == ENOMEDIUM || i == TRIES_MAX - 1) break;
-    // A sector that the card refuses is simply tried again.
+    // What the card refuses is simply tried again, but a cache: whether it still has what it could not store is not known.
+    if (status == EIO && request == FLUSH) break;
     if (status == EIO) continue;
     const back = leadBack(i > 0);
     if (back == OK) continue;
     if (back == ENODEV || back == ENOMEDIUM) status = back;
     break;
   }
-  if (isWrite && s.cacheOn != 0) s.unflushed = 1;
+  return status;
+}
+
+function transfer(request: u32, lba: u32, count: u32): i32 {
+  const s = shadow();
+  if (count == 0 || count > <u32>BOUNCE_SECTORS || lba >= s.sectors || count > s.sectors - lba) return EINVAL;
+  const token = claim(NORMAL_ID);
+  if (token == 0) return EBUSY;
+  const status = tryRequest(token, request, lba, count);
+  if (request == WRITE && s.cacheOn != 0) s.unflushed = 1;
   release(token);
   return status;
 }
@@ -85,27 +108,27 @@ function transfer(isWrite: bool, lba: u32, count: u32): i32 {
  * and asked again; errors, when that did not help: -ETIMEDOUT, -EILSEQ, -EIO, -ENOMEDIUM, -ENODEV it is another card.
  */
 export function blockRead(lba: u32, count: u32): i32 {
-  return transfer(false, lba, count);
+  return transfer(READ, lba, count);
 }
 
 /** `count` sectors from BOUNCE to the card, with the same errors. Durable after blockFlush(). */
 export function blockWrite(lba: u32, count: u32): i32 {
-  return transfer(true, lba, count);
+  return transfer(WRITE, lba, count);
 }
 
-/** `first … last` become zero: eMMC trim, SD erase. */
+/** `first … last` become zero: eMMC trim, SD erase. Errors: as blockRead(). */
 export function blockErase(first: u32, last: u32): i32 {
   const s = shadow();
   if (first > last || last >= s.sectors) return EINVAL;
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
-  const status = eraseRange(first, last, s.kind == KIND_EMMC);
+  const status = tryRequest(token, ERASE, first, last - first + 1);
   release(token);
   return status;
 }
 
-function eraseRange(first: u32, last: u32, emmc: bool): i32 {
-  const started = startErase(first, last, emmc ? 1 : 0);
+function eraseRange(first: u32, last: u32): i32 {
+  const started = startErase(first, last, shadow().kind == KIND_EMMC ? 1 : 0);
   return started == OK ? awaitReady(ERASE_NS) : started;
 }
 
@@ -129,7 +152,7 @@ export function blockFlush(): i32 {
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
   const s = shadow();
-  const status = flushCache();
+  const status = tryRequest(token, FLUSH, 0, 0);
   const wasLost = s.cacheLost != 0;
   s.cacheLost = 0;
   release(token);

@@ -287,7 +287,7 @@ export function addV86(program: Command): void {
     .option("--append <text>", "more for the kernel's command line", "")
     .option(
       "--memory <bytes>",
-      "RAM of the guest, a power of two (256M)",
+      "RAM of the guest, a power of two",
       (text) => {
         const bytes = parseSize("--memory", text, {
           min: MEMORY_BYTES_MIN,

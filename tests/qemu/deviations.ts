@@ -214,9 +214,9 @@ export const DEVIATIONS: Deviation[] = [
     },
   },
   {
-    name: "Functions that are none in the status of CMD6",
+    name: "Function 15 in the status of CMD6",
     qemu: "8003 f1",
-    ours: "0003 01",
+    ours: "8003 01",
     show(session) {
       session.transfer(6, 0x00fffff1, 1, MODE.read, 64);
       const status = session.readPort(16);
