@@ -20,7 +20,7 @@ const STATE_STOP: u32 = 0;
 const STATE_FETCH: u32 = 1;
 const STATE_TRANSFER: u32 = 3;
 const LENGTH_MISMATCH: u32 = 4;
-/** Descriptors looked at for one block, a byte each at worst: a table of nops or links is an error, not an endless walk. */
+/** Descriptors looked at for one block, at worst of a byte each: a table of nops or links is an error, not endless. */
 const DESCRIPTORS_MAX: u32 = 512;
 
 function admaFails(state: u32): bool {

@@ -52,7 +52,7 @@ export function fetchBytes(address: u32, bytes: u32, ptr: usize): bool {
   return true;
 }
 
-/** The same for data that go on behind `bytes`: `wanted` (≥ bytes) in all. A page of a guest's memory is there or not. */
+/** The same for data that go on behind them, `wanted` (≥ bytes) in all. A page of a guest's memory is there or not. */
 export function fetchData(address: u32, bytes: u32, wanted: u32, ptr: usize): bool {
   if (isDefined(EXTERNAL_BUS)) {
     const e = engine();
