@@ -4,9 +4,10 @@
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
 //   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
-//   0x02000  write cache     0x0a200  DUMP             0x0c000  protection       0x10000  BOUNCE
+//   0x02000  write cache     0x0a200  DUMP, 0xb600     0x0c000  protection       0x10000  BOUNCE
 //   0x20000  VERIFY          0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
-//   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 medium
+//   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 zone logs
+//   0x2a0000 medium
 
 export const PAGE_BYTES = 0x10000;
 export const SECTOR_BYTES = 512;
@@ -99,7 +100,11 @@ export const CONFIG_PMSG_SECTORS = 0x5e4;
 export const CONFIG_CONSOLE_SECTORS = 0x5e8;
 export const CONFIG_FTRACE_SECTORS = 0x5ec; // of one CPU
 export const CONFIG_FTRACE_CPUS = 0x5f0; // 0 … FTRACE_CPUS_MAX
-export const CONFIG_END = 0x5f4;
+// What a dump may cost (assembly/pstore/zone.ts, assembly/panic.ts).
+export const CONFIG_MAX_REASON = 0x5f4; // a dump whose reason is larger is not taken
+export const CONFIG_PARTS = 0x5f8; // 1: the newest text as it is; more: up to so many zones for one log, … PARTS_MAX
+export const CONFIG_KEEP = 0x5fc; // POLICY_NEWEST: logs that are kept, the one being written too; 1 …
+export const CONFIG_END = 0x600;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
@@ -132,6 +137,9 @@ export const ABI_LP64 = 0;
 export const ABI_I386 = 1;
 export const POLICY_FIRST_WINS = 0;
 export const POLICY_RING = 1;
+export const POLICY_NEWEST = 2;
+/** A megabyte of text in zones of 1 KiB needs 1155. */
+export const PARTS_MAX = 1200;
 
 // What becomes of the sector that was in programming when the power went.
 export const CUT_OLD = 0;
@@ -225,7 +233,9 @@ export const RESULT_PAYLOAD_BYTES = 0x850; // the payload on the medium: deflate
 export const RESULT_COMPRESSED = 0x854; // 1: it is deflated
 export const RESULT_RINGS_STATUS = 0x858; // 0, or the errno of the first ring that was not flushed
 export const RESULT_RINGS_FLUSHED = 0x85c; // rings that had something new, and have it on the medium
-export const RESULT_BYTES = 0x60;
+export const RESULT_PARTS = 0x860; // parts written: 1, or more of a long log
+export const RESULT_PARTS_STATUS = 0x864; // 0, or what kept the next part from being written
+export const RESULT_BYTES = 0x68;
 
 export const STEP_NONE = 0;
 export const STEP_TAKE_HOST = 1;
@@ -239,6 +249,7 @@ export const STEP_COMMIT = 8;
 export const STEP_VERIFY = 9;
 export const STEP_DONE = 10;
 export const STEP_FLUSH_RING = 11;
+export const STEP_STORE_DUMP = 12;
 
 // Private state, each struct a view in the file that owns it.
 export const SPI_BASE = 0x880; // … 0x8ff
@@ -343,6 +354,36 @@ export const REFUSED_BYTES = 14; // more than a file offset can say
 export const REFUSED_EMPTY = 15;
 export const REFUSED_CONFIG = 16;
 
+// The dump area of the card, and what a panic made of it (assembly/panic-dump.ts).
+export const DUMP_AREA_BASE = 0xb600; // … 0xbbff
+export const DUMP_AREA_FIRST_LBA = DUMP_AREA_BASE + 0x0; // u32, by the host before machineInit(), as CONFIG
+export const DUMP_AREA_SECTORS = DUMP_AREA_BASE + 0x4; // u32, 0: there is none; up to DUMP_AREA_SECTORS_MAX
+/** 128 GiB: what 2^21 pieces of BOUNCE_SECTORS are. */
+export const DUMP_AREA_SECTORS_MAX = 0x10000000;
+export const DUMP_RESULT = DUMP_AREA_BASE + 0x10; // … + DUMP_RESULT_BYTES: of the last panicWrite()
+export const DUMP_RESULT_STATUS = DUMP_RESULT + 0x0; // 0, or why the dump is not complete
+export const DUMP_RESULT_STATE = DUMP_RESULT + 0x4; // DUMP_NONE …
+export const DUMP_RESULT_SEQUENCE = DUMP_RESULT + 0x8; // u64
+export const DUMP_RESULT_LENGTH_BYTES = DUMP_RESULT + 0x10; // u64, of the planned file
+export const DUMP_RESULT_STORED_BYTES = DUMP_RESULT + 0x18; // u64, of it on the card
+export const DUMP_RESULT_OFFSET = DUMP_RESULT + 0x20; // u64, of its first byte in the area
+export const DUMP_RESULT_END_NS = DUMP_RESULT + 0x28; // u64, its header is durable; 0: it never was
+export const DUMP_RESULT_BYTES = 0x30;
+// What no source could bring, in the order of the file.
+export const DUMP_FAILED = DUMP_AREA_BASE + 0x80;
+export const DUMP_FAILED_RANGES = DUMP_FAILED + 0x0; // u32, also those behind the list's end
+export const DUMP_FAILED_BYTES = DUMP_FAILED + 0x8; // u64
+export const DUMP_FAILED_END = DUMP_FAILED + 0x10; // u64, of the last one
+export const DUMP_FAILED_LIST = DUMP_FAILED + 0x18; // DUMP_FAILED_MAX × { u64 offset in the file, u64 bytes }
+export const DUMP_FAILED_MAX = 24;
+export const DUMP_STREAM = DUMP_AREA_BASE + 0x280; // … + 0x2ff, the core's own
+export const DUMP_HEADER_BLOCK = 0xba00; // 512, the header as it is to be written
+// State of a dump, in its header and in DUMP_RESULT_STATE.
+export const DUMP_NONE = 0;
+export const DUMP_BEGUN = 1;
+export const DUMP_PARTIAL = 2;
+export const DUMP_COMPLETE = 3;
+
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;
 export const VERIFY_BASE = 0x20000;
@@ -394,6 +435,7 @@ export const DMA_PAGE = 0x1d1000;
 export const DMA_PAGE_BYTES = 0x1000;
 export const RING_DATA = 0x1e0000;
 export const RING_BYTES_MAX = 0x80000; // all rings together
-export const MEDIUM_BASE = 0x260000;
+export const ZONE_LOGS = 0x260000; // u64 a zone: the sequence of the newest part of its log, 0 without a seal
+export const MEDIUM_BASE = 0x2a0000;
 /** Pages without a medium: what every module declares as its initial memory. */
-export const MACHINE_PAGES = 38;
+export const MACHINE_PAGES = 42;

@@ -4,6 +4,8 @@ import {
   BOUNCE_BASE,
   BOUNCE_SECTORS,
   CLOCK_NOW,
+  CONFIG_PARTS,
+  DUMP_AREA_SECTORS_MAX,
   FAULTS_MAX,
   FTRACE_CPUS_MAX,
   GP_GRANULE_SECTORS,
@@ -13,6 +15,7 @@ import {
   MEDIUM_STORES,
   NEIGHBOURS_MAX,
   OWNER_WORD,
+  PARTS_MAX,
   REGISTER_BLOCK,
   RING_BYTES_MAX,
   SECTOR_BYTES,
@@ -33,9 +36,12 @@ import {
   DEFLATE_NS_MAX,
   type EmmcConfig,
   type MachineConfig,
+  POLICIES,
   type Policy,
   PROFILES,
   type ProfileName,
+  REASONS,
+  type Reason,
   type RingSectors,
   SD_VERSIONS,
   type SdOptions,
@@ -52,7 +58,15 @@ import {
   type TraceEvent,
   TraceReader,
 } from "./core/trace.js";
-import { MmcError } from "./errors.js";
+import {
+  bring,
+  type DumpOptions,
+  isRemote,
+  type Region,
+  RegionTable,
+  regionTableBytes,
+} from "./dump/region-table.js";
+import { ERRNO, MmcError } from "./errors.js";
 
 /**
  * The pstore area: the kmsg zones that panics write to, and in front of them the rings, pmsg first, then console, then
@@ -75,6 +89,17 @@ export interface PanicArea {
   cpus?: number | undefined;
 }
 
+/** The crash dump that a panic stores behind its record: an ELF core of the regions that registerRegion() was given. */
+export interface PanicDumpOptions extends Omit<DumpOptions, "layout"> {
+  /**
+   * Where dumps go, in bytes from the start of the card, multiples of 512; at least 12 KiB, at most 128 GiB. Two stay
+   * where both fit beside each other (docs/FORMAT.md, "The dump area").
+   */
+  area: { offset: number; sizeBytes: number };
+  /** Bytes of `dumpMemory`: room in the device's own memory for regions. Default 0. */
+  memoryBytes?: number | undefined;
+}
+
 /** One call of a function, as Linux's ftrace front-end records it. 32-bit ABIs keep the low half of the addresses. */
 export interface FtraceCall {
   cpu: number;
@@ -91,7 +116,26 @@ export interface DeviceOptions {
   /** What the medium holds at first; the rest is zero. Not for an external medium. */
   content?: Uint8Array | undefined;
   area?: PanicArea | undefined;
+  /** Crash dumps. Needs `area`: a dump belongs to a record. */
+  dump?: PanicDumpOptions | undefined;
+  /** What is given up when all zones hold a record; default `first-wins`. docs/FORMAT.md, "Choosing a zone". */
   policy?: Policy | undefined;
+  /**
+   * Policy `newest`: how many of the newest logs, the one being written too, are not given up for older text of a long
+   * one, 1 … 32768; default all.
+   */
+  keepLogs?: number | undefined;
+  /**
+   * Into how many zones a long log may go, 1 … 1200; default 1. With more than 1 it is cut between lines; part 1 is the
+   * newest text, and is written first. Older text never replaces a record that the policy keeps. docs/FORMAT.md, "Long
+   * logs".
+   */
+  parts?: number | undefined;
+  /**
+   * As Linux's `max_reason`: dumps with a larger reason (1 Panic, 2 Oops, 3 Emergency, 4 Shutdown) are not taken, which
+   * is ECANCELED; 0 stands for 2. Default: all are taken, where Linux's own is 2.
+   */
+  maxReason?: number | undefined;
   /**
    * Records are deflated, as Linux does by default: fewer sectors to write, and more of a long log. Plain where it does
    * not help, or takes more than a quarter of the time that is left. Default true.
@@ -159,14 +203,15 @@ export interface CardRegisters {
   ssr: Uint8Array | null;
 }
 
-export type Reason = "Panic" | "Oops" | "Emergency" | "Shutdown";
-const REASONS: Record<Reason, number> = { Panic: 1, Oops: 2, Emergency: 3, Shutdown: 4 };
+export type { Reason };
 
 export interface PanicInput {
   text: Uint8Array | string;
   reason?: Reason | undefined;
   timeSec?: bigint | undefined;
   timeNsec?: number | undefined;
+  /** In place of the device's. */
+  parts?: number | undefined;
   /** Takes the host even from a panic that died in the middle. */
   force?: boolean | undefined;
 }
@@ -255,6 +300,9 @@ const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
 const SDSC_BYTES_MAX = 2 ** 31;
 /** Where an eMMC's addresses change from bytes to sectors (mmc.md §1.7, §1.8 SEC_COUNT). */
 const BYTE_ADDRESSED_BYTES_MAX = 2 ** 31;
+/** Two headers and a page. */
+const DUMP_AREA_BYTES_MIN = 12288;
+const DUMP_MEMORY_BYTES_MAX = 2 ** 30;
 /** A WebAssembly memory ends at 4 GiB. */
 const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 22;
 
@@ -306,8 +354,17 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
   if (options.busWidth === 8 && !hasEightLines(controller)) {
     throw new MmcError("EINVAL", `busWidth: a controller of kind ${controller} has no eight lines`);
   }
+  requireName("policy", options.policy ?? "first-wins", POLICIES);
+  if (options.keepLogs !== undefined && options.policy !== "newest") {
+    throw new MmcError("EINVAL", "keepLogs: belongs to the policy newest");
+  }
+  requireNumber("keepLogs", options.keepLogs ?? ZONES_MAX, 1, ZONES_MAX);
+  requireNumber("parts", options.parts ?? 1, 1, PARTS_MAX);
+  requireNumber("maxReason", options.maxReason ?? 0, 0, 0x7fffffff);
   const { area } = options;
   if (area) checkArea(area, sizeBytes);
+  const { dump } = options;
+  if (dump) checkDumpArea(dump, area, sizeBytes);
   return {
     card,
     sd: options.sd,
@@ -329,8 +386,15 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     zoneSectors: area ? area.kmsgSize / SECTOR_BYTES : 2,
     zoneCount: area ? area.kmsgCount : 0,
     ...(area ? { rings: ringSectorsOf(area) } : {}),
+    dumpArea: dump && {
+      firstLba: dump.area.offset / SECTOR_BYTES,
+      sectors: dump.area.sizeBytes / SECTOR_BYTES,
+    },
     abi: area?.abi ?? "lp64",
     policy: options.policy ?? "first-wins",
+    keepLogs: options.keepLogs ?? ZONES_MAX,
+    parts: options.parts ?? 1,
+    ...(options.maxReason === undefined ? {} : { maxReason: options.maxReason }),
     compress: options.compress ?? true,
     deadlineUs,
     trace: options.trace ?? options.onTrace !== undefined,
@@ -461,6 +525,30 @@ function checkRings(area: PanicArea): void {
   }
 }
 
+function checkDumpArea(dump: PanicDumpOptions, area: PanicArea | undefined, sizeBytes: number): void {
+  if (area === undefined)
+    throw new MmcError("EINVAL", "dump: a dump belongs to a record, and there is no area");
+  const { offset, sizeBytes: bytes } = dump.area;
+  requireNumber("dump.area.offset", offset, 0, sizeBytes);
+  requireNumber("dump.area.sizeBytes", bytes, DUMP_AREA_BYTES_MIN, DUMP_AREA_SECTORS_MAX * SECTOR_BYTES);
+  requireNumber("dump.memoryBytes", dump.memoryBytes ?? 0, 0, DUMP_MEMORY_BYTES_MAX);
+  for (const [name, value] of [
+    ["offset", offset],
+    ["sizeBytes", bytes],
+  ] as const) {
+    if (value % SECTOR_BYTES !== 0) {
+      throw new MmcError("EINVAL", `dump.area.${name}: ${value} is not a multiple of ${SECTOR_BYTES}`);
+    }
+  }
+  if (offset + bytes > sizeBytes) {
+    throw new MmcError("EINVAL", `dump.area: ${bytes} bytes at ${offset} do not fit the card`);
+  }
+  const first = area.offset - allRingSectors(ringSectorsOf(area)) * SECTOR_BYTES;
+  if (offset < area.offset + area.kmsgSize * area.kmsgCount && first < offset + bytes) {
+    throw new MmcError("EINVAL", `dump.area: ${bytes} bytes at ${offset} overlap the pstore area`);
+  }
+}
+
 function mediumImports(
   medium: ExternalMedium,
   memory: WebAssembly.Memory,
@@ -511,10 +599,15 @@ export class Device {
   readonly #hasArea: boolean;
   readonly #abi: PanicArea["abi"];
   readonly #cpus: number;
+  readonly #parts: number;
   readonly #mediumFailures: unknown[] = [];
   readonly #card: CardKind;
   readonly #onTrace: DeviceOptions["onTrace"];
   readonly #tracer = new TraceReader();
+  readonly #regions: RegionTable | null = null;
+  readonly #asksHost: boolean;
+  /** Bytes of this device's memory for regions to live in, which every core reaches; see `dump.memoryBytes`. */
+  readonly dumpMemory: Uint8Array;
   #dma: CoreImports["dma"];
 
   private constructor(
@@ -539,15 +632,24 @@ export class Device {
     this.#hasArea = options.area !== undefined;
     this.#abi = options.area?.abi ?? "lp64";
     this.#cpus = config.rings?.cpus ?? 0;
+    this.#parts = config.parts ?? 1;
     const mediumBytes = this.#sizeBytes + partitionSectors(config) * SECTOR_BYTES;
     if (external && config.emmc?.gpSectors?.some((sectors) => sectors > 0)) {
       throw new MmcError("EINVAL", "gpBytes: an external medium has a user area only");
     }
     if (!external) requireNumber("sizeBytes with partitions", mediumBytes, 1, MEMORY_MEDIUM_BYTES_MAX);
-    this.#memory = makeMemory(this.#inMemory ? mediumBytes : 0);
+    const { dump } = options;
+    const tableAt = this.#inMemory ? mediumBytes : 0;
+    const tableBytes = dump ? roundUp(regionTableBytes(dump), 8) : 0;
+    const dumpBytes = dump?.memoryBytes ?? 0;
+    requireNumber("memory of medium and dump", tableAt + tableBytes + dumpBytes, 0, MEMORY_MEDIUM_BYTES_MAX);
+    this.#memory = makeMemory(tableAt + tableBytes + dumpBytes);
+    this.dumpMemory = new Uint8Array(this.#memory.buffer, MEDIUM_BASE + tableAt + tableBytes, dumpBytes);
     this.#words = new DataView(this.#memory.buffer);
     this.#external = external;
-    this.#reachesGuest = WebAssembly.Module.imports(module).some((wanted) => wanted.module === "dma");
+    const imported = new Set(WebAssembly.Module.imports(module).map((wanted) => wanted.module));
+    this.#reachesGuest = imported.has("dma");
+    this.#asksHost = imported.has("source");
     const medium = external
       ? mediumImports(external, this.#memory, this.#mediumFailures, () => this.#tell())
       : NO_MEDIUM;
@@ -556,9 +658,18 @@ export class Device {
       read: (address, bytes, ptr) => this.#dma?.read(address, bytes, ptr) ?? -1,
       write: (address, bytes, ptr) => this.#dma?.write(address, bytes, ptr) ?? -1,
     };
-    const core = instantiate(module, this.#memory, { medium, dma, ...imports });
+    const source: CoreImports["source"] = {
+      read: (slot, offsetLow, offsetHigh, bytes, ptr) => {
+        const entry = this.#regions?.entries.get(slot);
+        if (entry === undefined) return 0;
+        const offset = (offsetHigh >>> 0) * 2 ** 32 + (offsetLow >>> 0);
+        return bring({ entry, offset, target: new Uint8Array(this.#memory.buffer, ptr >>> 0, bytes >>> 0) });
+      },
+    };
+    const core = instantiate(module, this.#memory, { medium, dma, source, ...imports });
     this.#core = options.onTrace ? this.#telling(core) : core;
     writeConfig(this.#memory, config);
+    if (dump) this.#regions = new RegionTable(core, this.#memory, dump, MEDIUM_BASE + tableAt);
     this.#core.machineInit();
     if (options.content && this.#inMemory) {
       new Uint8Array(this.#memory.buffer).set(options.content, MEDIUM_BASE);
@@ -701,6 +812,9 @@ export class Device {
     requireNumber("timeNsec", timeNsec, 0, 999_999_999);
     const reason = REASONS[input.reason ?? "Panic"];
     if (reason === undefined) throw new MmcError("EINVAL", `reason: ${input.reason} is unknown`);
+    const parts = input.parts ?? this.#parts;
+    requireNumber("parts", parts, 1, PARTS_MAX);
+    new DataView(this.#memory.buffer).setUint32(CONFIG_PARTS, parts, true);
     const text = typeof input.text === "string" ? new TextEncoder().encode(input.text) : input.text;
     const kept = text.subarray(Math.max(0, text.length - TEXT_BYTES_MAX));
     new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
@@ -714,7 +828,54 @@ export class Device {
       input.force ? 1 : 0,
     );
     const result = readResult(this.#memory);
+    // Refused before anything was touched: RESULT is still that of the dump before.
+    if (status === -ERRNO.ECANCELED || status === -ERRNO.EBUSY) {
+      const nothing = { parts: 0, partsStatus: 0, storedBytes: 0, payloadBytes: 0, commitNs: 0n };
+      return { ...result, ...nothing, status, droppedBytes: text.length };
+    }
     return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept.length };
+  }
+
+  /**
+   * Registers a region for the crash dump and returns its id. At the panic its bytes are read where they are: those in
+   * this device's memory by the core itself; others, and what a function brings, by a call of the host, which a core
+   * with a medium in memory cannot make. What a function does not bring is 0xff and listed in the dump's header. It
+   * must not call the device.
+   * @throws MmcError EINVAL no `dump`, or name, size, alignment or an end beyond 2^64; EOPNOTSUPP a `remote` source,
+   * which no panic can wait for, or one outside of the memory of a core that cannot ask; EOVERFLOW, EEXIST, ENOSPC,
+   * EBUSY
+   */
+  registerRegion(region: Region): number {
+    const { name, source } = region;
+    if (isRemote(source)) {
+      throw new MmcError("EOPNOTSUPP", `region ${name}: is remote, and a panic can wait for nobody`);
+    }
+    const isInMemory = source instanceof Uint8Array && source.buffer === this.#memory.buffer;
+    if (!isInMemory && !this.#asksHost) {
+      throw new MmcError(
+        "EOPNOTSUPP",
+        `region ${name}: this core reaches its own memory only (dumpMemory); external and embed ask the host`,
+      );
+    }
+    return this.#regionTable().register(region);
+  }
+
+  /** @throws MmcError EINVAL no `dump`; ENOENT no region has this id (any more) */
+  unregisterRegion(id: number): void {
+    this.#regionTable().unregister(id);
+  }
+
+  /**
+   * The descriptions of `dump.notes` as the next dump will have them, in their order: what is known at the crash alone,
+   * as the registers, is written into them. @throws MmcError EINVAL no `dump`
+   */
+  get dumpNotes(): readonly Uint8Array[] {
+    return this.#regionTable().notes;
+  }
+
+  #regionTable(): RegionTable {
+    if (this.#regions !== null) return this.#regions;
+    throw new MmcError("EINVAL", "region: the device was opened without a dump");
   }
 
   /**
@@ -960,7 +1121,9 @@ function rehearse(module: WebAssembly.Module, config: MachineConfig, imports: Co
   if (rehearsed.has(module)) return;
   rehearsed.add(module);
   const sectors = 1024;
-  const memory = makeMemory(sectors * SECTOR_BYTES);
+  const dump: DumpOptions = { class: 64, machine: 0, capacity: 2 };
+  const tableBytes = roundUp(regionTableBytes(dump), 8);
+  const memory = makeMemory(sectors * SECTOR_BYTES + tableBytes);
   const ignore = () => 0;
   const silent: CoreImports = {
     medium: { read: ignore, write: ignore },
@@ -977,7 +1140,11 @@ function rehearse(module: WebAssembly.Module, config: MachineConfig, imports: Co
     zoneSectors: 64,
     zoneCount: 4,
     rings: { pmsg: 8, console: 8, ftrace: 0, cpus: 0 },
+    dumpArea: { firstLba: 512, sectors: 512 },
   };
+  const table = new RegionTable(core, memory, dump, MEDIUM_BASE + sectors * SECTOR_BYTES);
+  table.register({ name: "text", address: 0n, source: new Uint8Array(memory.buffer, TEXT_BASE, 70_000) });
+  table.register({ name: "absent", address: 2n ** 32n, size: 4096, source: () => 0 });
   for (const dma of [false, true]) {
     writeConfig(memory, { ...scratch, dma, controller: "full" });
     core.machineInit();

@@ -15,7 +15,7 @@ export {
   TYPICAL_EMMC,
   TYPICAL_SD,
 } from "./core/profile.js";
-export type { PanicResult } from "./core/result.js";
+export type { PanicDumpResult, PanicResult } from "./core/result.js";
 export {
   type BusyOperation,
   type CardState,
@@ -35,9 +35,35 @@ export {
   type ExternalMedium,
   type InFlight,
   type PanicArea,
+  type PanicDumpOptions,
   type PanicInput,
   type Reason,
 } from "./device.js";
+export {
+  type DeviceArea,
+  DeviceRegions,
+  type PanicWithSnapshots,
+} from "./devlink/device-regions.js";
+export {
+  Devlink,
+  type DevlinkChunk,
+  type DevlinkReadOptions,
+  type DevlinkRegion,
+  type DevlinkRegionInfo,
+  type DevlinkSnapshot,
+  type DevlinkSource,
+  type DevlinkState,
+} from "./devlink/devlink.js";
+export { DevlinkError } from "./devlink/error.js";
+export { decodeStore, encodeStore, STORE_BYTES_MAX } from "./devlink/store.js";
+export { type DevlinkStyle, formatChunks, formatNewSnapshot, formatRegions } from "./devlink/text.js";
+export {
+  DEVCOREDUMP_TIMEOUT_NS,
+  Devcoredump,
+  type DevcoredumpEnd,
+  type DevcoredumpEntry,
+  type DevcoredumpSource,
+} from "./dump/devcoredump.js";
 export {
   CrashDump,
   type DumpOptions,
@@ -45,6 +71,16 @@ export {
   type Region,
   type RegionSource,
 } from "./dump/dump.js";
+export {
+  bestDump,
+  type CardDump,
+  type CardDumpState,
+  DUMP_AREA_BYTES_MIN,
+  DUMP_HEADER_BYTES,
+  decodeDumpArea,
+  dumpAreaBytesOf,
+  dumpBackOffset,
+} from "./dump/dump-area.js";
 export {
   bytesSource,
   type ElfCore,
@@ -55,6 +91,17 @@ export {
 } from "./dump/elf.js";
 export type { FailedRange } from "./dump/failed-ranges.js";
 export {
+  type Minidump,
+  type MinidumpOptions,
+  type MinidumpRegion,
+  type MinidumpRegionState,
+  type MinidumpSubsystem,
+  type MinidumpSubsystemState,
+  minidumpTagName,
+  readMinidump,
+} from "./dump/minidump.js";
+export { minidumpCore } from "./dump/minidump-core.js";
+export {
   type DumpNote,
   machineOf,
   type NoteMachine,
@@ -64,6 +111,13 @@ export {
   prStatusNote,
   vmcoreinfoNote,
 } from "./dump/notes.js";
+export {
+  type CoredumpMode,
+  RemoteProc,
+  type RemoteProcCoredump,
+  type RemoteProcOptions,
+  type RemoteProcState,
+} from "./dump/remoteproc.js";
 export {
   escapeName,
   regionFileName,
@@ -148,6 +202,7 @@ export {
 } from "./pstore/decode.js";
 export { formatLog, type JoinedLog, joinLogs, type MissingText } from "./pstore/join.js";
 export { parseRecordName, recordName } from "./pstore/names.js";
+export { type AreaSizes, type RegisteredArea, registerArea } from "./pstore/registration.js";
 export { decodeCid } from "./registers/cid.js";
 export { type DecodedCsd, decodeCsd } from "./registers/csd.js";
 export { decodeExtCsd, extCsdName } from "./registers/ext-csd.js";

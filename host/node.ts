@@ -1,10 +1,11 @@
 // mmcpstore/node: the package for Node: images in files and behind HTTP, the core's binaries, and a simulated
-// card on a raw image file. Must never let a byte outside the pstore area reach that file: whatever else the
-// card is told to store lives in memory and is gone with the device.
+// card on a raw image file. Must never let a byte outside the pstore area and the dump area reach that file: whatever
+// else the card is told to store lives in memory and is gone with the device.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { FTRACE_CPUS_MAX, RING_BYTES_MAX } from "../assembly/layout.js";
 import { Device, type DeviceOptions, type ExternalMedium, type PanicArea } from "./device.js";
+import { dumpBackOffset } from "./dump/dump-area.js";
 import { MmcError } from "./errors.js";
 import { fileError } from "./image/file-error.js";
 import type { RawImage } from "./image/raw.js";
@@ -112,14 +113,31 @@ function ringHeaderOffsets(area: PanicArea): Set<number> {
   return offsets;
 }
 
+/** What devices write of each image, until that is closed. */
+const attached = new WeakMap<RawImage, { offset: number; sizeBytes: number }[]>();
+
+/** @throws MmcError EBUSY another device writes there: neither would see what the other does */
+function attach(image: RawImage, offset: number, sizeBytes: number): void {
+  const ranges = attached.get(image) ?? [];
+  const taken = ranges.find(
+    (range) => offset < range.offset + range.sizeBytes && range.offset < offset + sizeBytes,
+  );
+  if (taken !== undefined) {
+    throw new MmcError("EBUSY", `${image.name}: a device writes to the area at ${taken.offset} already`);
+  }
+  attached.set(image, [...ranges, { offset, sizeBytes }]);
+}
+
 /**
  * A device on a raw image. Its card begins with the image and is rounded up to 512 KiB; sectors beyond the
- * image read as zero. Reads come from the file. Of the writes only those inside `area` go there; all others
- * stay in memory. Header sectors of zones are written between two fdatasync, so an interrupted run
- * leaves what a power cut leaves. `image` stays the caller's to close.
+ * image read as zero. Reads come from the file. Of the writes only those inside `area` and `options.dump.area` go
+ * there; all others stay in memory. Header sectors of zones and dumps are written between two fdatasync, so an
+ * interrupted run leaves what a power cut leaves. `image` stays the caller's to close.
  *
  * An error of the file reaches the core as a sector that cannot be read or programmed;
  * `device.takeMediumFailure()` has the error itself.
+ * @throws MmcError EINVAL no area or card of this image; EBUSY a device of this process writes there already; as
+ * {@link panicAreaOf}
  */
 export function openImageDevice(
   image: RawImage,
@@ -139,10 +157,33 @@ export function openImageDevice(
     throw new MmcError("EINVAL", `sizeBytes: ${sizeBytes} is less than ${image.name} has`);
   }
   const overlay = new Map<number, Uint8Array>();
-  const isInArea = (offset: number) => offset >= area.offset && offset + SECTOR_BYTES <= areaEnd;
+  const dumpArea = options.dump?.area;
+  if (dumpArea && dumpArea.offset + dumpArea.sizeBytes > image.sizeBytes) {
+    throw new MmcError(
+      "EINVAL",
+      `${image.name}: a dump area of ${dumpArea.sizeBytes} bytes at ${dumpArea.offset} reaches beyond its end`,
+    );
+  }
+  if (dumpArea && dumpArea.offset < areaEnd && area.offset < dumpArea.offset + dumpArea.sizeBytes) {
+    throw new MmcError(
+      "EINVAL",
+      `${image.name}: the dump area at ${dumpArea.offset} overlaps the pstore area, ` +
+        `which is ${area.sizeBytes} bytes at ${area.offset}`,
+    );
+  }
+  const isInDumpArea = (offset: number) =>
+    dumpArea !== undefined &&
+    offset >= dumpArea.offset &&
+    offset + SECTOR_BYTES <= dumpArea.offset + dumpArea.sizeBytes;
+  const isInArea = (offset: number) =>
+    (offset >= area.offset && offset + SECTOR_BYTES <= areaEnd) || isInDumpArea(offset);
   const ringHeaders = ringHeaderOffsets(panicArea);
   const isHeader = (offset: number) => {
     if (ringHeaders.has(offset)) return true;
+    if (dumpArea && isInDumpArea(offset)) {
+      const at = offset - dumpArea.offset;
+      return at === 0 || at === dumpBackOffset(dumpArea.sizeBytes);
+    }
     const inside = offset - panicArea.offset;
     return (
       inside >= 0 &&
@@ -192,6 +233,7 @@ export function openImageDevice(
     sizeBytes,
     area: panicArea,
   });
+  attach(image, area.offset, area.sizeBytes);
   return { device, panicArea, overlaySectors: () => overlay.size };
 }
 
@@ -214,7 +256,8 @@ export function checkDisk(image: RawImage): void {
  * so a process that is killed leaves what a power cut leaves. `area` is where panics write, if anywhere. `image`,
  * opened for writing, stays the caller's to sync and to close; its errors reach the guest as sectors that fail, and the
  * caller by `device.takeMediumFailure()`.
- * @throws MmcError EINVAL a size that no card has; EROFS not opened for writing; as {@link panicAreaOf}
+ * @throws MmcError EINVAL a size that no card has; EROFS not opened for writing; EBUSY another device of this
+ * process writes to it; as {@link panicAreaOf}
  */
 export function openDiskDevice(
   image: RawImage,
@@ -228,5 +271,7 @@ export function openDiskDevice(
     write: (offset, data) => image.writeSync(offset, data),
   };
   const panicArea = area === null ? undefined : panicAreaOf(image.name, area);
-  return Device.openExternal(loadCore("embed"), medium, { ...options, area: panicArea });
+  const device = Device.openExternal(loadCore("embed"), medium, { ...options, area: panicArea });
+  attach(image, 0, image.sizeBytes);
+  return device;
 }

@@ -22,10 +22,10 @@ const binaryOf = (target: string) => new Uint8Array(readFileSync(`${ROOT}dist/co
 const TARGETS: Record<string, string[]> = {
   release: [],
   shared: [],
-  external: ["medium.read", "medium.write"],
+  external: ["medium.read", "medium.write", "source.read"],
   explore: ["mark.hit"],
   debug: [],
-  embed: ["dma.read", "dma.write", "medium.read", "medium.write"],
+  embed: ["dma.read", "dma.write", "medium.read", "medium.write", "source.read"],
   driver: ["port.delay", "port.nowHigh", "port.nowLow", "port.read", "port.write"],
 };
 
@@ -553,6 +553,8 @@ const REGIONS: Region[] = [
   { name: "UNDO_DATA", from: layout.UNDO_DATA, bytes: layout.UNDO_MAX * layout.SECTOR_BYTES },
   { name: "WIRE_BASE", from: layout.WIRE_BASE, bytes: 0x400 },
   { name: "DUMP_BASE", from: layout.DUMP_BASE, bytes: 0x200 },
+  { name: "DUMP_AREA_BASE", from: layout.DUMP_AREA_BASE, bytes: 0x400 },
+  { name: "DUMP_HEADER_BLOCK", from: layout.DUMP_HEADER_BLOCK, bytes: 512 },
   { name: "PROTECTION_TABLE", from: layout.PROTECTION_TABLE, bytes: layout.PROTECTION_GROUPS_MAX / 4 },
   { name: "BOUNCE_BASE", from: layout.BOUNCE_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
   { name: "VERIFY_BASE", from: layout.VERIFY_BASE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
@@ -572,6 +574,7 @@ const REGIONS: Region[] = [
   { name: "RING_STATES", from: layout.RING_STATES, bytes: layout.RINGS_MAX * layout.RING_STATE_BYTES },
   { name: "DMA_PAGE", from: layout.DMA_PAGE, bytes: layout.DMA_PAGE_BYTES },
   { name: "RING_DATA", from: layout.RING_DATA, bytes: layout.RING_BYTES_MAX },
+  { name: "ZONE_LOGS", from: layout.ZONE_LOGS, bytes: layout.ZONES_MAX * 8 },
   { name: "MEDIUM_BASE", from: layout.MEDIUM_BASE, bytes: 0 },
 ];
 
@@ -599,6 +602,8 @@ test("every address in layout.ts is one of these regions or a word in CONFIG or 
   const known = new Set(REGIONS.map(({ name }) => name));
   const sizes = [
     "DUMP_SLOTS_MAX",
+    "DUMP_AREA_SECTORS_MAX",
+    "DUMP_RESULT_BYTES",
     "DUMP_NOTE_BYTES_MAX",
     "REGION_MEMORY",
     "PAGE_BYTES",
@@ -665,7 +670,9 @@ test("Area and Record share the pstore block", () => {
     /const RECORD_OFFSET: i32 = (0x[0-9a-f]+);/.exec(source("assembly/pstore/record.ts")) ?? [];
   assert.ok(sizeOf("assembly/pstore/zone.ts", "Area") <= Number(offset));
   assert.is(Number(offset) % 8, 0);
-  assert.ok(Number(offset) + sizeOf("assembly/pstore/record.ts", "Record") <= 0x200);
+  const [, line] = /PSTORE_BASE \+ (0x[0-9a-f]+);/.exec(source("assembly/pstore/part-line.ts")) ?? [];
+  assert.ok(Number(offset) + sizeOf("assembly/pstore/record.ts", "Record") <= Number(line));
+  assert.ok(Number(line) + 0x80 <= 0x200);
 });
 
 test("a slot, the plan and the scratch of the dump fit where they lie", () => {
@@ -682,6 +689,25 @@ test("a slot, the plan and the scratch of the dump fit where they lie", () => {
   assert.ok(layout.DUMP_REQUEST + 48 <= layout.DUMP_STATE);
   assert.ok(layout.DUMP_STATE + sizeOf("assembly/dump/state.ts", "Dump") <= layout.DUMP_SCRATCH);
   assert.ok(layout.DUMP_SCRATCH + 64 <= layout.DUMP_BASE + 0x200);
+});
+
+test("what a dump of the panic path keeps of itself fits where it lies", () => {
+  assert.ok(layout.DUMP_AREA_SECTORS + 4 <= layout.DUMP_RESULT);
+  assert.is(layout.DUMP_RESULT + layout.DUMP_RESULT_BYTES, layout.DUMP_RESULT_END_NS + 8);
+  assert.ok(layout.DUMP_RESULT + layout.DUMP_RESULT_BYTES <= layout.DUMP_FAILED);
+  assert.ok(layout.DUMP_FAILED_LIST + layout.DUMP_FAILED_MAX * 16 <= layout.DUMP_STREAM);
+  assert.ok(
+    layout.DUMP_STREAM + sizeOf("assembly/dump/area.ts", "DumpStream") <= layout.DUMP_AREA_BASE + 0x400,
+  );
+  // The list of failed ranges begins at 112.
+  assert.ok(sizeOf("assembly/dump/area.ts", "DumpHeader") <= 112);
+  const words = [
+    layout.DUMP_RESULT_SEQUENCE,
+    layout.DUMP_FAILED_BYTES,
+    layout.DUMP_FAILED_LIST,
+    layout.DUMP_STREAM,
+  ];
+  assert.ok(words.every((at) => at % 8 === 0));
 });
 
 test("reading a dump finds a region in 17 halvings, however many there are", () => {

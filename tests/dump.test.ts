@@ -1,7 +1,6 @@
 // Regions, plan and reading: the kernel's own cores byte for byte, every reason for a refusal, every way to cut a file
 // into reads, sources that fail, and the file read back by a reader that shares nothing with its maker. A longer run:
 // MMCPSTORE_FUZZ_TABLES=100000 node scripts/test.mjs dump.test
-import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -33,7 +32,8 @@ import { instantiate, makeMemory } from "../host/core/instantiate.js";
 import { CrashDump, type DumpOptions, type Region } from "../host/dump/dump.js";
 import { bytesSource, type ElfCore, readElfCore } from "../host/dump/elf.js";
 import { machineOf, prPsInfoNote, prStatusNote, vmcoreinfoNote } from "../host/dump/notes.js";
-import { coreModule, pattern, ROOT, sameBytes } from "./machine.js";
+import { KERNEL_CORES, kernelCore } from "./kernel-cores.js";
+import { coreModule, pattern, sameBytes } from "./machine.js";
 
 const release = coreModule("release");
 
@@ -63,33 +63,11 @@ const region = (name: string, address: bigint, lengthBytes: number): Region => (
 
 // ---- the kernel's cores ----
 
-const COUNTING = Uint8Array.from({ length: 100 }, (_, i) => i);
-const KERNEL_CORES: [string, DumpOptions, Region[]][] = [
-  ...([32, 64] as const).map((elfClass): [string, DumpOptions, Region[]] => [
-    elfClass === 32 ? "class1_machine164" : "class2_machine183",
-    { class: elfClass, machine: elfClass === 32 ? 164 : 183, layout: "remoteproc", entry: 0x8000n },
-    [
-      { name: "first", address: 0x10000000n, source: COUNTING },
-      // A carve-out that cannot be mapped: nobody brings a byte.
-      { name: "hole", address: 0x50000000n, size: 33, source: () => 0 },
-      { name: "third", address: 0x60000000n, source: new Uint8Array(20).fill(0x43) },
-    ],
-  ]),
-  ...([32, 64] as const).map((elfClass): [string, DumpOptions, Region[]] => [
-    `class${elfClass / 32}_machine0_sections1`,
-    { class: elfClass, machine: 0, layout: "remoteproc-sections", entry: 0x8000n },
-    [
-      { name: "md_one", address: 0x10000000n, source: new Uint8Array(100).fill(0x43) },
-      { name: "md_two", address: 0x20000000n, source: new Uint8Array(50).fill(0x43) },
-    ],
-  ]),
-];
-
 for (const [name, options, regions] of KERNEL_CORES) {
   test(`${name}: byte for byte what the kernel's remoteproc made`, () => {
     const dump = dumpOf(options);
     for (const one of regions) dump.register(one);
-    const expected = new Uint8Array(readFileSync(`${ROOT}tests/data/dumps/${name}.elf`));
+    const expected = kernelCore(name);
     assert.equal([...whole(dump)], [...expected]);
     const core = readElfCore(bytesSource(expected));
     assert.is(core.segments.length, regions.length);

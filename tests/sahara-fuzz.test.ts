@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { DumpFolder } from "../host/cli/dump-store.js";
+import { DumpFolder, saharaHead } from "../host/cli/dump-store.js";
 import {
   makePacket,
   makePacket64,
@@ -257,7 +257,7 @@ test("hostile names on a disk: every file is in the folder, none is made over an
         return { ...entry, lengthBytes: 3n, index, state, receivedBytes: 0, why: "", overlaps: false };
       });
       const store = new DumpFolder(folder);
-      store.begin(64, raw, regions, 3 * regions.length);
+      store.begin(saharaHead(64, raw), regions, 3 * regions.length);
       for (const region of regions) {
         store.data(region.index, 0, new Uint8Array(3));
         region.receivedBytes = 3;

@@ -3,7 +3,7 @@
 // By default the medium follows the machine in the linear memory, in this order; built with
 // EXTERNAL_MEDIUM it is two synchronous calls of the host: read/write(partition, lba, sectors, ptr) → 0, or
 // not 0 if the sectors cannot be read or written (the card then reports an ECC or a program error). Built with
-// EXTERNAL_BUS besides, it is in the memory if that has room for one behind the machine.
+// EXTERNAL_BUS besides, it is in the memory if that goes on behind the machine, and not with a crash dump's table.
 
 import { CHECK_BLOCK_RANGE, check } from "../check";
 import {
@@ -13,6 +13,7 @@ import {
   CONFIG_GP1_SECTORS,
   CONFIG_SD_FLAGS,
   CONFIG_SECTORS,
+  DUMP_WORK,
   MACHINE_PAGES,
   MEDIUM_BASE,
   MEDIUM_STORES,
@@ -33,8 +34,9 @@ declare function read(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
 declare function write(partition: u32, lba: u32, sectors: u32, ptr: usize): i32;
 
 function isElsewhere(): bool {
-  if (isDefined(EXTERNAL_BUS)) return memory.size() <= MACHINE_PAGES;
-  return true;
+  if (!isDefined(EXTERNAL_BUS)) return true;
+  // Where a medium would begin, the table of a crash dump does, if there is none.
+  return memory.size() <= MACHINE_PAGES || load<u32>(DUMP_WORK) == <u32>MEDIUM_BASE;
 }
 
 /** Sectors of a partition; 0: it is not there. */

@@ -81,7 +81,8 @@ function tryRequest(token: u32, request: u32, lba: u32, count: u32): i32 {
   for (let i: u32 = 0; i < TRIES_MAX && holds(token); i++) {
     status = attempt(request, lba, count);
     if (status == OK || status == ENOMEDIUM || i == TRIES_MAX - 1) break;
-    // What the card refuses is simply tried again, but a cache: whether it still has what it could not store is not known.
+    // What the card refuses is simply tried again, but a cache: whether it still has what it could not store is not
+    // known.
     if (status == EIO && request == FLUSH) break;
     if (status == EIO) continue;
     const back = leadBack(i > 0);

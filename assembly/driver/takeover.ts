@@ -2,6 +2,7 @@
 // asked and led back, rung by rung (mmc.md §2.6): status; CMD12; CMD5; CMD7; CMD0 and identification; power cycle.
 // Nothing of the interrupted request is resumed.
 import { ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
+import { TAIL_BLOCK } from "../layout";
 import {
   SDHCI_CLOCK_CARD_EN,
   SDHCI_CLOCK_CONTROL,
@@ -24,6 +25,7 @@ import {
   MILLISECOND,
   POLLS_MAX,
   pause,
+  resetBothLines,
   resetLines,
   STATUS_READY,
   sendCommand,
@@ -225,6 +227,12 @@ export function takeOverCard(firstState: usize, highestRung: usize): i32 {
     if (climbed == ENODEV || climbed == ENOMEDIUM) return climbed;
   }
   return ETIMEDOUT;
+}
+
+/** Behind a transfer that failed: the lines reset, and the card in tran again. As takeOverCard(). */
+export function leadBack(): i32 {
+  resetBothLines();
+  return takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
 }
 
 /**

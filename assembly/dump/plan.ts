@@ -36,6 +36,7 @@ import {
   shdrCount,
 } from "./elf";
 import { refuse } from "./regions";
+import { bringBytes } from "./source";
 import { dump, isInMemory, Slot, scratch, slotAt } from "./state";
 
 /** e_phnum 0xffff (PN_XNUM) and e_shnum from 0xff00 (SHN_LORESERVE) on mean something else. */
@@ -209,7 +210,7 @@ function headerPiece(at: u32, count: u32, target: usize): u32 {
   return n;
 }
 
-/** Up to `count` bytes of the one region at `offset`; 0xff for those that only the host can bring. */
+/** Up to `count` bytes of the one region at `offset`. */
 function regionPiece(offset: u64, count: u32, target: usize): u32 {
   const slot = search(offsetof<Slot>("fileOffset"), offset);
   const inside = offset - slot.fileOffset;
@@ -217,15 +218,16 @@ function regionPiece(offset: u64, count: u32, target: usize): u32 {
   if ((slot.flags & REGION_MEMORY) != 0 && isInMemory(<u64>slot.source + inside, n)) {
     memory.copy(target, slot.source + <u32>inside, n);
   } else {
-    memory.fill(target, 0xff, n);
+    bringBytes(slot.id & 0xffff, inside, n, offset, target);
   }
   return n;
 }
 
 /**
  * Reads `count` bytes of the planned file at an offset to `target` in this memory. Returns how many: fewer only at the
- * file's end. A pure function of the plan and of what the regions hold. EINVAL without a plan, EFAULT a target
- * outside of this memory.
+ * file's end. Of a region outside of this memory what nobody brings is 0xff, and added to the list at DUMP_FAILED,
+ * which is in order as long as the file is read in order. EINVAL without a plan, EFAULT a target that is not in this
+ * memory.
  */
 export function dumpRead(offsetLow: u32, offsetHigh: u32, count: u32, target: u32): i32 {
   const d = dump();

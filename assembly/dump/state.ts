@@ -1,6 +1,14 @@
 // What the dump knows of itself: a slot of the region table, and the plan. The table lies where DUMP_WORK says, so its
 // size is chosen when it is made and nothing is allocated afterwards.
-import { DUMP_SCRATCH, DUMP_SLOT_BYTES, DUMP_SLOTS_MAX, DUMP_STATE } from "../layout";
+import {
+  DUMP_NOTE_BYTES_MAX,
+  DUMP_SCRATCH,
+  DUMP_SLOT_BYTES,
+  DUMP_SLOTS_MAX,
+  DUMP_STATE,
+  MEDIUM_BASE,
+  PAGE_BYTES,
+} from "../layout";
 
 /** A region, or an empty slot. The host fills the first 48 bytes of a request: layout.ts has their offsets. */
 // @ts-expect-error: decorator
@@ -64,4 +72,21 @@ export function slotAt(index: u32): Slot {
 export function isInMemory(ptr: u64, count: u64): bool {
   const end = dump().memoryBytes;
   return count <= end && ptr <= end - count;
+}
+
+/**
+ * True if table and notes lie in this memory. A crash may have had its cause in a store to the wrong place, and reading
+ * a table that is none would be a trap.
+ */
+export function isSound(): bool {
+  const d = dump();
+  return (
+    d.memoryBytes <= <u64>memory.size() * PAGE_BYTES &&
+    d.slots >= <usize>MEDIUM_BASE &&
+    d.capacity > 0 &&
+    d.capacity <= <u32>DUMP_SLOTS_MAX &&
+    isInMemory(d.slots, <u64>d.capacity * DUMP_SLOT_BYTES) &&
+    d.noteBytes <= <u32>DUMP_NOTE_BYTES_MAX &&
+    isInMemory(d.notes, d.noteBytes)
+  );
 }

@@ -1,37 +1,32 @@
-// `mmcpstore core ls|extract|verify FILE`: an ELF core, whoever made it. Reads only; extract writes into one folder,
-// under names of its own that nothing in the file can lead out of it.
+// `mmcpstore core ls|extract|verify`: an ELF core, whoever made it, as a file or in the dump area of a card. Reads
+// only; extract writes into one folder, under names of its own that nothing in the file can lead out of it.
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { type ElfCore, type ElfSegment, PT_LOAD, PT_NOTE, readElfCore } from "../dump/elf.js";
-import { MmcError } from "../errors.js";
+import { codeOf } from "../core/status.js";
+import type { CardDump } from "../dump/dump-area.js";
+import { type ElfCore, type ElfSegment, PT_LOAD, PT_NOTE } from "../dump/elf.js";
+import { ERRNO, MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
-import { isGzip, openRaw, type RawImage } from "../image/raw.js";
+import { crc32c } from "../pstore/crc32c.js";
+import {
+  addCoreSourceOptions,
+  type CoreSource,
+  type CoreSourceOptions,
+  piecesOf,
+  withCoreSource,
+} from "./core-source.js";
 import { makeFolder } from "./folder.js";
-import { color, counted, formatJson, formatTable, UsageError, write } from "./output.js";
-import { exists, makeWholeFile, writeAll } from "./whole-file.js";
+import { color, colorState, counted, formatJson, formatTable, UsageError, write } from "./output.js";
+import { formatTime } from "./time.js";
+import { exists, makeWholeFile, makeWholeFileLater, writeAll } from "./whole-file.js";
 
-const CHUNK_BYTES = 1 << 20;
 const NAME_CHARACTERS_MAX = 60;
+const CORE_FILE = "core.elf";
 
-/** Opens FILE and reads its headers; `what: why` names the file. */
-async function withCore(path: string, work: (core: ElfCore, file: RawImage) => Promise<void>): Promise<void> {
-  const file = openRaw(path, { writable: false });
-  try {
-    if (isGzip(file)) throw new MmcError("EINVAL", `${path}: is gzip-compressed, gunzip it first`);
-    await work(readNamed(path, file), file);
-  } finally {
-    file.closeSync();
-  }
-}
-
-function readNamed(path: string, file: RawImage): ElfCore {
-  try {
-    return readElfCore(file);
-  } catch (error) {
-    if (!(error instanceof MmcError) || error.message.startsWith(path)) throw error;
-    throw new MmcError(error.code, `${path}: ${error.message}`, { cause: error });
-  }
+interface CoreOptions extends CoreSourceOptions {
+  json?: boolean;
+  force?: boolean;
 }
 
 function typeOf({ type }: ElfSegment): string {
@@ -69,22 +64,83 @@ function segmentJson(segment: ElfSegment): object {
   };
 }
 
-async function ls(path: string, options: { json?: boolean }): Promise<void> {
-  await withCore(path, async (core) => {
+function dumpJson(dump: CardDump): object {
+  return { ...dump, time: formatTime(dump), reason: reasonOf(dump), dataCrc: hex(BigInt(dump.dataCrc)) };
+}
+
+/** Why a dump is not complete; null if it is. */
+function reasonOf({ status, state, problem }: CardDump): string | null {
+  if (problem !== null) return problem;
+  if (state === "torn") return "it was begun and not ended";
+  if (state === "complete") return null;
+  if (status === -ERRNO.ETIMEDOUT) return "the deadline came first (ETIMEDOUT)";
+  if (status === -ERRNO.ENOSPC) return "there was no more room (ENOSPC)";
+  return `the card failed (${codeOf(status)})`;
+}
+
+/** Where bytes of the core are, as far as its segments say. */
+function placeOf(core: ElfCore, offset: bigint): string {
+  const inside = core.segments.find((one) => one.offset <= offset && offset < one.offset + one.filesz);
+  if (inside === undefined) return `offset ${hex(offset)}`;
+  const name = inside.name === null ? `segment ${inside.index}` : printable(inside.name);
+  return `${name}+${hex(offset - inside.offset)}`;
+}
+
+/** A line for each range that no source could bring. */
+function failedLines(core: ElfCore, dump: CardDump): string[] {
+  const lines = dump.failed.map(
+    ({ offset, lengthBytes }) =>
+      `${placeOf(core, offset)}: ${lengthBytes} bytes are 0xff, their source failed`,
+  );
+  const more = dump.failedRanges - dump.failed.length;
+  if (more > 0) lines.push(`and ${counted(more, "range")} more, ${dump.failedBytes} bytes in all`);
+  return lines;
+}
+
+function dumpRows(dumps: readonly CardDump[], chosen: CardDump | null): string[][] {
+  return dumps.map((dump) => [
+    dump === chosen ? "*" : "",
+    dump.slot,
+    dump.state === "damaged" ? "?" : String(dump.sequence),
+    dump.state === "damaged" ? "" : (formatTime(dump) ?? ""),
+    dump.state === "damaged" ? "" : `${dump.storedBytes} of ${dump.lengthBytes}`,
+    colorState(dump.state),
+    reasonOf(dump) ?? "",
+  ]);
+}
+
+function coreJson(core: ElfCore | null): object {
+  return {
+    class: core?.class ?? null,
+    littleEndian: core?.isLittleEndian ?? null,
+    machine: core?.machine ?? null,
+    entry: core === null ? null : hex(core.entry),
+    segments: core?.segments.map(segmentJson) ?? [],
+    notes: core?.notes.map(({ name, type, lengthBytes }) => ({ name, type, size: lengthBytes })) ?? [],
+    problems: core?.problems ?? [],
+  };
+}
+
+/** What only a card has. */
+function cardJson({ dump, dumps }: CoreSource): object {
+  return dumps.length === 0
+    ? {}
+    : { dump: dump === null ? null : dumpJson(dump), dumps: dumps.map(dumpJson) };
+}
+
+async function ls(location: string, options: CoreOptions): Promise<void> {
+  await withCoreSource(location, options, async (source) => {
+    const { core, dump, dumps } = source;
     if (options.json) {
-      await write(
-        formatJson({
-          class: core.class,
-          littleEndian: core.isLittleEndian,
-          machine: core.machine,
-          entry: hex(core.entry),
-          segments: core.segments.map(segmentJson),
-          notes: core.notes.map(({ name, type, lengthBytes }) => ({ name, type, size: lengthBytes })),
-          problems: core.problems,
-        }),
-      );
+      await write(formatJson({ ...cardJson(source), ...coreJson(core) }));
       return;
     }
+    if (dumps.length > 0) {
+      const head = ["", "DUMP", "SEQUENCE", "TIME", "BYTES", "STATE", "WHY"];
+      await write(formatTable(head, dumpRows(dumps, dump), [2, 4]));
+    }
+    if (core === null) return;
+    if (dumps.length > 0) await write("\n");
     const rows = core.segments.map((segment) => [
       String(segment.index),
       typeOf(segment),
@@ -100,6 +156,7 @@ async function ls(path: string, options: { json?: boolean }): Promise<void> {
     for (const { name, type, lengthBytes } of core.notes) {
       await write(`note ${printable(name)} type ${type}, ${counted(lengthBytes, "byte")}\n`);
     }
+    if (dump !== null) for (const line of failedLines(core, dump)) await write(`${line}\n`);
     const order = core.isLittleEndian ? "little" : "big";
     const wrong = core.problems.length > 0 ? `, ${counted(core.problems.length, "problem")}: see verify` : "";
     const what = `ELF${core.class}, ${order}-endian, machine ${core.machine}`;
@@ -107,19 +164,43 @@ async function ls(path: string, options: { json?: boolean }): Promise<void> {
   });
 }
 
-async function verify(path: string, options: { json?: boolean }): Promise<void> {
-  await withCore(path, async ({ problems, segments, notes }) => {
+/** What is wrong with a dump on a card, besides what its core says. Reads all of it. */
+async function problemsOf({ image, offset, sizeBytes, dump, core }: CoreSource): Promise<string[]> {
+  if (dump === null) return core === null ? ["no dump has anything that could be read"] : [];
+  const problems: string[] = [];
+  const reason = reasonOf(dump);
+  if (reason !== null) {
+    problems.push(
+      `dump ${dump.slot}: ${dump.state}, ${dump.storedBytes} of ${dump.lengthBytes} bytes: ${reason}`,
+    );
+  }
+  if (core === null) return problems;
+  let crc = 0;
+  for await (const piece of piecesOf(image, offset, sizeBytes)) crc = crc32c(piece, 0, piece.length, crc);
+  if (crc !== dump.dataCrc) problems.push(`dump ${dump.slot}: ${wrongCrc(crc, dump)}`);
+  return [...problems, ...failedLines(core, dump)];
+}
+
+function wrongCrc(crc: number, { dataCrc, storedBytes }: CardDump): string {
+  return `the CRC-32C of its ${storedBytes} bytes is ${hex(BigInt(crc))}, not ${hex(BigInt(dataCrc))}`;
+}
+
+async function verify(location: string, options: CoreOptions): Promise<void> {
+  await withCoreSource(location, options, async (source) => {
+    const { image, core } = source;
+    const problems = [...(await problemsOf(source)), ...(core?.problems ?? [])];
     if (options.json) {
       await write(formatJson({ ok: problems.length === 0, problems }));
     } else {
       for (const line of problems) await write(`${line}\n`);
     }
     if (problems.length > 0) {
-      throw new MmcError("EBADMSG", `${path}: ${counted(problems.length, "problem")}`);
+      throw new MmcError("EBADMSG", `${image.name}: ${counted(problems.length, "problem")}`);
     }
-    if (options.json) return;
+    if (options.json || core === null) return;
+    const what = `${counted(core.segments.length, "segment")} and ${counted(core.notes.length, "note")}`;
     await write(
-      `${counted(segments.length, "segment")} and ${counted(notes.length, "note")}, all in the file\n`,
+      source.dump === null ? `${what}, all in the file\n` : `${what}, all in the dump, CRC-32C right\n`,
     );
   });
 }
@@ -132,108 +213,176 @@ function fileName(segment: ElfSegment): string {
   return `${String(segment.index).padStart(3, "0")}-${kind.slice(0, NAME_CHARACTERS_MAX)}.bin`;
 }
 
-/** The present bytes of a segment into a new file; returns their SHA-256. */
-function extractSegment(file: RawImage, segment: ElfSegment, path: string, replace: boolean): string {
+/** Bytes of an image into a new file; returns their checksums. */
+async function copyOut(
+  { image, offset }: CoreSource,
+  from: number,
+  sizeBytes: number,
+  path: string,
+  replace: boolean,
+): Promise<{ sha256: string; crc: number }> {
   const hash = createHash("sha256");
-  const chunk = new Uint8Array(Math.min(CHUNK_BYTES, segment.presentBytes));
-  const from = Number(segment.offset);
-  const fill = (fd: number) => {
-    for (let done = 0; done < segment.presentBytes; ) {
-      const part = chunk.subarray(0, Math.min(chunk.length, segment.presentBytes - done));
-      file.readSync(from + done, part);
-      hash.update(part);
-      writeAll(fd, part);
-      done += part.length;
+  let crc = 0;
+  const fill = async (fd: number) => {
+    for await (const piece of piecesOf(image, offset + from, sizeBytes)) {
+      hash.update(piece);
+      crc = crc32c(piece, 0, piece.length, crc);
+      writeAll(fd, piece);
     }
   };
-  makeWholeFile(path, fill, { replace });
-  return hash.digest("hex");
+  await makeWholeFileLater(path, fill, { replace });
+  return { sha256: hash.digest("hex"), crc };
 }
 
-async function extract(
-  path: string,
-  folder: string,
-  options: { force?: boolean; json?: boolean },
-): Promise<void> {
-  await withCore(path, async (core, file) => {
-    const replace = options.force === true;
-    const wanted = core.segments.filter(({ presentBytes }) => presentBytes > 0);
-    // Segments may all point at the same bytes: what they would take together is judged before anything is written.
-    const totalBytes = wanted.reduce((sum, { presentBytes }) => sum + presentBytes, 0);
-    if (totalBytes > file.sizeBytes) {
-      throw new MmcError("EFBIG", `${path}: its segments share bytes and would take ${totalBytes} together`);
-    }
-    const manifestPath = join(folder, "manifest.json");
-    const targets = wanted.map((segment) => ({ segment, name: fileName(segment) }));
-    makeFolder(folder);
-    try {
-      for (const target of [manifestPath, ...targets.map(({ name }) => join(folder, name))]) {
-        if (!replace && exists(target)) {
-          throw new MmcError("EEXIST", `${target}: exists already, --force replaces it`);
-        }
+/** Refuses before anything is written. */
+function checkTargets(folder: string, names: string[], replace: boolean): void {
+  makeFolder(folder);
+  try {
+    for (const target of names.map((name) => join(folder, name))) {
+      if (!replace && exists(target)) {
+        throw new MmcError("EEXIST", `${target}: exists already, --force replaces it`);
       }
-    } catch (error) {
-      throw fileError(folder, error);
     }
-    const entries = targets.map(({ segment, name }) => ({
-      file: name,
-      ...segmentJson(segment),
-      sha256: extractSegment(file, segment, join(folder, name), replace),
-    }));
-    const manifest = formatJson({ segments: entries, problems: core.problems });
-    makeWholeFile(manifestPath, (fd) => writeAll(fd, new TextEncoder().encode(manifest)), { replace });
-    if (options.json) {
-      await write(manifest);
-      return;
-    }
-    const rows = targets.map(({ segment, name }) => [name, String(segment.presentBytes), stateOf(segment)]);
-    if (rows.length > 0) await write(formatTable(["FILE", "SIZE", "STATE"], rows, [1]));
-    await write(color.dim(`${counted(rows.length, "segment")} and manifest.json in ${folder}\n`));
+  } catch (error) {
+    throw fileError(folder, error);
+  }
+}
+
+function writeManifest(folder: string, content: object, replace: boolean): string {
+  const manifest = formatJson(content);
+  const bytes = new TextEncoder().encode(manifest);
+  makeWholeFile(join(folder, "manifest.json"), (fd) => writeAll(fd, bytes), { replace });
+  return manifest;
+}
+
+async function extract(location: string, folder: string, options: CoreOptions): Promise<void> {
+  await withCoreSource(location, options, async (source) => {
+    if (source.dumps.length > 0) await extractDump(source, folder, options);
+    else await extractSegments(source, folder, options);
   });
 }
+
+/** The core that a card has, as a file. */
+async function extractDump(source: CoreSource, folder: string, options: CoreOptions): Promise<void> {
+  const { image, core, dump, sizeBytes } = source;
+  if (core === null || dump === null) {
+    const why = source.dumps.map((one) => `${one.slot}: ${reasonOf(one)}`).join("; ");
+    throw new MmcError("ENODATA", `${image.name}: no dump has anything that could be read (${why})`);
+  }
+  const replace = options.force === true;
+  checkTargets(folder, ["manifest.json", CORE_FILE], replace);
+  const path = join(folder, CORE_FILE);
+  const { sha256, crc } = await copyOut(source, 0, sizeBytes, path, replace);
+  const isRight = crc === dump.dataCrc;
+  const manifest = writeManifest(
+    folder,
+    { file: CORE_FILE, sha256, crcRight: isRight, dump: dumpJson(dump), ...coreJson(core) },
+    replace,
+  );
+  if (options.json) await write(manifest);
+  else {
+    await write(`${path}: ${sizeBytes} of ${dump.lengthBytes} bytes, dump ${dump.sequence}, ${dump.state}\n`);
+    for (const line of failedLines(core, dump)) await write(`${line}\n`);
+  }
+  if (!isRight) throw new MmcError("EBADMSG", `${path}: was written, but ${wrongCrc(crc, dump)}`);
+}
+
+/** The regions of a core that is a file. */
+async function extractSegments(source: CoreSource, folder: string, options: CoreOptions): Promise<void> {
+  const { image, core } = source;
+  if (core === null) return;
+  const replace = options.force === true;
+  const wanted = core.segments.filter(({ presentBytes }) => presentBytes > 0);
+  // Segments may all point at the same bytes: what they would take together is judged before anything is written.
+  const totalBytes = wanted.reduce((sum, { presentBytes }) => sum + presentBytes, 0);
+  if (totalBytes > image.sizeBytes) {
+    throw new MmcError(
+      "EFBIG",
+      `${image.name}: its segments share bytes and would take ${totalBytes} together`,
+    );
+  }
+  const targets = wanted.map((segment) => ({ segment, name: fileName(segment) }));
+  checkTargets(folder, ["manifest.json", ...targets.map(({ name }) => name)], replace);
+  const entries: object[] = [];
+  for (const { segment, name } of targets) {
+    const from = Number(segment.offset);
+    const { sha256 } = await copyOut(source, from, segment.presentBytes, join(folder, name), replace);
+    entries.push({ file: name, ...segmentJson(segment), sha256 });
+  }
+  const manifest = writeManifest(folder, { segments: entries, problems: core.problems }, replace);
+  if (options.json) {
+    await write(manifest);
+    return;
+  }
+  const rows = targets.map(({ segment, name }) => [name, String(segment.presentBytes), stateOf(segment)]);
+  if (rows.length > 0) await write(formatTable(["FILE", "SIZE", "STATE"], rows, [1]));
+  await write(color.dim(`${counted(rows.length, "segment")} and manifest.json in ${folder}\n`));
+}
+
+const IMAGE_HELP = `
+IMAGE is an ELF core, or a card that a panic has stored one on: a raw image, a block device, a gzip file or an
+http(s) URL. Its dump area is the image, the one partition that holds a dump, or where --partition or --offset says.`;
 
 export function addCore(program: Command): void {
   const core = program
     .command("core")
-    .summary("list, check and take apart an ELF core")
+    .summary("list, check and take apart an ELF core, in a file or on a card")
     .description(
-      "Read an ELF core of any machine: of this project, of Linux's remoteproc, of a kernel or a process.",
+      "Read an ELF core of any machine: of this project, of Linux's remoteproc, of a kernel or a process; or the " +
+        "crash dumps in the dump area of a card.",
     )
     .action(() => {
       throw new UsageError("core: say ls, extract or verify");
     });
-  core
-    .command("ls")
-    .description("List the segments and notes.")
-    .argument("<file>", "an ELF core")
+  addCoreSourceOptions(
+    core
+      .command("ls")
+      .description("List the dumps of a card, and the segments and notes of one core.")
+      .argument("<image>", "an ELF core, or a card with a dump area"),
+  )
     .option("--json", "print JSON instead of a table")
+    .addHelpText("after", IMAGE_HELP)
     .action(ls);
-  core
-    .command("extract")
-    .description("Write every segment's bytes to a file in DIR, and manifest.json with their SHA-256.")
-    .argument("<file>", "an ELF core")
-    .argument("<dir>", "folder for the files; made if it is not there")
+  addCoreSourceOptions(
+    core
+      .command("extract")
+      .description(
+        `From a card the core, as ${CORE_FILE}; of a core every segment's bytes. Beside them manifest.json.`,
+      )
+      .argument("<image>", "an ELF core, or a card with a dump area")
+      .argument("<dir>", "folder for the files; made if it is not there"),
+  )
     .option("--force", "replace files that are there")
     .option("--json", "print the manifest instead of a table")
     .addHelpText(
       "after",
-      `
-Files are named by the segment's number and its section's name or address. Of a segment that is not whole in FILE,
-what is there is written, and its state is "cut".`,
+      `${IMAGE_HELP}
+
+Files of segments are named by the segment's number and its section's name or address. Of a segment or a dump that is
+not whole, what is there is written, and its state is "cut" or "partial". A dump whose CRC-32C is wrong is written
+too, and the exit code is 1.`,
     )
     .action(extract);
-  core
-    .command("verify")
-    .description("Check that headers, segments and notes are whole, in the file and without overlap.")
-    .argument("<file>", "an ELF core")
+  addCoreSourceOptions(
+    core
+      .command("verify")
+      .description(
+        "Check that headers, segments and notes are whole and without overlap; of a dump also its CRC-32C.",
+      )
+      .argument("<image>", "an ELF core, or a card with a dump area"),
+  )
     .option("--json", "print JSON instead of lines")
-    .addHelpText("after", "\nExit code 1 if anything is wrong, with a line for each problem.")
+    .addHelpText(
+      "after",
+      `${IMAGE_HELP}\n\nExit code 1 if anything is wrong or missing, with a line for each problem.`,
+    )
     .action(verify);
   core.addHelpText(
     "after",
     `
 Examples:
-  mmcpstore core ls vmcore.elf
+  mmcpstore core ls disk.img --partition dump
+  mmcpstore core extract disk.img.gz dump/ && gdb -c dump/core.elf
   mmcpstore core verify vmcore.elf
   mmcpstore core extract vmcore.elf regions/`,
   );

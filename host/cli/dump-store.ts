@@ -18,15 +18,17 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { escapeName, regionFileName, type SaharaWidth } from "../dump/sahara.js";
+import { escapeName, regionFileName, type SaharaEntry, type SaharaWidth } from "../dump/sahara.js";
 import type { SaharaRegion, SaharaResume } from "../dump/sahara-collector.js";
 import { containerBytes, makeContainerHead } from "../dump/sahara-container.js";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
-import { formatJson } from "./output.js";
+import { formatJson, messageOf } from "./output.js";
+import { makeProgress } from "./progress.js";
 import { exists, makeWholeFile, writeAll } from "./whole-file.js";
 
 const MANIFEST = "manifest.json";
+const SAHARA_FORMAT = "mmcpstore-sahara-1";
 /** More than 1260 regions take. */
 const MANIFEST_BYTES_MAX = 2 ** 21;
 const PIECE_BYTES = 2 ** 20;
@@ -37,13 +39,21 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 export interface DumpStore {
   /** For an error's text. */
   readonly path: string;
-  /** @param neededBytes what is going to come. */
-  begin(width: SaharaWidth, table: Uint8Array, regions: readonly SaharaRegion[], neededBytes: number): void;
+  /**
+   * @param head what the manifest begins with: its `format`, and what the dump was made from.
+   * @param neededBytes what is going to come.
+   */
+  begin(head: object, regions: readonly SaharaRegion[], neededBytes: number): void;
   data(index: number, offset: number, bytes: Uint8Array): void;
   /** That region has come to its end. */
   end(region: SaharaRegion): void;
   /** Nothing more comes. The list of what there is, for --json; also called after an error. */
   finish(isComplete: boolean, why: string): object;
+}
+
+/** The head of a manifest whose regions came by this memory table: {@link readResumable} takes it up again. */
+export function saharaHead(width: SaharaWidth, table: Uint8Array): object {
+  return { format: SAHARA_FORMAT, width, table: Buffer.from(table).toString("base64") };
 }
 
 function doFile<T>(path: string, run: () => T): T {
@@ -107,9 +117,9 @@ export class DumpFolder implements DumpStore {
     });
   }
 
-  begin(width: SaharaWidth, table: Uint8Array, regions: readonly SaharaRegion[], neededBytes: number): void {
+  begin(head: object, regions: readonly SaharaRegion[], neededBytes: number): void {
     this.#regions = regions;
-    this.#head = { format: "mmcpstore-sahara-1", width, table: Buffer.from(table).toString("base64") };
+    this.#head = head;
     this.#storedBytes = regions.map((region) => region.receivedBytes);
     checkSpace(this.path, neededBytes);
     this.#writeManifest(false, "was interrupted");
@@ -225,6 +235,62 @@ export class DumpFolder implements DumpStore {
   }
 }
 
+/** A region whose first `storedBytes` bytes are in a file, from `offset` on. */
+export interface RegionInFile extends SaharaEntry {
+  offset: number;
+  storedBytes: number;
+  /** Why there is not more of it; empty if all of it is there. */
+  why: string;
+  overlaps: boolean;
+}
+
+/**
+ * Copies regions out of a file into a store, all that is there of each. What fails is in `failure`, and in the
+ * manifest.
+ * @param read exactly `count` bytes at `offset`.
+ * @param why what the whole dump lacks; empty: nothing.
+ */
+export function storeRegions(
+  store: DumpStore,
+  head: object,
+  inFile: readonly RegionInFile[],
+  read: (offset: number, count: number) => Uint8Array,
+  why: string,
+): { regions: SaharaRegion[]; manifest: object; failure: unknown } {
+  const neededBytes = inFile.reduce((sum, one) => sum + one.storedBytes, 0);
+  const regions = inFile.map(({ offset, storedBytes, ...region }, index) => {
+    const isWhole = BigInt(storedBytes) === region.lengthBytes;
+    const state: SaharaRegion["state"] = isWhole ? "complete" : storedBytes > 0 ? "partial" : "refused";
+    return { ...region, index, state, receivedBytes: 0, offset, storedBytes };
+  });
+  const progress = makeProgress("storing");
+  let failure: unknown = null;
+  try {
+    store.begin(head, regions, neededBytes);
+    let doneBytes = 0;
+    for (const region of regions) {
+      for (let at = 0; at < region.storedBytes; at = region.receivedBytes) {
+        const bytes = read(region.offset + at, Math.min(PIECE_BYTES, region.storedBytes - at));
+        store.data(region.index, at, bytes);
+        region.receivedBytes = at + bytes.length;
+        doneBytes += bytes.length;
+        progress.onProgress(doneBytes, neededBytes);
+      }
+      store.end(region);
+    }
+  } catch (error) {
+    failure = error;
+  } finally {
+    progress.stop();
+  }
+  const lacks = failure !== null ? messageOf(failure) : why;
+  try {
+    return { regions, manifest: store.finish(lacks === "", lacks), failure };
+  } catch (error) {
+    throw failure ?? error;
+  }
+}
+
 /** What an earlier collection left in a folder. */
 export interface Resumable extends SaharaResume {
   sha256: (string | null)[];
@@ -247,7 +313,7 @@ export function readResumable(folder: string): Resumable {
   } catch (error) {
     throw new MmcError("EBADMSG", `${path}: is no manifest of a dump`, { cause: error });
   }
-  if (manifest?.format !== "mmcpstore-sahara-1" || typeof manifest.table !== "string") {
+  if (manifest?.format !== SAHARA_FORMAT || typeof manifest.table !== "string") {
     throw new MmcError("EBADMSG", `${path}: is no manifest of a dump`);
   }
   if (manifest.complete === true) throw new MmcError("EALREADY", `${folder}: the dump is complete`);
@@ -292,7 +358,7 @@ export class DumpContainer implements DumpStore {
     }
   }
 
-  begin(_width: SaharaWidth, _table: Uint8Array, regions: readonly SaharaRegion[]): void {
+  begin(_head: object, regions: readonly SaharaRegion[]): void {
     this.#regions = regions;
     checkSpace(dirname(this.path), Number(containerBytes(regions)));
     const head = makeContainerHead(regions);

@@ -6,11 +6,13 @@ import { Command, CommanderError } from "commander";
 import { addCat } from "./cat.js";
 import { addCore } from "./core.js";
 import { addDemo } from "./demo.js";
+import { addDevlink } from "./devlink.js";
 import { addExtract } from "./extract.js";
 import { addFormat } from "./format.js";
 import { addHarvest } from "./harvest.js";
 import { addInspect } from "./inspect.js";
 import { addLs } from "./ls.js";
+import { addMinidump } from "./minidump.js";
 import { messageOf, UsageError, watchStandardOutput } from "./output.js";
 import { addPanic } from "./panic.js";
 import { addRm } from "./rm.js";
@@ -51,6 +53,8 @@ Examples:
     addPanic,
     addHarvest,
     addCore,
+    addDevlink,
+    addMinidump,
     addInspect,
     addSahara,
     addV86,

@@ -63,6 +63,14 @@ export function parseSize(option: string, text: string, rule: SizeRule): number 
   return value;
 }
 
+/** Reads `4096` or `0x1000`, below 2^64. */
+export function parseAddress(option: string, text: string): bigint {
+  const value = /^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(text) ? BigInt(text) : 1n << 64n;
+  if (value >> 64n !== 0n)
+    throw new UsageError(`${option} ${text}: is no 64-bit number; write 4096 or 0x1000`);
+  return value;
+}
+
 /** One of `choices`, which are lower case; case does not matter. */
 export function parseChoice<T extends string>(option: string, text: string, choices: readonly T[]): T {
   const found = choices.find((choice) => choice === text.toLowerCase());
@@ -70,9 +78,10 @@ export function parseChoice<T extends string>(option: string, text: string, choi
   return found;
 }
 
-function parseCpus(text: string): number {
+/** A whole number from 1 to `most`. */
+export function parseCount(option: string, text: string, most: number): number {
   const value = /^\d+$/.test(text) ? Number(text) : 0;
-  if (value < 1 || value > CPUS_MAX) throw new UsageError(`--cpus ${text}: must be 1 to ${CPUS_MAX}`);
+  if (value < 1 || value > most) throw new UsageError(`${option} ${text}: must be 1 to ${most}`);
   return value;
 }
 
@@ -130,7 +139,9 @@ export function addGeometryOptions(command: Command): Command {
     .option("--ftrace-size <bytes>", "size of the ftrace zones together, 0 for none", (text) =>
       parseSize("--ftrace-size", text, ring),
     )
-    .option("--cpus <count>", "CPUs that share the ftrace zones (found from the records)", parseCpus)
+    .option("--cpus <count>", "CPUs that share the ftrace zones (found from the records)", (text) =>
+      parseCount("--cpus", text, CPUS_MAX),
+    )
     .option("--abi <abi>", "header layout: lp64 (64-bit and arm) or i386", (text) =>
       parseChoice("--abi", text, ["lp64", "i386"] as const),
     );

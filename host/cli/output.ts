@@ -24,9 +24,9 @@ export const color = picocolors.createColors(wantsColor());
 
 /** A state in its colour. */
 export function colorState(state: string): string {
-  if (state === "ok") return color.green(state);
-  if (state === "salvaged") return color.yellow(state);
-  if (state === "torn" || state === "undecodable") return color.red(state);
+  if (state === "ok" || state === "complete") return color.green(state);
+  if (state === "salvaged" || state === "partial") return color.yellow(state);
+  if (state === "torn" || state === "undecodable" || state === "damaged") return color.red(state);
   return color.dim(state);
 }
 

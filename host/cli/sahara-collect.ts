@@ -5,7 +5,7 @@ import { escapeName } from "../dump/sahara.js";
 import { type SaharaAction, SaharaCollector, type SaharaImage } from "../dump/sahara-collector.js";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
-import { DumpContainer, DumpFolder, type DumpStore, readResumable } from "./dump-store.js";
+import { DumpContainer, DumpFolder, type DumpStore, readResumable, saharaHead } from "./dump-store.js";
 import { parseSize } from "./options.js";
 import { color, counted, formatJson, formatTable, messageOf, UsageError, write } from "./output.js";
 import { makeProgress } from "./progress.js";
@@ -116,7 +116,7 @@ async function collect(from: string, folder: string | undefined, options: Collec
       totalBytes = wanted.reduce((sum, one) => sum + Number(one.lengthBytes), 0);
       doneBytes = wanted.reduce((sum, one) => sum + one.receivedBytes, 0);
       store = make();
-      store.begin(action.width, action.bytes, action.regions, totalBytes - doneBytes);
+      store.begin(saharaHead(action.width, action.bytes), action.regions, totalBytes - doneBytes);
     } else if (action.kind === "data") {
       store?.data(action.index, action.offset, action.bytes);
       doneBytes += action.bytes.length;

@@ -2,15 +2,11 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import type { Command } from "commander";
 import { escapeName, makeTable } from "../dump/sahara.js";
-import type { SaharaRegion } from "../dump/sahara-collector.js";
 import { readContainer } from "../dump/sahara-container.js";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
-import { DumpFolder } from "./dump-store.js";
-import { color, counted, formatJson, formatTable, messageOf, write } from "./output.js";
-import { makeProgress } from "./progress.js";
-
-const PIECE_BYTES = 2 ** 20;
+import { DumpFolder, saharaHead, storeRegions } from "./dump-store.js";
+import { color, counted, formatJson, formatTable, write } from "./output.js";
 
 function unpackInto(path: string, folder: string, fd: number) {
   const sizeBytes = fstatSync(fd).size;
@@ -24,40 +20,13 @@ function unpackInto(path: string, folder: string, fd: number) {
     return bytes;
   };
   const { regions: found, isComplete } = readNamed(path, { sizeBytes, read });
-  const regions = found.map(({ offset, storedBytes, ...entry }, index) => {
-    const isWhole = BigInt(storedBytes) === entry.lengthBytes;
-    const state: SaharaRegion["state"] = isWhole ? "complete" : storedBytes > 0 ? "partial" : "refused";
-    const why = isWhole ? "" : "the container ends before it does";
-    return { ...entry, index, state, why, receivedBytes: 0, overlaps: false, offset, storedBytes };
+  const inFile = found.map((region) => {
+    const isWhole = BigInt(region.storedBytes) === region.lengthBytes;
+    return { ...region, why: isWhole ? "" : "the container ends before it does", overlaps: false };
   });
-  const store = new DumpFolder(folder);
-  const progress = makeProgress("unpacking");
-  let failure: unknown = null;
-  try {
-    const neededBytes = regions.reduce((sum, one) => sum + one.storedBytes, 0);
-    store.begin(64, makeTable(regions, 64), regions, neededBytes);
-    let doneBytes = 0;
-    for (const region of regions) {
-      for (let at = 0; at < region.storedBytes; at = region.receivedBytes) {
-        const bytes = read(region.offset + at, Math.min(PIECE_BYTES, region.storedBytes - at));
-        store.data(region.index, at, bytes);
-        region.receivedBytes = at + bytes.length;
-        doneBytes += bytes.length;
-        progress.onProgress(doneBytes, sizeBytes);
-      }
-      store.end(region);
-    }
-  } catch (error) {
-    failure = error;
-  } finally {
-    progress.stop();
-  }
-  const why = failure !== null ? messageOf(failure) : isComplete ? "" : "the container was cut";
-  try {
-    return { regions, isComplete, manifest: store.finish(why === "", why), failure };
-  } catch (error) {
-    throw failure ?? error;
-  }
+  const head = saharaHead(64, makeTable(found, 64));
+  const why = isComplete ? "" : "the container was cut";
+  return { isComplete, ...storeRegions(new DumpFolder(folder), head, inFile, read, why) };
 }
 
 function readNamed(path: string, source: Parameters<typeof readContainer>[0]) {

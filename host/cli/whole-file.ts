@@ -44,27 +44,68 @@ export function makeWholeFile(
   fill: (fd: number) => void,
   options: WholeFileOptions = {},
 ): void {
-  const draft = join(dirname(path), `.mmcpstore-${process.pid}-${basename(path)}`.slice(0, 250));
-  let fd = -1;
-  let isDraft = false;
+  const draft = new Draft(path);
   try {
-    fd = openSync(draft, "wx");
-    isDraft = true;
-    if (options.mode !== undefined) fchmodSync(fd, options.mode);
-    fill(fd);
-    fdatasyncSync(fd);
-    if (options.timeSec !== undefined) futimesSync(fd, options.timeSec, options.timeSec);
-    const open = fd;
-    fd = -1;
-    closeSync(open);
-    if (options.replace) renameSync(draft, path);
-    else isDraft = !moveToFreeName(draft, path);
-    if (options.replace) isDraft = false;
+    fill(draft.open(options));
+    draft.finish(options);
   } catch (error) {
     throw fileError(path, error);
   } finally {
-    if (fd >= 0) closeSync(fd);
-    if (isDraft) unlinkSync(draft);
+    draft.discard();
+  }
+}
+
+/** {@link makeWholeFile} for content that comes later. */
+export async function makeWholeFileLater(
+  path: string,
+  fill: (fd: number) => Promise<void>,
+  options: WholeFileOptions = {},
+): Promise<void> {
+  const draft = new Draft(path);
+  try {
+    await fill(draft.open(options));
+    draft.finish(options);
+  } catch (error) {
+    throw fileError(path, error);
+  } finally {
+    draft.discard();
+  }
+}
+
+/** The file under its other name. */
+class Draft {
+  readonly #path: string;
+  readonly #draft: string;
+  #fd = -1;
+  #isThere = false;
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#draft = join(dirname(path), `.mmcpstore-${process.pid}-${basename(path)}`.slice(0, 250));
+  }
+
+  open({ mode }: WholeFileOptions): number {
+    this.#fd = openSync(this.#draft, "wx");
+    this.#isThere = true;
+    if (mode !== undefined) fchmodSync(this.#fd, mode);
+    return this.#fd;
+  }
+
+  /** What was written becomes the file. */
+  finish({ replace, timeSec }: WholeFileOptions): void {
+    fdatasyncSync(this.#fd);
+    if (timeSec !== undefined) futimesSync(this.#fd, timeSec, timeSec);
+    const open = this.#fd;
+    this.#fd = -1;
+    closeSync(open);
+    if (replace) renameSync(this.#draft, this.#path);
+    this.#isThere = replace !== true && !moveToFreeName(this.#draft, this.#path);
+  }
+
+  /** Nothing of it stays, unless it has become the file. */
+  discard(): void {
+    if (this.#fd >= 0) closeSync(this.#fd);
+    if (this.#isThere) unlinkSync(this.#draft);
   }
 }
 

@@ -65,8 +65,8 @@ export type CoreExports = {
 };
 
 /**
- * What a target imports besides its memory: `external` a medium, `embed` that and what DMA reaches, `explore` the
- * marks, `driver` a port.
+ * What a target imports besides its memory: `external` a medium and the crash dump's sources, `embed` those and what
+ * DMA reaches, `explore` the marks, `driver` a port.
  */
 export interface CoreImports {
   medium?: {
@@ -78,6 +78,8 @@ export interface CoreImports {
     read(address: number, bytes: number, ptr: number): number;
     write(address: number, bytes: number, ptr: number): number;
   };
+  /** Bytes of a region of the crash dump, from an offset on, to the memory at `ptr`. How many; 0 it has none. */
+  source?: { read(slot: number, offsetLow: number, offsetHigh: number, bytes: number, ptr: number): number };
   mark?: { hit(id: number): void };
   port?: {
     read(offset: number, bytes: number): number;
@@ -101,6 +103,10 @@ export function instantiate(
   imports: CoreImports = {},
 ): CoreExports {
   // The loader adds its own functions to what it is given: it gets an object of its own.
-  const loaded = instantiateSync<Record<string, unknown>>(module, { env: { memory }, ...imports });
+  const loaded = instantiateSync<Record<string, unknown>>(module, {
+    env: { memory },
+    source: { read: () => 0 },
+    ...imports,
+  });
   return loaded.instance.exports as unknown as CoreExports;
 }

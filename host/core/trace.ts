@@ -16,6 +16,7 @@ export const STEP_NAMES = [
   "read back and compare",
   "done",
   "flush a ring",
+  "store the crash dump",
 ] as const;
 
 export const STATE_NAMES = [

@@ -81,18 +81,22 @@ export async function readPartitionTable(image: Image): Promise<PartitionTable> 
 
 /**
  * One partition by what the user called it: its number, its GPT label (case matters) or its PARTUUID (case
- * does not, `PARTUUID=` may precede it). A number wins over a label that is a number.
+ * does not, `PARTUUID=` may precede it). A number wins over a label that is a number. `option`: who asks, in errors.
  * @throws MmcError ENOENT none, EINVAL several; both list what there is.
  */
-export function findPartition(partitions: readonly Partition[], spec: string): Partition {
+export function findPartition(
+  partitions: readonly Partition[],
+  spec: string,
+  option = "--partition",
+): Partition {
   const found = matchPartitions(partitions, spec);
   const [only] = found;
   if (only !== undefined && found.length === 1) return only;
   if (found.length > 1) {
-    throw new MmcError("EINVAL", `--partition ${spec}: is ambiguous, it may be ${listPartitions(found)}`);
+    throw new MmcError("EINVAL", `${option} ${spec}: is ambiguous, it may be ${listPartitions(found)}`);
   }
   const there = partitions.length === 0 ? "there are none" : `there are ${listPartitions(partitions)}`;
-  throw new MmcError("ENOENT", `--partition ${spec}: no such partition, ${there}`);
+  throw new MmcError("ENOENT", `${option} ${spec}: no such partition, ${there}`);
 }
 
 /** `1 (boot), 2 (0x83)`: number and label, or the type where there is no label. At most 16 are named. */

@@ -16,10 +16,10 @@ for (let byte = 0; byte < 256; byte++) {
 
 /**
  * CRC-32C of `bytes[fromBytes, toBytes)` as an unsigned 32-bit number. The range is clamped to the array.
- * The ASCII text `123456789` gives 0xE3069283, no bytes at all give 0.
+ * The ASCII text `123456789` gives 0xE3069283, no bytes at all give 0. `before`: that of the bytes in front of them.
  */
-export function crc32c(bytes: Uint8Array, fromBytes = 0, toBytes = bytes.length): number {
-  let crc = 0xffffffff;
+export function crc32c(bytes: Uint8Array, fromBytes = 0, toBytes = bytes.length, before = 0): number {
+  let crc = before ^ 0xffffffff;
   const end = Math.min(toBytes, bytes.length);
   for (let at = Math.max(0, fromBytes); at < end; at++) {
     crc = (table[(crc ^ (bytes[at] as number)) & 0xff] as number) ^ (crc >>> 8);
