@@ -16,3 +16,4 @@ export const EILSEQ: i32 = -84;
 export const EOPNOTSUPP: i32 = -95;
 export const ETIMEDOUT: i32 = -110;
 export const ENOMEDIUM: i32 = -123;
+export const ECANCELED: i32 = -125;

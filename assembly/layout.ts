@@ -6,7 +6,8 @@
 //   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
 //   0x02000  write cache     0x0a200  DUMP, 0xb600     0x0c000  protection       0x10000  BOUNCE
 //   0x20000  VERIFY          0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
-//   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 medium
+//   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 zone logs
+//   0x2a0000 medium
 
 export const PAGE_BYTES = 0x10000;
 export const SECTOR_BYTES = 512;
@@ -95,7 +96,11 @@ export const CONFIG_PMSG_SECTORS = 0x5e4;
 export const CONFIG_CONSOLE_SECTORS = 0x5e8;
 export const CONFIG_FTRACE_SECTORS = 0x5ec; // of one CPU
 export const CONFIG_FTRACE_CPUS = 0x5f0; // 0 … FTRACE_CPUS_MAX
-export const CONFIG_END = 0x5f4;
+// What a dump may cost (assembly/pstore/zone.ts, assembly/panic.ts).
+export const CONFIG_MAX_REASON = 0x5f4; // a dump whose reason is larger is not taken
+export const CONFIG_PARTS = 0x5f8; // 1: the newest text as it is; more: up to so many zones for one log, … PARTS_MAX
+export const CONFIG_KEEP = 0x5fc; // POLICY_NEWEST: logs that are kept, the one being written too; 1 …
+export const CONFIG_END = 0x600;
 
 export const CARD_EMMC = 0;
 export const CARD_SDHC = 1;
@@ -128,6 +133,9 @@ export const ABI_LP64 = 0;
 export const ABI_I386 = 1;
 export const POLICY_FIRST_WINS = 0;
 export const POLICY_RING = 1;
+export const POLICY_NEWEST = 2;
+/** A megabyte of text in zones of 1 KiB needs 1155. */
+export const PARTS_MAX = 1200;
 
 // What becomes of the sector that was in programming when the power went.
 export const CUT_OLD = 0;
@@ -220,7 +228,9 @@ export const RESULT_PAYLOAD_BYTES = 0x850; // the payload on the medium: deflate
 export const RESULT_COMPRESSED = 0x854; // 1: it is deflated
 export const RESULT_RINGS_STATUS = 0x858; // 0, or the errno of the first ring that was not flushed
 export const RESULT_RINGS_FLUSHED = 0x85c; // rings that had something new, and have it on the medium
-export const RESULT_BYTES = 0x60;
+export const RESULT_PARTS = 0x860; // parts written: 1, or more of a long log
+export const RESULT_PARTS_STATUS = 0x864; // 0, or what kept the next part from being written
+export const RESULT_BYTES = 0x68;
 
 export const STEP_NONE = 0;
 export const STEP_TAKE_HOST = 1;
@@ -416,6 +426,7 @@ export const FTRACE_CPUS_MAX = 64;
 export const RINGS_MAX = 66; // pmsg, console, and an ftrace slice for each CPU
 export const RING_DATA = 0x1e0000;
 export const RING_BYTES_MAX = 0x80000; // all rings together
-export const MEDIUM_BASE = 0x260000;
+export const ZONE_LOGS = 0x260000; // u64 a zone: the sequence of the newest part of its log, 0 without a seal
+export const MEDIUM_BASE = 0x2a0000;
 /** Pages without a medium: what every module declares as its initial memory. */
-export const MACHINE_PAGES = 38;
+export const MACHINE_PAGES = 42;

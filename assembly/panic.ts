@@ -11,14 +11,17 @@ import { portNowNs, portWorked } from "./driver/port";
 import { clearDeadline, isLate, leftNs, setDeadline, shadow } from "./driver/shadow";
 import { leadBack, quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
-import { EBUSY, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import { EBUSY, ECANCELED, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_BASE,
   BOUNCE_SECTORS,
   CONFIG_COMPRESS,
   CONFIG_DEADLINE_US,
   CONFIG_DEFLATE_NS,
+  CONFIG_MAX_REASON,
+  CONFIG_PARTS,
   HEAD_BLOCK,
+  PARTS_MAX,
   RESULT_ATTEMPTS,
   RESULT_BASE,
   RESULT_BYTES,
@@ -30,6 +33,8 @@ import {
   RESULT_DROPPED_BYTES,
   RESULT_END_NS_LOW,
   RESULT_OWNER,
+  RESULT_PARTS,
+  RESULT_PARTS_STATUS,
   RESULT_PAYLOAD_BYTES,
   RESULT_R1,
   RESULT_RINGS_FLUSHED,
@@ -38,6 +43,7 @@ import {
   RESULT_SEQUENCE_LOW,
   RESULT_START_NS_LOW,
   RESULT_STATUS,
+  RESULT_STEP,
   RESULT_STORED_BYTES,
   RESULT_ZONE,
   RINGS_MAX,
@@ -65,17 +71,22 @@ import {
   PSTORE_KMSG_HEADER_MAGIC,
   PSZ_BUFFER_BYTES,
   PSZ_SIG_KMSG,
-  REASON_PANIC,
+  REASON_OOPS,
   ZONE_BAD,
+  ZONE_PART,
   ZONE_USED,
 } from "./pstore/format";
 import {
   assembleSectors,
+  beginText,
   compressibleBytes,
   compressRecord,
   describeRecord,
+  describeText,
   eraseHeader,
+  liftLine,
   numberRecord,
+  placeLine,
   record,
   recordSectors,
 } from "./pstore/record";
@@ -83,7 +94,11 @@ import { beginRecovery, endRecovery, recoverBadZone, recoverZone } from "./pstor
 import { ring, ringCount } from "./pstore/ring";
 import {
   area,
+  areaFits,
+  choosePartZone,
   chooseZone,
+  countRecord,
+  holdsRecord,
   nextCounter,
   setZoneState,
   zoneCount,
@@ -99,6 +114,10 @@ const RESERVE_NS: u64 = 100000;
 const ATTEMPTS_MAX: u32 = 16;
 /** Identification, then a power cycle; what still fails is blamed on the zone. */
 const WAY_FAILURES_MAX: u32 = 3;
+/** One zone may be bad. Two are the card: no (further) record is given up for nothing. */
+const FAILED_ZONES_MAX: u32 = 2;
+/** A further part is not begun with less time left than this many times what the part before took. */
+const PART_TIME_FACTOR: u64 = 2;
 /** Lengths of the text that are tried until its deflate stream fits. */
 const COMPRESSIONS_MAX: u32 = 3;
 /** Deflating may cost this part of the time that is left; the rest must do for writing, plain if need be. */
@@ -107,6 +126,8 @@ const COMPRESSION_SHARE: u64 = 4;
 const RING_ATTEMPTS_MAX: u32 = 2;
 /** A ring is not begun unless there is this many times the time that the record's sectors took. */
 const RING_TIME_FACTOR: u64 = 3;
+/** What a sector may take where no record was written that would tell: an SD card's longest busy. */
+const SECTOR_NS_MAX: u64 = 250000000;
 /** A zone of 128 MiB, in pieces of BOUNCE_SECTORS. */
 const PIECES_MAX: u32 = 2048;
 
@@ -131,8 +152,12 @@ function scanZones(): i32 {
   return OK;
 }
 
-/** Recovery in the core, for its own counters and slots. Normal path: -EBUSY if the host is held. */
+/**
+ * Recovery in the core, for its own counters and slots. Normal path: -EBUSY if the host is held. -EINVAL: CONFIG's area
+ * is none, or not on this card.
+ */
 export function recoverArea(): i32 {
+  if (!areaFits(shadow().sectors)) return EINVAL;
   crc32cPrepare();
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
@@ -199,7 +224,7 @@ function writeRecord(zone: u32): i32 {
   status = writeSectors(zone, 0, 1);
   if (status == OK) status = makeDurable();
   if (status != OK) return status;
-  storeTime(RESULT_COMMIT_NS_LOW);
+  if (load<u64>(RESULT_COMMIT_NS_LOW) == 0) storeTime(RESULT_COMMIT_NS_LOW);
   record().sectorNs = (portNowNs() - bodyNs) / sectors;
   step(STEP_VERIFY, zone);
   status = verifySectors(zone, 0, sectors);
@@ -242,7 +267,7 @@ function compressText(): void {
   if (load<u32>(CONFIG_COMPRESS) == 0) return;
   let tryBytes = compressibleBytes();
   for (let i: u32 = 0; i < COMPRESSIONS_MAX && tryBytes > 0; i++) {
-    const costNs = <u64>tryBytes * load<u32>(CONFIG_DEFLATE_NS);
+    const costNs = <u64>(tryBytes + record().lineBytes) * load<u32>(CONFIG_DEFLATE_NS);
     if (costNs > leftNs() / COMPRESSION_SHARE) return;
     step(STEP_COMPRESS, tryBytes);
     tryBytes = compressRecord(tryBytes);
@@ -250,20 +275,28 @@ function compressText(): void {
   }
 }
 
-/** Steps 5 and 6: zones one after the other until a record stands or there is no hope. */
-function storeRecord(): i32 {
+/** Steps 5 and 6: zones one after the other until the record stands or there is no hope. */
+function storeRecord(part: u32): i32 {
+  const r = record();
   let status: i32 = ENOSPC;
   let wayFailures: u32 = 0;
+  let failedZones: u32 = 0;
   for (let attempt: u32 = 0; attempt < ATTEMPTS_MAX; attempt++) {
     step(STEP_CHOOSE_ZONE, attempt);
-    const zone = chooseZone();
+    const zone = part == 1 ? chooseZone() : choosePartZone(r.firstSequence);
     if (zone < 0) return attempt == 0 ? ENOSPC : status;
-    store<u32>(RESULT_ZONE, zone);
-    store<u32>(RESULT_ATTEMPTS, attempt + 1);
-    numberRecord(nextCounter(record().reason), area().sequence + 1);
+    if (failedZones >= FAILED_ZONES_MAX && holdsRecord(zone)) return status;
+    if (part == 1) {
+      store<u32>(RESULT_ZONE, zone);
+      store<u32>(RESULT_ATTEMPTS, attempt + 1);
+      r.counter = nextCounter(r.reason);
+      r.firstSequence = area().sequence + 1;
+    }
+    numberRecord(area().sequence + 1);
     status = writeRecord(zone);
     if (status == OK) {
-      setZoneState(zone, ZONE_USED);
+      setZoneState(zone, part == 1 ? ZONE_USED : ZONE_PART);
+      countRecord(zone, r.sequence, r.firstSequence, r.timeSec, r.reason, r.counter);
       return OK;
     }
     if (isLate()) return ETIMEDOUT;
@@ -279,15 +312,70 @@ function storeRecord(): i32 {
     const back = takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
     if (back != OK) return back;
     if (!blamesZone(status) && wayFailures < WAY_FAILURES_MAX) continue;
+    failedZones += 1;
     setZoneState(zone, ZONE_BAD);
     invalidateHeader(zone);
   }
   return status;
 }
 
+/** What one part has stored, on top of the parts before. */
+function addToResult(): void {
+  const r = record();
+  store<u32>(RESULT_PARTS, load<u32>(RESULT_PARTS) + 1);
+  store<u32>(RESULT_STORED_BYTES, load<u32>(RESULT_STORED_BYTES) + r.textBytes);
+  store<u32>(RESULT_PAYLOAD_BYTES, load<u32>(RESULT_PAYLOAD_BYTES) + r.payloadBytes);
+  store<u32>(RESULT_COMPRESSED, load<u32>(RESULT_COMPRESSED) | r.compressed);
+}
+
+/** CONFIG_PARTS, 1 … PARTS_MAX. */
+function partsWanted(): u32 {
+  const parts = load<u32>(CONFIG_PARTS);
+  if (parts == 0) return 1;
+  return parts < <u32>PARTS_MAX ? parts : PARTS_MAX;
+}
+
+/**
+ * Steps 4 to 6 for each part of the text, the newest first: when part 1 stands, the dump is a success, and what the
+ * deadline, a lack of zones or an error cuts off is the oldest text.
+ */
+function storeText(textBytes: u32): i32 {
+  const r = record();
+  const parts = partsWanted();
+  let leftBytes = beginText(textBytes, parts > 1);
+  store<u32>(RESULT_STORED_BYTES, r.lineBytes);
+  let lastNs: u64 = 0;
+  let status: i32 = OK;
+  for (let part: u32 = 1; part <= parts && part <= <u32>PARTS_MAX; part++) {
+    const beganNs = portNowNs();
+    if (part > 1 && leftNs() / PART_TIME_FACTOR < lastNs) {
+      status = ETIMEDOUT;
+      break;
+    }
+    describeText(leftBytes, part);
+    compressText();
+    if (parts > 1 && (part > 1 || r.droppedBytes > 0)) r.part = part;
+    placeLine();
+    status = storeRecord(part);
+    liftLine();
+    if (status != OK) break;
+    addToResult();
+    leftBytes = r.droppedBytes;
+    if (leftBytes == 0) break;
+    lastNs = portNowNs() - beganNs;
+  }
+  store<u32>(RESULT_PARTS_STATUS, status);
+  const stands = load<u32>(RESULT_PARTS) > 0;
+  store<u32>(RESULT_DROPPED_BYTES, stands ? leftBytes : textBytes);
+  if (!stands) store<u32>(RESULT_STORED_BYTES, 0);
+  return stands ? OK : status;
+}
+
 /** Whether a ring's flush will come to its end before the deadline: begun, it may have hidden what was there. */
 function hasTimeFor(index: u32): bool {
-  return leftNs() / RING_TIME_FACTOR >= record().sectorNs * flushSectors(index);
+  const measuredNs = record().sectorNs;
+  const sectorNs = measuredNs > 0 ? RING_TIME_FACTOR * measuredNs : SECTOR_NS_MAX;
+  return leftNs() >= sectorNs * flushSectors(index);
 }
 
 function storeRing(index: u32): i32 {
@@ -301,7 +389,7 @@ function storeRing(index: u32): i32 {
   return status;
 }
 
-/** Step 8: what the rings have in memory alone. The record stands whatever becomes of them. */
+/** Step 8: what the rings have in memory alone. What became of the record and what becomes of them is independent. */
 function storeRings(): void {
   let flushed: u32 = 0;
   let firstFailure: i32 = OK;
@@ -316,42 +404,35 @@ function storeRings(): void {
   store<u32>(RESULT_RINGS_STATUS, firstFailure);
 }
 
+/** What the record's last attempt met on the bus. */
+function noteLastCommand(status: i32): void {
+  store<u32>(RESULT_COMMAND, status == OK ? 0xffffffff : shadow().lastCommand);
+  store<u32>(RESULT_R1, shadow().lastR1);
+}
+
 function publish(status: i32): i32 {
-  const s = shadow();
   const r = record();
-  store<u32>(RESULT_COMMAND, status == OK ? 0xffffffff : s.lastCommand);
-  store<u32>(RESULT_R1, s.lastR1);
   store<u32>(RESULT_COUNTER, r.counter);
-  store<u64>(RESULT_SEQUENCE_LOW, r.sequence);
-  store<u32>(RESULT_STORED_BYTES, status == OK ? r.textBytes : 0);
-  store<u32>(RESULT_PAYLOAD_BYTES, status == OK ? r.payloadBytes : 0);
-  store<u32>(RESULT_COMPRESSED, status == OK ? r.compressed : 0);
-  store<u32>(RESULT_DROPPED_BYTES, r.droppedBytes);
+  store<u64>(RESULT_SEQUENCE_LOW, r.firstSequence);
   storeTime(RESULT_END_NS_LOW);
   mark(MARK_RESULT);
   store<u32>(RESULT_STATUS, status);
   return status;
 }
 
-/** The last attempt left its marks on the area only if it stands. */
-function countRecord(): void {
-  const r = record();
-  const a = area();
-  a.sequence = r.sequence;
-  a.newestSealed = load<u32>(RESULT_ZONE);
-  a.newestSealedSequence = r.sequence;
-  a.newestSealedTimeSec = r.timeSec;
-  if (r.counter == 0) return;
-  if (r.reason == REASON_PANIC) a.panicCounter = r.counter;
-  else a.oopsCounter = r.counter;
+/** As Linux's max_reason: 0 stands for Oops. */
+function isTaken(reason: u32): bool {
+  const most = load<u32>(CONFIG_MAX_REASON);
+  return reason <= (most == 0 ? REASON_OOPS : most);
 }
 
 /**
- * Writes `textBytes` (0 … TEXT_BYTES_MAX) bytes at TEXT as one kmsg record. `force`: also take the
- * host from a panic that
- * died in the middle. Returns 0 when the record has been read back from the medium, else nothing is promised of it:
- * -EBUSY another panic holds the host, -EINVAL, -ENOSPC no zone, -ENOMEDIUM, -ENODEV another card,
- * -ETIMEDOUT the deadline, -EIO or -EILSEQ what the last attempt met. RESULT has the details.
+ * Writes `textBytes` (0 … TEXT_BYTES_MAX) bytes at TEXT as one kmsg record, or with CONFIG_PARTS as several. `force`:
+ * also take the host from a panic that died in the middle. Returns 0 when the record (of several, the one with the
+ * newest text) has been read back from the medium, else nothing is promised of it: -ECANCELED filtered by
+ * CONFIG_MAX_REASON, nothing was touched; -EBUSY another panic holds the host, -EINVAL, -ENOSPC no zone, -ENOMEDIUM,
+ * -ENODEV another card, -ETIMEDOUT the deadline, -EIO or -EILSEQ what the last attempt met.
+ * RESULT has the details, if something was touched.
  */
 export function panicWrite(
   reason: u32,
@@ -362,6 +443,7 @@ export function panicWrite(
   force: u32,
 ): i32 {
   if (textBytes > <u32>TEXT_BYTES_MAX || timeNsec > 999999999) return EINVAL;
+  if (!isTaken(reason)) return ECANCELED;
   const before = steal();
   if ((before & 0xff) == OWNER_PANIC && force == 0) return EBUSY;
   const token = (before & 0xff) == OWNER_PANIC ? stealFromPanic() : before | OWNER_PANIC;
@@ -377,24 +459,25 @@ export function panicWrite(
   setDeadline(lengthNs > RESERVE_NS ? lengthNs - RESERVE_NS : 0);
   s.careful = 0;
   crc32cPrepare();
-  describeRecord(reason, <i64>(((<u64>timeSecHigh) << 32) | timeSecLow), timeNsec, textBytes);
+  describeRecord(reason, <i64>(((<u64>timeSecHigh) << 32) | timeSecLow), timeNsec);
 
   // With less time than an orderly end costs, nothing is touched at all.
   let status = isLate() ? ETIMEDOUT : takeOver();
+  if (status == OK && !areaFits(s.sectors)) status = EINVAL;
   if (status == OK && mustScan()) {
     if (isDefined(EXTERNAL_BUS)) status = proveWay();
     if (status == OK) status = scanZones();
   }
+  if (status == OK) status = storeText(textBytes);
+  else store<u32>(RESULT_DROPPED_BYTES, textBytes);
+  noteLastCommand(status);
+  const reached = load<u32>(RESULT_STEP);
+  // No zone for the record is no reason to lose the rings too.
+  if (status == OK || status == ENOSPC || blamesZone(status)) storeRings();
   if (status == OK) {
-    compressText();
-    status = storeRecord();
-  }
-  if (status == OK) {
-    countRecord();
-    storeRings();
     storeDump();
     step(STEP_DONE, load<u32>(RESULT_ZONE));
-  }
+  } else store<u32>(RESULT_STEP, reached);
   clearDeadline();
   s.careful = 0;
   publish(status);

@@ -4,6 +4,7 @@ import {
   BOUNCE_BASE,
   BOUNCE_SECTORS,
   CLOCK_NOW,
+  CONFIG_PARTS,
   DUMP_AREA_SECTORS_MAX,
   FAULT_BYTES,
   FAULTS_BASE,
@@ -14,6 +15,7 @@ import {
   MEDIUM_STORES,
   NEIGHBOURS_MAX,
   OWNER_WORD,
+  PARTS_MAX,
   REGISTER_BLOCK,
   RING_BYTES_MAX,
   SECTOR_BYTES,
@@ -34,9 +36,12 @@ import {
   DEFLATE_NS_MAX,
   type EmmcConfig,
   type MachineConfig,
+  POLICIES,
   type Policy,
   PROFILES,
   type ProfileName,
+  REASONS,
+  type Reason,
   type RingSectors,
   SD_VERSIONS,
   type SdOptions,
@@ -61,7 +66,7 @@ import {
   RegionTable,
   regionTableBytes,
 } from "./dump/region-table.js";
-import { MmcError } from "./errors.js";
+import { ERRNO, MmcError } from "./errors.js";
 
 /**
  * The pstore area: the kmsg zones that panics write to, and in front of them the rings, pmsg first, then console, then
@@ -113,7 +118,24 @@ export interface DeviceOptions {
   area?: PanicArea | undefined;
   /** Crash dumps. Needs `area`: a dump belongs to a record. */
   dump?: PanicDumpOptions | undefined;
+  /** What is given up when all zones hold a record; default `first-wins`. docs/FORMAT.md, "Choosing a zone". */
   policy?: Policy | undefined;
+  /**
+   * Policy `newest`: how many of the newest logs, the one being written too, are not given up for older text of a long
+   * one, 1 … 32768; default all.
+   */
+  keepLogs?: number | undefined;
+  /**
+   * Into how many zones a long log may go, 1 … 1200; default 1. With more than 1 it is cut between lines; part 1 is the
+   * newest text, and is written first. Older text never replaces a record that the policy keeps. docs/FORMAT.md, "Long
+   * logs".
+   */
+  parts?: number | undefined;
+  /**
+   * As Linux's `max_reason`: dumps with a larger reason (1 Panic, 2 Oops, 3 Emergency, 4 Shutdown) are not taken, which
+   * is ECANCELED; 0 stands for 2. Default: all are taken, where Linux's own is 2.
+   */
+  maxReason?: number | undefined;
   /**
    * Records are deflated, as Linux does by default: fewer sectors to write, and more of a long log. Plain where it does
    * not help, or takes more than a quarter of the time that is left. Default true.
@@ -181,14 +203,15 @@ export interface CardRegisters {
   ssr: Uint8Array | null;
 }
 
-export type Reason = "Panic" | "Oops" | "Emergency" | "Shutdown";
-const REASONS: Record<Reason, number> = { Panic: 1, Oops: 2, Emergency: 3, Shutdown: 4 };
+export type { Reason };
 
 export interface PanicInput {
   text: Uint8Array | string;
   reason?: Reason | undefined;
   timeSec?: bigint | undefined;
   timeNsec?: number | undefined;
+  /** In place of the device's. */
+  parts?: number | undefined;
   /** Takes the host even from a panic that died in the middle. */
   force?: boolean | undefined;
 }
@@ -331,6 +354,13 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
   if (options.busWidth === 8 && !hasEightLines(controller)) {
     throw new MmcError("EINVAL", `busWidth: a controller of kind ${controller} has no eight lines`);
   }
+  requireName("policy", options.policy ?? "first-wins", POLICIES);
+  if (options.keepLogs !== undefined && options.policy !== "newest") {
+    throw new MmcError("EINVAL", "keepLogs: belongs to the policy newest");
+  }
+  requireNumber("keepLogs", options.keepLogs ?? ZONES_MAX, 1, ZONES_MAX);
+  requireNumber("parts", options.parts ?? 1, 1, PARTS_MAX);
+  requireNumber("maxReason", options.maxReason ?? 0, 0, 0x7fffffff);
   const { area } = options;
   if (area) checkArea(area, sizeBytes);
   const { dump } = options;
@@ -362,6 +392,9 @@ function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
     },
     abi: area?.abi ?? "lp64",
     policy: options.policy ?? "first-wins",
+    keepLogs: options.keepLogs ?? ZONES_MAX,
+    parts: options.parts ?? 1,
+    ...(options.maxReason === undefined ? {} : { maxReason: options.maxReason }),
     compress: options.compress ?? true,
     deadlineUs,
     trace: options.trace ?? options.onTrace !== undefined,
@@ -565,6 +598,7 @@ export class Device {
   readonly #abi: PanicArea["abi"];
   readonly #cpus: number;
   #ftraceCalls = 0n;
+  readonly #parts: number;
   readonly #mediumFailures: unknown[] = [];
   readonly #card: CardKind;
   readonly #onTrace: DeviceOptions["onTrace"];
@@ -598,6 +632,7 @@ export class Device {
     this.#hasArea = options.area !== undefined;
     this.#abi = options.area?.abi ?? "lp64";
     this.#cpus = config.rings?.cpus ?? 0;
+    this.#parts = config.parts ?? 1;
     const mediumBytes = this.#sizeBytes + partitionSectors(config) * SECTOR_BYTES;
     if (external && config.emmc?.gpSectors?.some((sectors) => sectors > 0)) {
       throw new MmcError("EINVAL", "gpBytes: an external medium has a user area only");
@@ -776,6 +811,9 @@ export class Device {
     requireNumber("timeNsec", timeNsec, 0, 999_999_999);
     const reason = REASONS[input.reason ?? "Panic"];
     if (reason === undefined) throw new MmcError("EINVAL", `reason: ${input.reason} is unknown`);
+    const parts = input.parts ?? this.#parts;
+    requireNumber("parts", parts, 1, PARTS_MAX);
+    new DataView(this.#memory.buffer).setUint32(CONFIG_PARTS, parts, true);
     const text = typeof input.text === "string" ? new TextEncoder().encode(input.text) : input.text;
     const kept = text.subarray(Math.max(0, text.length - TEXT_BYTES_MAX));
     new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
@@ -789,6 +827,11 @@ export class Device {
       input.force ? 1 : 0,
     );
     const result = readResult(this.#memory);
+    // Refused before anything was touched: RESULT is still that of the dump before.
+    if (status === -ERRNO.ECANCELED || status === -ERRNO.EBUSY) {
+      const nothing = { parts: 0, partsStatus: 0, storedBytes: 0, payloadBytes: 0, commitNs: 0n };
+      return { ...result, ...nothing, status, droppedBytes: text.length };
+    }
     return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept.length };
   }
 

@@ -202,6 +202,7 @@ export {
 } from "./pstore/decode.js";
 export { formatLog, type JoinedLog, joinLogs, type MissingText } from "./pstore/join.js";
 export { parseRecordName, recordName } from "./pstore/names.js";
+export { type AreaSizes, type RegisteredArea, registerArea } from "./pstore/registration.js";
 export { decodeCid } from "./registers/cid.js";
 export { type DecodedCsd, decodeCsd } from "./registers/csd.js";
 export { decodeExtCsd, extCsdName } from "./registers/ext-csd.js";

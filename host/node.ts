@@ -113,6 +113,21 @@ function ringHeaderOffsets(area: PanicArea): Set<number> {
   return offsets;
 }
 
+/** What devices write of each image, until that is closed. */
+const attached = new WeakMap<RawImage, { offset: number; sizeBytes: number }[]>();
+
+/** @throws MmcError EBUSY another device writes there: neither would see what the other does */
+function attach(image: RawImage, offset: number, sizeBytes: number): void {
+  const ranges = attached.get(image) ?? [];
+  const taken = ranges.find(
+    (range) => offset < range.offset + range.sizeBytes && range.offset < offset + sizeBytes,
+  );
+  if (taken !== undefined) {
+    throw new MmcError("EBUSY", `${image.name}: a device writes to the area at ${taken.offset} already`);
+  }
+  attached.set(image, [...ranges, { offset, sizeBytes }]);
+}
+
 /**
  * A device on a raw image. Its card begins with the image and is rounded up to 512 KiB; sectors beyond the
  * image read as zero. Reads come from the file. Of the writes only those inside `area` and `options.dump.area` go
@@ -121,6 +136,8 @@ function ringHeaderOffsets(area: PanicArea): Set<number> {
  *
  * An error of the file reaches the core as a sector that cannot be read or programmed;
  * `device.takeMediumFailure()` has the error itself.
+ * @throws MmcError EINVAL no area or card of this image; EBUSY a device of this process writes there already; as
+ * {@link panicAreaOf}
  */
 export function openImageDevice(
   image: RawImage,
@@ -216,6 +233,7 @@ export function openImageDevice(
     sizeBytes,
     area: panicArea,
   });
+  attach(image, area.offset, area.sizeBytes);
   return { device, panicArea, overlaySectors: () => overlay.size };
 }
 
@@ -238,7 +256,8 @@ export function checkDisk(image: RawImage): void {
  * so a process that is killed leaves what a power cut leaves. `area` is where panics write, if anywhere. `image`,
  * opened for writing, stays the caller's to sync and to close; its errors reach the guest as sectors that fail, and the
  * caller by `device.takeMediumFailure()`.
- * @throws MmcError EINVAL a size that no card has; EROFS not opened for writing; as {@link panicAreaOf}
+ * @throws MmcError EINVAL a size that no card has; EROFS not opened for writing; EBUSY another device of this
+ * process writes to it; as {@link panicAreaOf}
  */
 export function openDiskDevice(
   image: RawImage,
@@ -252,5 +271,7 @@ export function openDiskDevice(
     write: (offset, data) => image.writeSync(offset, data),
   };
   const panicArea = area === null ? undefined : panicAreaOf(image.name, area);
-  return Device.openExternal(loadCore("embed"), medium, { ...options, area: panicArea });
+  const device = Device.openExternal(loadCore("embed"), medium, { ...options, area: panicArea });
+  attach(image, 0, image.sizeBytes);
+  return device;
 }

@@ -27,7 +27,7 @@ import * as assert from "uvu/assert";
 import { formatTime, parseTime } from "../host/cli/time.js";
 import { MmcError } from "../host/errors.js";
 import { type FileCalls, RawImage } from "../host/image/raw.js";
-import { findGeometry, loadCore, openImageDevice, openRaw } from "../host/node.js";
+import { findGeometry, loadCore, openDiskDevice, openImageDevice, openRaw } from "../host/node.js";
 import { decodeArea } from "../host/pstore/decode.js";
 
 const KIB = 1024;
@@ -256,7 +256,13 @@ usage("wrong usage: exit 2, one line, a hint", async () => {
     [[...panic, "--time", "2024-02-30"], /--time 2024-02-30: is no time/],
     [[...panic, "--card", "floppy"], /--card floppy: is not one of emmc, sd, sdsc, sdxc/],
     [[...panic, "--in-flight", "dance"], /--in-flight dance: is not one of none, read/],
-    [[...panic, "--policy", "last"], /--policy last: is not one of/],
+    [[...panic, "--policy", "last"], /--policy last: is not one of first-wins, ring, newest/],
+    [[...panic, "--keep", "2"], /--keep 2: belongs to --policy newest/],
+    [[...panic, "--keep", "0"], /--keep 0: must be 1 to 32768/],
+    [[...panic, "--parts", "0"], /--parts 0: must be 1 to 1200/],
+    [[...panic, "--parts", "1201"], /--parts 1201: must be 1 to 1200/],
+    [[...panic, "--parts", "two"], /--parts two: must be 1 to 1200/],
+    [[...panic, "--max-reason", "5"], /--max-reason 5: is not one of panic, oops/],
     [["format", fresh()], /--size: is needed/],
     [["format", fresh(), "--size", "0"], /--size 0: must be at least 4096/],
     [["format", fresh(), "--size", "5000"], /--size 5000: must be a multiple of 4096/],
@@ -373,6 +379,7 @@ reading("ls: the table, every field of --json, and no records", async () => {
     "part",
     "first",
     "olderBytes",
+    "lineBytes",
     "duplicateOf",
     "state",
   ]);
@@ -764,9 +771,9 @@ panicking("the area is the whole image: a request in flight inside it changes no
   });
 });
 
-panicking("ten panics, four zones: both policies", async () => {
-  const kept = { "first-wins": [1, 2, 3, 10], ring: [7, 8, 9, 10] };
-  await each(["first-wins", "ring"] as const, async (policy) => {
+panicking("ten panics, four zones: each policy", async () => {
+  const kept = { "first-wins": [1, 2, 3, 10], ring: [7, 8, 9, 10], newest: [7, 8, 9, 10] };
+  await each(["first-wins", "ring", "newest"] as const, async (policy) => {
     const image = mixedImage();
     for (let count = 1; count <= 10; count++) {
       const { out } = await ok(["panic", image, "--log", demoLog, "--policy", policy, ...AREA]);
@@ -780,6 +787,75 @@ panicking("ten panics, four zones: both policies", async () => {
       kept[policy],
     );
   });
+});
+
+panicking("--parts: a long log in several zones, and ls, cat and extract --join have it whole", async () => {
+  const log = Buffer.concat([logBytes, logBytes, logBytes]);
+  const image = file(new Uint8Array(MIB));
+  const args = [
+    "panic",
+    image,
+    "--log",
+    file(log, ".txt"),
+    "--kmsg-size",
+    "4K",
+    "--no-compress",
+    "--time",
+    "5",
+  ];
+  const { out } = await ok([...args, "--parts", "64"]);
+  const parts = [...out.matchAll(/^(dmesg-pstore_blk-\d+): part (\d+) of it, \d+ bytes$/gm)];
+  assert.equal(
+    parts.map(([, name, part]) => [name, part]),
+    parts.map((_, i) => [`dmesg-pstore_blk-${i + 1}`, String(i + 2)]),
+  );
+  assert.match(
+    out,
+    new RegExp(`: Panic 1, .*, ${log.length} bytes of the log in ${parts.length + 1} parts, durable`),
+  );
+  assert.match((await ok(["ls", image])).out, /dmesg-pstore_blk-1 .* part 2 of log 1/);
+  const second = parts.at(0)?.[1] ?? "";
+  const shown = (await ok(["cat", image, second])).stdout;
+  const lines = "Panic: Total 1 times\nPanic#1 Part2\n";
+  assert.is(shown.subarray(0, lines.length).toString(), lines);
+  assert.ok(log.includes(shown.subarray(lines.length)));
+  const out1 = fresh("");
+  await ok(["extract", image, out1, "--join"]);
+  assert.is(digest(readFileSync(join(out1, "dmesg-pstore_blk-0.joined"))), digest(log));
+
+  // Three parts are not enough, and the older log stands.
+  const { out: short } = await ok([...args, "--parts", "3"]);
+  assert.match(short, /all 3 parts are full: the \d+ oldest bytes were dropped/);
+  type Json = { record: { part: number }; furtherParts: { part: number }[]; replaced: unknown[] };
+  const json = JSON.parse((await ok([...args, "--parts", "2", "--json"])).out) as Json;
+  assert.equal([json.record.part, json.furtherParts.map(({ part }) => part)], [1, [2]]);
+  assert.equal(json.replaced, []);
+});
+
+panicking("--policy newest --keep: older text takes the zones of older logs, and says so", async () => {
+  const log = file(Buffer.concat([logBytes, logBytes]), ".txt");
+  const image = file(new Uint8Array(32 * KIB));
+  const args = ["panic", image, "--kmsg-size", "4K", "--no-compress", "--time", "5", "--policy", "newest"];
+  for (let i = 0; i < 8; i++) await ok([...args, "--log", "-"], { input: `old ${i}\n` });
+  const { out } = await ok([...args, "--log", log, "--parts", "8", "--keep", "3"]);
+  assert.is([...out.matchAll(/was replaced$/gm)].length, 6);
+  assert.match(out, /no further part after 6 parts \(ENOSPC\): the \d+ oldest bytes were dropped/);
+  const { records } = decodeArea(new Uint8Array(readFileSync(image)));
+  const old = records.filter(({ part }) => part === 0).map(({ count }) => count);
+  assert.equal(old, [7, 8]);
+});
+
+panicking("--max-reason: what is behind it is not written, and is said", async () => {
+  const image = mixedImage();
+  const before = digest(readFileSync(image));
+  const args = ["panic", image, "--log", demoLog, ...AREA, "--max-reason", "oops"];
+  await fails(
+    [...args, "--reason", "emergency"],
+    1,
+    /the reason is behind --max-reason, nothing was written/,
+  );
+  assert.is(digest(readFileSync(image)), before);
+  await ok([...args, "--reason", "oops"]);
 });
 
 panicking("reasons, times, JSON and the trace", async () => {
@@ -988,6 +1064,36 @@ device("areas that the core cannot write are refused", () => {
   assert.throws(open(AREA_BYTES, 100, 1), /do not start on whole sectors/);
   assert.throws(open(64 * MIB, 0, 1), /are no area of it/);
   raw.closeSync();
+});
+
+device("one area has one device, one file one writer", () => {
+  const path = mixedImage();
+  const raw = openRaw(path, { writable: true });
+  assert.throws(() => openRaw(path, { writable: true }), /EBUSY|is open for writing already/);
+  const link = fresh();
+  symlinkSync(path, link);
+  assert.throws(() => openRaw(link, { writable: true }), /is open for writing already/);
+  openRaw(path, { writable: false }).closeSync();
+  const geometry = findGeometry(new Uint8Array(AREA_BYTES));
+  const open = (offset: number, sizeBytes: number) =>
+    openImageDevice(raw, { offset, sizeBytes, geometry: { ...geometry, kmsgCount: sizeBytes / 65536 } });
+  open(AREA_OFFSET, AREA_BYTES);
+  try {
+    open(AREA_OFFSET + 65536, 65536);
+    assert.unreachable();
+  } catch (error) {
+    assert.is((error as MmcError).code, "EBUSY");
+    assert.match((error as MmcError).message, /a device writes to the area at \d+ already$/);
+  }
+  // Beside it there is room for another.
+  open(AREA_OFFSET + AREA_BYTES, 65536);
+  raw.closeSync();
+  openRaw(path, { writable: true }).closeSync();
+  // A guest's disk is one area from its first byte to its last.
+  const disk = openRaw(file(new Uint8Array(MIB)), { writable: true });
+  openDiskDevice(disk);
+  assert.throws(() => openDiskDevice(disk), /a device writes to the area at 0 already/);
+  disk.closeSync();
 });
 
 device.run();

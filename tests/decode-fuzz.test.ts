@@ -39,6 +39,7 @@ test("areas that fast-check makes up of zones, seals and noise", () => {
       part: fc.integer({ min: 0, max: 4 }),
       olderBytes: fc.integer({ min: 0, max: 800 }),
       first: fc.bigInt({ min: 0n, max: 9n }),
+      lineBytes: fc.integer({ min: 0, max: 60 }),
     })
     .map(({ text, raw, isRaw, sequence, ...spec }) => {
       const payload = isRaw ? raw : logText(text);

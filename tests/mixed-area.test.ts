@@ -92,21 +92,32 @@ function isLengthPossible({ datalen }: ZoneInfo): boolean {
 }
 
 /** docs/FORMAT.md, "Choosing a zone" and "The seal". */
-function expected(zones: ZoneInfo[], reason: Reason, policy: Policy) {
+function expected(area: Uint8Array, zones: ZoneInfo[], reason: Reason, policy: Policy) {
+  const bytes = new DataView(area.buffer, area.byteOffset);
+  let latestSec = 0n;
   let sealed: ZoneInfo | null = null;
   let unsealed: ZoneInfo | null = null;
   let count = 0;
   let sequence = 0n;
   for (const zone of zones) {
-    if (zone.sequence !== null && zone.sequence > sequence) sequence = zone.sequence;
+    const seal = zone.offset + zone.size - 64;
+    if (zone.sequence !== null) {
+      if (zone.sequence > sequence) sequence = zone.sequence;
+      // The counts of Panics and of Oopses.
+      if (reason === "Panic") count = Math.max(count, bytes.getUint32(seal + 48, true));
+      if (reason === "Oops") count = Math.max(count, bytes.getUint32(seal + 52, true));
+    }
     if (zone.state === "empty" || !isLengthPossible(zone)) continue;
     if (zone.reason === REASONS.indexOf(reason) + 1) count = Math.max(count, zone.counter);
     if (zone.sequence === null) {
       if (zone.timeSec >= (unsealed?.timeSec ?? 0n)) unsealed = zone;
-    } else if (zone.state !== "torn" && zone.sequence >= (sealed?.sequence ?? 0n)) sealed = zone;
+    } else if (zone.state !== "torn" && zone.sequence >= (sealed?.sequence ?? 0n)) {
+      sealed = zone;
+      latestSec = bytes.getBigInt64(seal + 40, true);
+    }
   }
   let newest = sealed ?? unsealed;
-  if (sealed !== null && unsealed !== null && unsealed.timeSec > sealed.timeSec) newest = unsealed;
+  if (sealed !== null && unsealed !== null && unsealed.timeSec > latestSec) newest = unsealed;
   const start = newest === null ? 0 : newest.index + 1;
   const around = zones.map((_, i) => zones[(start + i) % zones.length] as ZoneInfo);
   const damaged = ({ state }: ZoneInfo) => state === "torn" || state === "salvaged";
@@ -146,7 +157,7 @@ for (const abi of ["lp64", "i386"] as const) {
           const policy = next(2) === 0 ? "ring" : "first-wins";
           const zones = area.zones();
           const before = area.bytes();
-          const wanted = expected(zones, reason, policy);
+          const wanted = expected(before, zones, reason, policy);
           const { status, zone, count, sequence } = area.panic(reason, text, timeSec, policy);
           const where = `${abi}, seed ${seed}, turn ${turn}`;
           assert.equal({ status, zone, count, sequence, full: wanted.full }, { status: 0, ...wanted }, where);

@@ -3,7 +3,7 @@
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { RING_BYTES_MAX } from "../assembly/layout.js";
+import { RING_BYTES_MAX, TEXT_BASE } from "../assembly/layout.js";
 import { Device, type DeviceOptions, type PanicArea } from "../host/device.js";
 import { MmcError } from "../host/errors.js";
 import { explorationText } from "../host/explore/explore.js";
@@ -282,6 +282,35 @@ test("a sector that cannot be programmed costs its ring, not the others and not 
     device.flushRings();
     assert.ok(sameBytes(shown(device, sizes, "pmsg-pstore_blk-0") ?? new Uint8Array(0), said(1, 3000)));
   }
+});
+
+test("a record that finds no zone takes no ring with it, and the failure told is the record's", () => {
+  const sizes = { pmsgSize: 4096, consoleSize: 4096 };
+  for (const kind of ["program", "read-ecc"] as const) {
+    const device = open(sizes, { card: "sd" });
+    const area = { firstLba: BASE / 512 + 16, lastLba: 0xfffffffe };
+    device.injectFault({ kind, ...area });
+    device.writeConsole(said(1, 3000));
+    const result = device.panicWrite({ text: PANIC_LOG.subarray(0, 4000), timeSec: 3n });
+    assert.equal([result.status, result.ringsStatus, result.ringsFlushed], [-5, 0, 1], kind);
+    assert.is.not(result.step, "flush a ring");
+    assert.ok(result.failedCommand !== null);
+    device.clearFaults();
+    assert.ok(sameBytes(shown(device, sizes, "console-pstore_blk-0") ?? new Uint8Array(0), said(1, 3000)));
+  }
+});
+
+test("a panic before the first recovery flushes the rings all the same", () => {
+  const sizes = { pmsgSize: 4096, consoleSize: 4096 };
+  const device = open(sizes, { card: "emmc" });
+  device.powerCut("old", "lost");
+  assert.is(device.core.openCard(), 0);
+  const text = said(1, 2000);
+  new Uint8Array(device.memory.buffer, TEXT_BASE, text.length).set(text);
+  assert.is(device.core.writeRing(1, text.length), 0);
+  const result = device.panicWrite({ text: PANIC_LOG.subarray(0, 4000), timeSec: 3n });
+  assert.equal([result.status, result.ringsStatus, result.ringsFlushed], [0, 0, 1]);
+  assert.ok(sameBytes(shown(device, sizes, "console-pstore_blk-0") ?? new Uint8Array(0), text));
 });
 
 test("a panic in the middle of a flush, at every mark, ends with every byte on the medium", () => {

@@ -192,6 +192,41 @@ test("compressed and plain parts, and a salvaged one, join", () => {
   assert.is(log && ascii(log.text), ascii(LOG));
 });
 
+test("each part's own line is no text of the log, and a length that no line has takes nothing away", () => {
+  const text = LOG.subarray(0, 6000);
+  const part = (number: number, start: number, end: number, line: string, lineBytes = line.length) => {
+    const payload = new Uint8Array(Buffer.concat([Buffer.from(line), text.subarray(start, end)]));
+    const sequence = 20n + BigInt(number);
+    return buildZone(ZONE_BYTES, {
+      payload,
+      sequence,
+      part: number,
+      olderBytes: start,
+      first: 21n,
+      lineBytes,
+    });
+  };
+  const join = (...zones: (Uint8Array | null)[]) =>
+    joinLogs(decodeArea(buildArea(zones, ZONE_BYTES), SIZES).records);
+  const newest = part(1, 4000, 6000, "Oops#7 Part1\n");
+  const middle = part(2, 1000, 4000, "Oops#7 Part2\n");
+  const oldest = part(3, 0, 1000, "Oops#7 Part3\n");
+  const [whole] = join(newest, middle, oldest);
+  assert.is(whole && ascii(whole.text), `Oops#7 Part1\n${ascii(text)}`);
+  const [gap] = join(newest, null, oldest);
+  assert.equal(gap?.missing, [{ offset: 13 + 1000, sizeBytes: 3000 }]);
+  const [beheaded] = join(null, middle, oldest);
+  assert.is(beheaded && ascii(beheaded.text), `Oops#7 Part2\n${ascii(text.subarray(0, 4000))}`);
+  const [tail] = join(newest, middle);
+  assert.ok(
+    tail &&
+      ascii(formatLog(tail)).startsWith("Oops#7 Part1\n--- 1000 bytes of the log are missing here ---\n"),
+  );
+  // No such line, or another length: all of it is text.
+  const [plain] = join(part(1, 3000, 6000, "", 13), part(2, 0, 3000, "", 4_000_000_000));
+  assert.is(plain && ascii(plain.text), ascii(text));
+});
+
 test("missing parts: how much and where, and never a seam that hides it", () => {
   for (let gone = 0; gone < 5; gone++) {
     const zones = CHAIN.map((zone, index) => (index === gone ? null : zone));

@@ -14,6 +14,7 @@ export interface ZoneSpec {
   part?: number;
   olderBytes?: number;
   first?: bigint;
+  lineBytes?: number;
 }
 
 export function crc32cSlowly(bytes: Uint8Array): number {
@@ -55,6 +56,7 @@ export function buildZone(sizeBytes: number, spec: ZoneSpec): Uint8Array {
   view.setUint32(seal + 24, spec.part ?? 0, true);
   view.setUint32(seal + 28, spec.olderBytes ?? 0, true);
   view.setBigUint64(seal + 32, spec.first ?? 0n, true);
+  view.setUint32(seal + 56, spec.lineBytes ?? 0, true);
   view.setUint32(seal + 60, crc32cSlowly(zone.subarray(seal, seal + 60)), true);
   return zone;
 }

@@ -11,11 +11,21 @@ import {
   ZONE_BAD,
   ZONE_EMPTY,
   ZONE_ERASED,
+  ZONE_PART,
   ZONE_TORN,
   ZONE_USED,
 } from "./format";
-import { sealDatalen, sealSequence, sealStands } from "./seal";
-import { area, headerBytes, setZoneState, zoneSectors } from "./zone";
+import {
+  sealDatalen,
+  sealFirst,
+  sealLatestTimeSec,
+  sealOopses,
+  sealPanics,
+  sealPart,
+  sealSequence,
+  sealStands,
+} from "./seal";
+import { area, countReason, headerBytes, setZoneLog, setZoneState, zoneSectors } from "./zone";
 
 export function beginRecovery(): void {
   const a = area();
@@ -36,6 +46,7 @@ export function endRecovery(): void {
 
 /** A zone that cannot be read is not written either. */
 export function recoverBadZone(zone: u32): void {
+  setZoneLog(zone, 0);
   setZoneState(zone, ZONE_BAD);
 }
 
@@ -46,6 +57,12 @@ export function recoverZone(zone: u32, head: usize, tail: usize): void {
   const sealed = sealStands(seal);
   const sequence = sealed ? sealSequence(seal) : 0;
   if (sequence > a.sequence) a.sequence = sequence;
+  setZoneLog(zone, 0);
+  if (sealed) {
+    // Counts outlive the header of the record that made them.
+    countReason(REASON_PANIC, sealPanics(seal));
+    countReason(REASON_OOPS, sealOopses(seal));
+  }
   const hasSignature = load<u32>(head) == PSZ_SIG_KMSG;
   const hasMagic = load<u32>(head, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
   if (!hasSignature || !hasMagic) {
@@ -68,16 +85,20 @@ export function recoverZone(zone: u32, head: usize, tail: usize): void {
   if (sealed && (agrees || datalen == 0)) {
     if (sequence >= a.newestSealedSequence) {
       a.newestSealedSequence = sequence;
-      a.newestSealedTimeSec = timeSec;
+      const latest = sealLatestTimeSec(seal);
+      a.newestSealedTimeSec = timeSec > latest ? timeSec : latest;
       a.newestSealed = zone;
     }
   } else if (!sealed && timeSec >= a.newestTimeSec) {
     a.newestTimeSec = timeSec;
     a.newestUnsealed = zone;
   }
-  if (reason == REASON_PANIC && counter > a.panicCounter) a.panicCounter = counter;
-  if (reason == REASON_OOPS && counter > a.oopsCounter) a.oopsCounter = counter;
+  countReason(reason, counter);
   if (datalen == 0) setZoneState(zone, ZONE_ERASED);
   else if (!agrees || datalen < headerBytes()) setZoneState(zone, ZONE_TORN);
-  else setZoneState(zone, ZONE_USED);
+  else {
+    const isPart = sealed && sealPart(seal) > 1 && sealFirst(seal) < sequence;
+    if (sealed) setZoneLog(zone, isPart ? sealFirst(seal) : sequence);
+    setZoneState(zone, isPart ? ZONE_PART : ZONE_USED);
+  }
 }

@@ -2,7 +2,7 @@
 // abrt-merge-pstoreoops reads. Says which files and what is in them; writes none. Names are made of record names and
 // numbers, so none can leave the folder.
 import type { PstoreRecord } from "../pstore/decode.js";
-import { formatLog, type JoinedLog, joinLogs } from "../pstore/join.js";
+import { formatLog, type JoinedLog, joinLogs, partLineBytes } from "../pstore/join.js";
 
 /** A file to be made. `path`: relative, at most one folder deep. */
 export interface PlannedFile {
@@ -50,14 +50,6 @@ export function planSystemd(records: readonly PstoreRecord[]): PlannedFile[] {
   return files;
 }
 
-/** The text without the line `Panic#1 Part1` that Linux may have put before it. */
-function withoutPartLine(text: Uint8Array): Uint8Array {
-  const end = text.indexOf(10);
-  if (end < 0 || end > 40) return text;
-  const line = String.fromCharCode(...text.subarray(0, end));
-  return /^[A-Z][a-z]+#\d+ Part\d+$/.test(line) ? text.subarray(end + 1) : text;
-}
-
 /** Where the piece that ends at `end` starts: at a line if there is one, `most` bytes before at the furthest. */
 function pieceStart(text: Uint8Array, end: number, most: number): number {
   const furthest = Math.max(0, end - most);
@@ -68,7 +60,8 @@ function pieceStart(text: Uint8Array, end: number, most: number): number {
 
 function abrtFiles(log: JoinedLog): PlannedFile[] {
   const newest = log.parts.at(-1) as PstoreRecord;
-  const text = withoutPartLine(formatLog(log));
+  const whole = formatLog(log);
+  const text = whole.subarray(partLineBytes(whole));
   const files: PlannedFile[] = [];
   for (let end = text.length, part = 1; end > 0 || part === 1; part++) {
     const line = new TextEncoder().encode(`${newest.reason}#${newest.count} Part${part}\n`);

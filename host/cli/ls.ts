@@ -28,6 +28,8 @@ export interface RecordJson {
   first: string | null;
   /** How much of the log is older than this part, in bytes. */
   olderBytes: number;
+  /** Bytes of the line in front of this part's text that are not the log's. */
+  lineBytes: number;
   /** The record that this one repeats, or null. */
   duplicateOf: string | null;
   state: string;
@@ -51,6 +53,7 @@ export function recordJson(record: PstoreRecord, areaOffset: number): RecordJson
     part: record.part,
     first: record.first === null ? null : record.first.toString(),
     olderBytes: record.olderBytes,
+    lineBytes: record.lineBytes,
     duplicateOf: record.duplicateOf,
     state: record.state,
   };

@@ -78,9 +78,10 @@ export function parseChoice<T extends string>(option: string, text: string, choi
   return found;
 }
 
-function parseCpus(text: string): number {
+/** A whole number from 1 to `most`. */
+export function parseCount(option: string, text: string, most: number): number {
   const value = /^\d+$/.test(text) ? Number(text) : 0;
-  if (value < 1 || value > CPUS_MAX) throw new UsageError(`--cpus ${text}: must be 1 to ${CPUS_MAX}`);
+  if (value < 1 || value > most) throw new UsageError(`${option} ${text}: must be 1 to ${most}`);
   return value;
 }
 
@@ -138,7 +139,9 @@ export function addGeometryOptions(command: Command): Command {
     .option("--ftrace-size <bytes>", "size of the ftrace zones together, 0 for none", (text) =>
       parseSize("--ftrace-size", text, ring),
     )
-    .option("--cpus <count>", "CPUs that share the ftrace zones (found from the records)", parseCpus)
+    .option("--cpus <count>", "CPUs that share the ftrace zones (found from the records)", (text) =>
+      parseCount("--cpus", text, CPUS_MAX),
+    )
     .option("--abi <abi>", "header layout: lp64 (64-bit and arm) or i386", (text) =>
       parseChoice("--abi", text, ["lp64", "i386"] as const),
     );

@@ -3,15 +3,17 @@
 // the request in flight rewrites the bytes that are there, and an erase hits sectors that only the card
 // has.
 import type { Command } from "commander";
-import type { CardKind } from "../core/profile.js";
+import { PARTS_MAX, ZONES_MAX } from "../../assembly/layout.js";
+import { type CardKind, POLICIES, type Policy, REASONS as REASON_NUMBERS } from "../core/profile.js";
 import type { PanicResult } from "../core/result.js";
 import { codeOf } from "../core/status.js";
 import { formatNs, type TraceEvent } from "../core/trace.js";
 import type { PanicArea, Reason } from "../device.js";
-import { MmcError } from "../errors.js";
+import { ERRNO, MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
 import { type ImageArea, type ImageDevice, openImageDevice, panicAreaOf } from "../node.js";
 import { type Decoded, decodeArea, type PstoreRecord } from "../pstore/decode.js";
+import { type JoinedLog, joinLogs, partLineBytes } from "../pstore/join.js";
 import { type LogText, readLog } from "./log-text.js";
 import { recordJson } from "./ls.js";
 import { type OpenedArea, withWritableArea } from "./open-area.js";
@@ -23,6 +25,7 @@ import {
   type ImageOptions,
   imageHelp,
   parseChoice,
+  parseCount,
   parseTimeOption,
 } from "./options.js";
 import { color, counted, formatJson, formatSize, remark, UsageError, write } from "./output.js";
@@ -51,13 +54,16 @@ const IN_FLIGHT = [
   "claimed",
   "stuck",
 ] as const;
-const POLICIES = ["first-wins", "ring"] as const;
+const POLICY_NAMES = Object.keys(POLICIES) as Policy[];
 
 /** How the record gets onto the card, whatever it says. */
 export interface PanicPathOptions extends ImageOptions {
   card: CardKind;
   inFlight: (typeof IN_FLIGHT)[number];
-  policy: (typeof POLICIES)[number];
+  policy: Policy;
+  keep?: number;
+  parts: number;
+  maxReason?: (typeof REASONS)[number];
   pio?: boolean;
   compress: boolean;
   /** ms */
@@ -192,6 +198,9 @@ function now(): RecordTime {
 /** A failed panic write as an error; the file's own error says more than the card's. */
 function failureOf(name: string, result: PanicResult, cause: unknown): MmcError {
   const failure = describeFailure(result);
+  if (result.status === -ERRNO.ECANCELED) {
+    return new MmcError("ECANCELED", `${name}: the reason is behind --max-reason, nothing was written`);
+  }
   const details = { step: result.step, command: result.failedCommand ?? undefined, r1: result.r1, cause };
   if (cause instanceof MmcError) {
     return new MmcError(cause.code, `${cause.message} (the panic write failed with ${failure})`, details);
@@ -219,15 +228,43 @@ function checkSameLayout({ bytes, decoded, image }: OpenedArea<Image>, options: 
   );
 }
 
-/** What was in the zone before, if that was a record. */
-function replacedRecord(before: Decoded, zone: number): PstoreRecord | undefined {
-  return before.records.find(
-    (record) => record.type === "kmsg" && record.id === zone && record.state !== "torn",
+/** What was before in the zones that now hold the log, as far as that were records. */
+function replacedRecords(before: Decoded, { parts }: JoinedLog): PstoreRecord[] {
+  const zones = new Set(parts.map(({ id }) => id));
+  return before.records.filter(
+    (record) => record.type === "kmsg" && zones.has(record.id) && record.state !== "torn",
   );
 }
 
+/** The log whose newest part is in `zone`, as it must be now. @throws MmcError EIO if it is not */
+function storedLog(
+  name: string,
+  after: Decoded,
+  text: Uint8Array,
+  { zone, storedBytes }: PanicResult,
+): JoinedLog {
+  const log = joinLogs(after.records).find(({ parts }) => parts.at(-1)?.id === zone);
+  // A text that lost its oldest bytes keeps its first line.
+  const lineBytes = partLineBytes(text);
+  const stored = Buffer.concat([
+    text.subarray(0, lineBytes),
+    text.subarray(text.length - storedBytes + lineBytes),
+  ]);
+  const isWhole = log?.parts.every(({ state }) => state === "ok") && Buffer.compare(log.text, stored) === 0;
+  if (log === undefined || !isWhole)
+    throw new MmcError("EIO", `${name}: zone ${zone} does not hold what was written`);
+  return log;
+}
+
+function capitalized(reason: (typeof REASONS)[number]): Reason {
+  return `${reason[0]?.toUpperCase()}${reason.slice(1)}` as Reason;
+}
+
 /** Refuses options that contradict each other, before anything is opened. */
-export function checkPanicOptions({ card, inFlight, ...options }: PanicPathOptions): void {
+export function checkPanicOptions({ card, inFlight, policy, keep, ...options }: PanicPathOptions): void {
+  if (keep !== undefined && policy !== "newest") {
+    throw new UsageError(`--keep ${keep}: belongs to --policy newest`);
+  }
   if (card !== "emmc" && inFlight === "sleep") {
     throw new MmcError("EOPNOTSUPP", "--in-flight sleep: an SD card has no sleep, an eMMC has");
   }
@@ -239,13 +276,19 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
   checkPanicDumpOptions(options);
   const rings = await readRingTexts(options);
   const log = await readLog(options.log);
-  const reason = `${options.reason[0]?.toUpperCase()}${options.reason.slice(1)}` as Reason;
+  const reason = capitalized(options.reason);
   const dump = PanicDump.open(options);
   try {
     await writePanic(location, { ...log, rings, reason, dump, ...(options.time ?? now()) }, options);
   } finally {
     dump?.close();
   }
+}
+
+/** Why the oldest text is in no record. */
+function whyDropped({ parts, partsStatus }: PanicResult): string {
+  if (partsStatus !== 0) return `no further part after ${counted(parts, "part")} (${codeOf(partsStatus)})`;
+  return parts > 1 ? `all ${parts} parts are full` : "the record is full";
 }
 
 /** Writes one record to the image at `location` through the panic path, and reports. */
@@ -272,6 +315,9 @@ export async function writePanic(
       card,
       sizeBytes: cardBytes(image.sizeBytes, options),
       policy: options.policy,
+      keepLogs: options.keep,
+      parts: options.parts,
+      maxReason: options.maxReason && REASON_NUMBERS[capitalized(options.maxReason)],
       dma: options.pio !== true,
       compress: options.compress,
       deadlineUs: options.deadline === undefined ? undefined : options.deadline * 1000,
@@ -310,16 +356,13 @@ export async function writePanic(
     // code with it.
     const bytes = await image.read(area.offset, area.sizeBytes);
     const after = decodeArea(bytes, { ...geometry });
-    const record = after.records.find((one) => one.type === "kmsg" && one.id === result.zone);
-    const payload = log.text.subarray(log.text.length - result.storedBytes);
-    const stored = record?.bytes.subarray(record.bytes.length - result.storedBytes);
-    if (record?.state !== "ok" || stored === undefined || Buffer.compare(stored, payload) !== 0) {
-      throw new MmcError("EIO", `${image.name}: zone ${result.zone} does not hold what was written`);
-    }
+    const written = storedLog(image.name, after, log.text, result);
+    const [record, ...furtherParts] = [...written.parts].reverse();
+    if (record === undefined) throw new MmcError("EIO", `${image.name}: there is no record`);
     if (result.ringsStatus === 0) for (const one of ringTexts) checkRingText(image.name, after, one);
     const stands = dumpOptions && result.dump ? await checkDump(image, dumpOptions.area, result.dump) : null;
     if (options.vcd !== undefined) writeVcd(options.vcd, events, card, options.vcdBits === true);
-    const replaced = replacedRecord(decoded, result.zone);
+    const replaced = replacedRecords(decoded, written);
     const steps = stepsOf(events, result);
     const commit = formatNs(result.commitNs - result.startNs);
 
@@ -335,7 +378,8 @@ export async function writePanic(
       const json = {
         ...preface.json,
         record: recordJson(record, area.offset),
-        replaced: replaced === undefined ? null : recordJson(replaced, area.offset),
+        furtherParts: furtherParts.map((part) => recordJson(part, area.offset)),
+        replaced: replaced.map((one) => recordJson(one, area.offset)),
         result: { ...result, droppedBytes },
         steps,
         ...snapshots?.json,
@@ -356,21 +400,28 @@ export async function writePanic(
       if (lost > 0) await write(color.dim("steps may be missing, the trace was full\n"));
       for (const step of steps) await write(formatStep(step, result));
     }
+    const inParts = result.parts > 1 ? ` in ${result.parts} parts` : "";
     const deflated = result.compressed ? `, deflated to ${result.payloadBytes}` : "";
     await write(
       `${color.bold(record.name)}: ${record.reason} ${record.count}, ${formatTime(record) ?? "no time"}, ` +
-        `${result.storedBytes} bytes of the log${deflated}, durable after ${commit}\n`,
+        `${result.storedBytes} bytes of the log${inParts}${deflated}, durable after ${commit}\n`,
     );
+    for (const part of furtherParts) {
+      await write(
+        `${color.bold(part.name)}: part ${part.part} of it, ${part.size - part.textOffset} bytes\n`,
+      );
+    }
     for (const ring of after.records.filter(({ type }) => ringTexts.some((one) => one.type === type))) {
       await write(`${color.bold(ring.name)}: ${ring.size} bytes\n`);
     }
     if (result.dump !== null) await write(describeDump(result.dump, stands, result.startNs));
-    if (droppedBytes > 0) await write(`the record is full: the ${droppedBytes} oldest bytes were dropped\n`);
+    if (droppedBytes > 0)
+      await write(`${whyDropped(result)}: the ${droppedBytes} oldest bytes were dropped\n`);
     if (result.attempts > 1) await write(`zones tried: ${result.attempts}\n`);
-    if (replaced !== undefined) {
+    for (const one of replaced) {
       await write(
-        `every zone held a record: ${replaced.name} (${replaced.reason} ${replaced.count}, ` +
-          `${formatTime(replaced) ?? "no time"}) was replaced\n`,
+        `every zone held a record: ${one.name} (${one.reason} ${one.count}, ` +
+          `${formatTime(one) ?? "no time"}) was replaced\n`,
       );
     }
     await write(snapshots?.text ?? "");
@@ -395,9 +446,24 @@ export function addPanicPathOptions(command: Command): Command {
     )
     .option(
       "--policy <policy>",
-      "which record to give up when all zones hold one: first-wins (the newest) or ring (the oldest)",
-      (text) => parseChoice("--policy", text, POLICIES),
+      "which record to give up when all zones hold one: first-wins (the newest), ring (the next one, as Linux), " +
+        "newest (of the oldest log)",
+      (text) => parseChoice("--policy", text, POLICY_NAMES),
       "first-wins",
+    )
+    .option(
+      "--parts <count>",
+      "zones that a long log may take, the newest text first",
+      (text) => parseCount("--parts", text, PARTS_MAX),
+      1,
+    )
+    .option(
+      "--keep <count>",
+      "with --policy newest: older text may replace logs beyond the newest ones",
+      (text) => parseCount("--keep", text, ZONES_MAX),
+    )
+    .option("--max-reason <reason>", "take no dump of a reason behind this one (shutdown)", (text) =>
+      parseChoice("--max-reason", text, REASONS),
     )
     .option("--deadline <ms>", "longest time of the panic write, simulated (10000)", (text) => {
       const value = /^\d+$/.test(text) ? Number(text) : 0;
@@ -444,7 +510,7 @@ export function addPanic(program: Command): void {
       "after",
       `${imageHelp(true)}
 The request in flight rewrites the bytes that are there: nothing outside the pstore area of IMAGE changes,
-and inside it one kmsg zone, and the rings that were written to. Times shown are simulated.
+and inside it one kmsg zone, those of further parts, and the rings that were written to. Times shown are simulated.
 A crash dump is an ELF core of the regions, stored behind the record as far as the deadline allows; "mmcpstore
 core" reads it. Two stay in a dump area that has room for both; of more, the newest complete one does. An area
 with room for one keeps that with --policy first-wins, and takes the new one instead with others.
@@ -453,6 +519,7 @@ An eMMC of up to 2 GiB and an SDSC card are addressed by bytes, all others by se
 Examples:
   mmcpstore panic disk.img --log panic.txt
   mmcpstore panic disk.img --log panic.txt --in-flight write --trace
+  mmcpstore panic disk.img --log long.txt --parts 8 && mmcpstore extract disk.img --join
   mmcpstore panic disk.img --log panic.txt --console console.txt --console-size 64K
   mmcpstore panic disk.img --size 1M --log panic.txt --dump-area 1M:64M --dump-region ram=ram.bin@0
   mmcpstore panic disk.img --log panic.txt --vcd panic.vcd && gtkwave panic.vcd

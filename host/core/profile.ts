@@ -241,8 +241,22 @@ function sdFlags(sd: SdOptions): number {
     (sd.writeSwitchLocked ? layout.SD_LOCK_SWITCH : 0)
   );
 }
-/** `first-wins` keeps the first records of a crash loop, `ring` the last ones, as Linux does. */
-export type Policy = "first-wins" | "ring";
+/**
+ * What is given up when all zones hold a record. `first-wins`: the newest record. `ring`: the one behind the newest, as
+ * Linux does. `newest`: one of the oldest log by sequence. Older text of a long log replaces nothing, but with `newest`
+ * logs that are not among the `keepLogs` newest.
+ */
+export type Policy = "first-wins" | "ring" | "newest";
+
+export const POLICIES: Record<Policy, number> = {
+  "first-wins": layout.POLICY_FIRST_WINS,
+  ring: layout.POLICY_RING,
+  newest: layout.POLICY_NEWEST,
+};
+
+/** Linux's reasons, by their numbers. */
+export const REASONS = { Panic: 1, Oops: 2, Emergency: 3, Shutdown: 4 } as const;
+export type Reason = keyof typeof REASONS;
 /** What becomes of a sector that was being programmed: docs/FAULTS.md. */
 export type CutOutcome =
   | "old"
@@ -324,6 +338,12 @@ export interface MachineConfig {
   dumpArea?: { firstLba: number; sectors: number } | undefined;
   abi: "lp64" | "i386";
   policy: Policy;
+  /** Policy `newest`: logs that are kept, the one being written too; default all. */
+  keepLogs?: number;
+  /** Zones that one log may take; default 1. */
+  parts?: number;
+  /** As Linux's: dumps with a larger reason are not taken, 0 is 2; default all are. */
+  maxReason?: number;
   /** Records are deflated where that helps; default no. */
   compress?: boolean;
   deadlineUs: number;
@@ -384,7 +404,10 @@ export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): 
   set(layout.DUMP_AREA_FIRST_LBA, config.dumpArea?.firstLba ?? 0);
   set(layout.DUMP_AREA_SECTORS, config.dumpArea?.sectors ?? 0);
   set(layout.CONFIG_ABI, config.abi === "i386" ? layout.ABI_I386 : layout.ABI_LP64);
-  set(layout.CONFIG_POLICY, config.policy === "ring" ? layout.POLICY_RING : layout.POLICY_FIRST_WINS);
+  set(layout.CONFIG_POLICY, POLICIES[config.policy]);
+  set(layout.CONFIG_KEEP, config.keepLogs ?? layout.ZONES_MAX);
+  set(layout.CONFIG_PARTS, config.parts ?? 1);
+  set(layout.CONFIG_MAX_REASON, config.maxReason ?? 0xffffffff);
   set(layout.CONFIG_COMPRESS, config.compress ? 1 : 0);
   set(layout.CONFIG_DEFLATE_NS, timing.deflateNs ?? DEFLATE_NS);
   set(layout.CONFIG_DEADLINE_US, config.deadlineUs);

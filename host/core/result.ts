@@ -30,25 +30,29 @@ export interface PanicResult {
   status: number;
   /** The step that was reached. */
   step: (typeof STEP_NAMES)[number];
-  /** Zone index of the last attempt. */
+  /** Zone index of the last attempt; of several parts, of part 1, the newest. */
   zone: number;
   /** Counter in the record; 0 for reasons other than Panic and Oops. */
   count: number;
-  /** Sequence number in the seal. */
+  /** Sequence number in the seal; further parts have the ones that follow. */
   sequence: bigint;
-  /** Bytes of the text in the record: its newest. */
+  /** Records written for the text. 0: none stands. */
+  parts: number;
+  /** 0, or the negative errno that kept the next part from being written: ENOSPC no zone that policy gives up. */
+  partsStatus: number;
+  /** Bytes of the text in the record, or in all its parts: its newest. */
   storedBytes: number;
   /** What they are on the medium: fewer if `compressed`. */
   payloadBytes: number;
   /** The payload is a raw deflate stream. */
   compressed: boolean;
-  /** Oldest bytes of the text that did not fit into a zone. */
+  /** Oldest bytes of the text that are in no record. */
   droppedBytes: number;
   /** The card's state when it was first asked; null: it did not answer. */
   cardState: (typeof STATE_NAMES)[number] | null;
   /** Highest rung of the takeover ladder: 1 status … 5 identification, 6 power cycle. */
   rung: number;
-  /** Zones tried. */
+  /** Zones tried, for part 1. */
   attempts: number;
   /** Id that held the host; 0: nobody. Whoever it was, his request is lost. */
   interruptedOwner: number;
@@ -78,6 +82,8 @@ export function readResult(memory: WebAssembly.Memory): PanicResult {
     zone: u32(layout.RESULT_ZONE),
     count: u32(layout.RESULT_COUNTER),
     sequence: view.getBigUint64(layout.RESULT_SEQUENCE_LOW, true),
+    parts: u32(layout.RESULT_PARTS),
+    partsStatus: view.getInt32(layout.RESULT_PARTS_STATUS, true),
     storedBytes: u32(layout.RESULT_STORED_BYTES),
     payloadBytes: u32(layout.RESULT_PAYLOAD_BYTES),
     compressed: u32(layout.RESULT_COMPRESSED) !== 0,

@@ -24,6 +24,7 @@ import {
 import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.js";
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
 import { Device } from "../device.js";
+import { decodeArea } from "../pstore/decode.js";
 import { type Expectation, judge, type Verdict } from "./oracle.js";
 import {
   EXPLORED_AREA_OFFSET,
@@ -119,14 +120,25 @@ function prepare(module: WebAssembly.Module, scenario: Scenario, hit: (id: numbe
 export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?: string): Exploration {
   let hook: (() => void) | null = null;
   const { device, user, oldTexts } = prepare(module, scenario, () => hook?.());
+  const log = explorationText("new", scenario.textBytes);
   const expectation: Expectation = {
     oldTexts: oldTexts.map((text, zone) => (scenario.removedZones.includes(zone) ? null : text)),
-    newText: explorationText("new", scenario.textBytes),
+    newText: log,
     leastCount: oldTexts.length + 1,
     replaceable: replaceableZone(device, scenario),
     user,
     mayDiffer: scenario.inFlight === "erase" ? IN_FLIGHT_BYTES : null,
   };
+  if (scenario.options.parts !== undefined) {
+    const { texts, taken } = partsOf(device, log);
+    const [newText, ...furtherParts] = texts;
+    if (newText === undefined || furtherParts.length === 0) throw new Error(`${scenario.name}: no parts`);
+    expectation.newText = newText;
+    expectation.furtherParts = furtherParts;
+    // Policy gives these records up: they may be there or not.
+    expectation.others = oldTexts.filter((_, zone) => taken.has(zone));
+    expectation.oldTexts = expectation.oldTexts.map((text, zone) => (taken.has(zone) ? null : text));
+  }
   const fork = makeFork(module, device);
   const rollsBack = (scenario.options.damage?.rollbackSectors ?? 0) > 0;
   const outcomes = (Object.keys(CUT_OUTCOMES) as CutOutcome[]).filter(
@@ -221,7 +233,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
     report.marks++;
     cutHere(false);
   };
-  const result = device.panicWrite({ text: expectation.newText, timeSec: 500n });
+  const result = device.panicWrite({ text: log, timeSec: 500n });
   hook = null;
   report.status = result.status;
   report.marks++;
@@ -251,6 +263,30 @@ export function watchCard(device: Device, hasCache: boolean): () => boolean {
     }
     return same;
   };
+}
+
+/** How the core cuts `log`, tried on the device, which is then as before: its parts must be the log, newest first. */
+function partsOf(device: Device, log: Uint8Array): { texts: Uint8Array[]; taken: Set<number> } {
+  const state = device.saveState();
+  const { parts, sequence } = device.panicWrite({ text: log, timeSec: 500n });
+  device.flush();
+  const area = device.medium().slice(EXPLORED_AREA_OFFSET, EXPLORED_AREA_OFFSET + AREA_BYTES);
+  device.loadState(state);
+  const { records } = decodeArea(area, { kmsgSize: EXPLORED_KMSG_BYTES, abi: "lp64" });
+  const texts: Uint8Array[] = [];
+  const taken = new Set<number>();
+  let until = log.length;
+  for (let i = 0; i < parts; i++) {
+    const record = records.find((one) => one.sequence === sequence + BigInt(i));
+    if (record === undefined) throw new Error(`part ${i + 1} is not there`);
+    const text = record.bytes.subarray(record.bytes.indexOf(10) + 1);
+    const same = text.every((byte, at) => byte === log[until - text.length + at]);
+    if (!same) throw new Error(`part ${i + 1} is not what lies before part ${i}`);
+    until -= text.length;
+    texts.push(text.slice());
+    taken.add(record.id);
+  }
+  return { texts, taken };
 }
 
 /** The zone whose record policy gives up when all are taken, or -1. */
@@ -369,7 +405,13 @@ function judgeAgain(
       oldTexts: kept,
       newText: again,
       replaceable: -1,
-      others: [expectation.newText, ...expectation.oldTexts],
+      furtherParts: [],
+      others: [
+        expectation.newText,
+        ...(expectation.furtherParts ?? []),
+        ...(expectation.others ?? []),
+        ...expectation.oldTexts,
+      ],
     },
     true,
   );

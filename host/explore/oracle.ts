@@ -8,6 +8,8 @@ export interface Expectation {
   /** By zone; null: its record was removed before. */
   oldTexts: (Uint8Array | null)[];
   newText: Uint8Array;
+  /** The older parts of the new log, if it is written in parts; `newText` is part 1 then. */
+  furtherParts?: Uint8Array[];
   /** The smallest counter that the new record may have. */
   leastCount: number;
   /** The zone whose record may be gone because all zones were taken; -1: none. */
@@ -31,6 +33,7 @@ function misnumbered(records: PstoreRecord[], expected: Expectation): string | n
   const again = fresh.count === expected.renumberable;
   if (fresh.count < expected.leastCount && !again) return `its counter ${fresh.count} has been used before`;
   for (const record of records) {
+    if (expected.furtherParts?.some((text) => isText(record, text))) continue;
     if (record === fresh || record.sequence === null || fresh.sequence === null) continue;
     if (record.sequence >= fresh.sequence) return `its sequence ${fresh.sequence} is not the largest`;
   }
@@ -91,6 +94,13 @@ export function judge(medium: Uint8Array, expected: Expectation, committed: bool
   verdict.renumbered = fresh !== undefined && fresh.count < expected.leastCount;
   const number = misnumbered(records, expected);
   if (number !== null) return fail(number);
+  const isThere = (text: Uint8Array) =>
+    records.some((record) => record.state === "ok" && isText(record, text));
+  const missing = expected.furtherParts?.findIndex((text) => !isThere(text)) ?? -1;
+  if (committed && missing >= 0) return fail(`the panic said done and part ${missing + 2} is not there`);
+  if (missing >= 0 && expected.furtherParts?.slice(missing).some(isThere)) {
+    return fail(`a part stands without part ${missing + 2}`);
+  }
   if (committed && !whole) return fail("the panic said done and the record is not there");
   for (const record of records) {
     if (record.state !== "ok") continue;
@@ -99,7 +109,10 @@ export function judge(medium: Uint8Array, expected: Expectation, committed: bool
       continue;
     }
     if (!record.sealed) return fail(`${record.name} is served without a seal`);
-    const texts = [expected.newText, ...expected.oldTexts, ...(expected.others ?? [])];
+    const { furtherParts = [] } = expected;
+    const part = furtherParts.findIndex((text) => isText(record, text));
+    if (part >= 0 && !whole) return fail(`part ${part + 2} stands without part 1`);
+    const texts = [expected.newText, ...furtherParts, ...expected.oldTexts, ...(expected.others ?? [])];
     if (!texts.some((text) => isText(record, text)))
       return fail(`${record.name} is ok and was never written`);
   }

@@ -115,6 +115,13 @@ export const SCENARIOS: Scenario[] = [
     { ...SD, dma: false, policy: "ring", compress: true },
     { oldTextBytes: [9000, 15000, 900, 18000], textBytes: 16000 },
   ),
+  // Three zones for one log: each part is whole or not there, and none without the newer ones.
+  scenario("emmc-parts", { ...EMMC, dma: true, parts: 3 }, { textBytes: 22000 }),
+  scenario(
+    "sd-parts-newest",
+    { ...SD, dma: false, parts: 3, policy: "newest", keepLogs: 2 },
+    { oldTextBytes: [900, 1500, 2500], textBytes: 22000 },
+  ),
   // Neighbours are lost within an allocation unit, and every zone is one: mmc.md §2.4.
   scenario("sd-neighbours-zone-is-unit", { ...SD, dma: true, damage: ONE_UNIT_A_ZONE }, FULL),
   scenario("sd-neighbours-fresh-zone", { ...SD_CMD12, dma: false, damage: ONE_UNIT_A_ZONE }),

@@ -1,7 +1,8 @@
 // A raw image: a file or a Linux block device, byte for byte. Beside the Image contract it has synchronous
 // access, which the simulated card needs for its external medium: an import of the core cannot wait.
 // Must never change the size of the file, never write to a packed image, never count a short write as done.
-// A block device is opened for writing with O_EXCL: Linux then refuses one that is mounted.
+// A block device is opened for writing with O_EXCL: Linux then refuses one that is mounted. A file has no such owner;
+// one image of this process at a time has it open for writing.
 import {
   closeSync,
   constants,
@@ -33,6 +34,9 @@ export interface FileCalls {
 
 const NODE_CALLS: FileCalls = { readSync, writeSync, fdatasyncSync, closeSync };
 
+/** Device and inode of each file that an image of this process has open for writing. */
+const openForWriting = new Set<string>();
+
 /** An open raw image. Made by {@link openRaw}. */
 export class RawImage implements Image {
   readonly name: string;
@@ -40,9 +44,19 @@ export class RawImage implements Image {
   readonly writable: boolean;
   readonly bytesFetched = 0;
   readonly #calls: FileCalls;
+  readonly #key: string | null;
   #fd: number;
 
-  constructor(name: string, fd: number, sizeBytes: number, writable: boolean, calls: FileCalls = NODE_CALLS) {
+  /** `key`: of openForWriting, given back when the image is closed. */
+  constructor(
+    name: string,
+    fd: number,
+    sizeBytes: number,
+    writable: boolean,
+    calls: FileCalls = NODE_CALLS,
+    key: string | null = null,
+  ) {
+    this.#key = key;
     this.name = name;
     this.sizeBytes = sizeBytes;
     this.writable = writable;
@@ -109,6 +123,7 @@ export class RawImage implements Image {
     const fd = this.#fd;
     this.#fd = -1;
     if (fd < 0) return;
+    if (this.#key !== null) openForWriting.delete(this.#key);
     try {
       this.#calls.closeSync(fd);
     } catch (error) {
@@ -135,7 +150,8 @@ export class RawImage implements Image {
 
 /**
  * Opens a file or a block device as it is.
- * @throws MmcError ENOENT, EACCES, EISDIR, EBUSY (a mounted block device), EINVAL (empty, or neither a file
+ * @throws MmcError ENOENT, EACCES, EISDIR, EBUSY (a mounted block device, or a file that this process
+ * has open for writing already), EINVAL (empty, or neither a file
  * nor a block device), EROFS (a URL or a gzip file for writing, a read-only file system), ENODEV (no size).
  */
 export function openRaw(path: string, options: RawOptions): RawImage {
@@ -153,14 +169,19 @@ export function openRaw(path: string, options: RawOptions): RawImage {
     if (!stats.isFile() && !stats.isBlockDevice()) {
       throw new MmcError("EINVAL", `${path}: is neither a file nor a block device`);
     }
+    const key = writable && stats.isFile() ? `${stats.dev}:${stats.ino}` : null;
+    if (key !== null && openForWriting.has(key)) {
+      throw new MmcError("EBUSY", `${path}: is open for writing already`);
+    }
     const exclusive = writable && stats.isBlockDevice() ? constants.O_EXCL : 0;
     fd = openSync(path, (writable ? constants.O_RDWR : constants.O_RDONLY) | exclusive);
     const sizeBytes = stats.isFile() ? stats.size : blockDeviceSize(path, stats);
     if (sizeBytes === 0) throw new MmcError("EINVAL", `${path}: is empty`);
-    const image = new RawImage(path, fd, sizeBytes, writable);
+    const image = new RawImage(path, fd, sizeBytes, writable, NODE_CALLS, key);
     if (writable && isGzip(image)) {
       throw new MmcError("EROFS", `${path}: is gzip-compressed and read-only, gunzip it first`);
     }
+    if (key !== null) openForWriting.add(key);
     return image;
   } catch (error) {
     if (fd >= 0) closeSync(fd);

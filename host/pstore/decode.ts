@@ -67,10 +67,12 @@ export interface PstoreRecord {
   sealed: boolean;
   /** The seal's sequence if `sealed`, else null. */
   sequence: bigint | null;
-  /** Its number in a log of several parts, 1 the newest; 0: no part. Also the two below: FORMAT.md, Long logs. */
+  /** Its number in a log of several parts, 1 the newest; 0: no part. Also the three below: FORMAT.md, Long logs. */
   part: number;
   /** How many bytes of the log are older than this part's text. */
   olderBytes: number;
+  /** Bytes of `Panic#1 Part2⏎` in front of this part's text that are not the log's. */
+  lineBytes: number;
   /** The sequence of part 1 of its log; null if it is no part. */
   first: bigint | null;
   /** The name of a record before this one with the same sequence and bytes; null if there is none. */
@@ -166,6 +168,7 @@ interface Seal {
   part: number;
   olderBytes: number;
   first: bigint;
+  lineBytes: number;
 }
 
 /** The seal that ends at `end`, if one stands there. */
@@ -182,6 +185,7 @@ function readSeal(area: Area, end: number): Seal | null {
     part: area.view.getUint32(at + 24, true),
     olderBytes: area.view.getUint32(at + 28, true),
     first: area.view.getBigUint64(at + 32, true),
+    lineBytes: area.view.getUint32(at + 56, true),
   };
 }
 
@@ -884,6 +888,7 @@ function readRecord(
     sequence: seal === null ? null : seal.sequence,
     part: isPart ? seal.part : 0,
     olderBytes: isPart ? seal.olderBytes : 0,
+    lineBytes: isPart ? seal.lineBytes : 0,
     first: isPart ? seal.first : null,
     duplicateOf: null,
     state: isUndecodable ? "undecodable" : inflated !== null && !inflated.isWhole ? "salvaged" : "ok",
@@ -915,6 +920,7 @@ function bareRecord({ type, offset }: ZoneInfo, name: string, abi: Abi, bytes: U
     sequence: null,
     part: 0,
     olderBytes: 0,
+    lineBytes: 0,
     first: null,
     duplicateOf: null,
     state: "ok",

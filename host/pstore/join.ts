@@ -14,15 +14,30 @@ export interface MissingText {
 export interface JoinedLog {
   /** Oldest text first. A record that is no part of a chain stands alone. */
   parts: PstoreRecord[];
-  /** The log without Linux's header lines; what is missing is left out. */
+  /** The log without Linux's header lines and the parts' own; what is missing is left out. */
   text: Uint8Array;
   missing: MissingText[];
   /** false: part 1 is gone, and nobody knows how much text it had. */
   hasNewest: boolean;
 }
 
+const PART_LINE_BYTES_MAX = 48;
+
 function textOf(record: PstoreRecord): Uint8Array {
   return record.bytes.subarray(record.textOffset);
+}
+
+/** Length of the line `Panic#1 Part1` with which Linux lets a text begin, newline included; 0: it does not. */
+export function partLineBytes(text: Uint8Array): number {
+  const start = String.fromCharCode(...text.subarray(0, PART_LINE_BYTES_MAX));
+  return /^[A-Za-z]+#\d+ Part\d+\n/.exec(start)?.[0].length ?? 0;
+}
+
+/** A part's own line, which is not the log's. Salvaged text may have lost it. */
+function lineOf(record: PstoreRecord): Uint8Array {
+  const text = textOf(record);
+  const isThere = record.lineBytes > 0 && partLineBytes(text) === record.lineBytes;
+  return text.subarray(0, isThere ? record.lineBytes : 0);
 }
 
 /** What a part says of itself can be. */
@@ -36,12 +51,14 @@ function joinChain(newestFirst: PstoreRecord[]): JoinedLog | null {
   const [newest] = newestFirst;
   const missing: { before: number; sizeBytes: number }[] = [];
   const pieces: Uint8Array[] = [];
+  // The log begins with the line of its newest part.
+  const line = newestFirst.map(lineOf).find((one) => one.length > 0) ?? new Uint8Array(0);
   let joinedBytes = 0;
   // Of a chain whose newest part is gone nobody knows how much text that had.
   let olderBytes: number | null = null;
   let part = 0;
   for (const record of newestFirst) {
-    const text = textOf(record);
+    const text = textOf(record).subarray(lineOf(record).length);
     if (record.part === part || record.reason !== newest?.reason || record.count !== newest.count)
       return null;
     if (olderBytes !== null) {
@@ -56,6 +73,8 @@ function joinChain(newestFirst: PstoreRecord[]): JoinedLog | null {
     part = record.part;
   }
   if (olderBytes !== null && olderBytes > 0) missing.push({ before: joinedBytes, sizeBytes: olderBytes });
+  pieces.unshift(line);
+  joinedBytes += line.length;
   const text = new Uint8Array(joinedBytes);
   let at = 0;
   for (const piece of pieces) {

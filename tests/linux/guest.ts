@@ -144,7 +144,10 @@ export async function boot(kernel: Kernel, image: string, options: BootOptions =
   makeInitramfs(initrd, kernel, MODULES, script(options));
   const args = ["-accel", "tcg", "-m", "256", "-display", "none", "-monitor", "none", "-serial", "stdio"];
   args.push("-no-reboot", "-kernel", kernel.image, "-initrd", initrd);
-  args.push("-append", "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off random.trust_cpu=on");
+  args.push(
+    "-append",
+    "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable mitigations=off random.trust_cpu=on",
+  );
   if (options.clock !== undefined) args.push("-rtc", `base=${options.clock}`);
   args.push("-device", "sdhci-pci", "-device", "sd-card,drive=card");
   args.push("-drive", `id=card,if=none,format=raw,file=${image}`);

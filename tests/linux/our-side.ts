@@ -25,12 +25,14 @@ export interface Panic {
   timeSec: bigint;
   /** Default false. */
   compress?: boolean;
+  /** Default 1. */
+  parts?: number;
 }
 
 /** Panics one after the other, each a machine of its own that was in the middle of a write. */
-export function panicOn(area: CardArea, panics: Panic[], policy?: Policy): PanicResult[] {
+export function panicOn(area: CardArea, panics: Panic[], policy?: Policy, keepLogs?: number): PanicResult[] {
   const { image, abi, offset, sizeBytes } = area;
-  return panics.map(({ reason, text, timeSec, compress = false }) => {
+  return panics.map(({ reason, text, timeSec, compress = false, parts = 1 }) => {
     const raw = openRaw(image, { writable: true });
     const bytes = new Uint8Array(sizeBytes);
     raw.readSync(offset, bytes);
@@ -44,7 +46,7 @@ export function panicOn(area: CardArea, panics: Panic[], policy?: Policy): Panic
     const { device } = openImageDevice(
       raw,
       { offset, sizeBytes, geometry },
-      { card: "sd", policy, compress },
+      { card: "sd", policy, keepLogs, compress, parts },
     );
     // Before the area if there is room, else at the card's end, in a zone that these tests do not come to.
     device.leaveInFlight("write", (offset === 0 ? device.sizeBytes : offset) - IN_FLIGHT_BYTES);
