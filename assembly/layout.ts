@@ -158,7 +158,7 @@ export const CACHE_KEPT = 1;
 export const CACHE_SUBSET = 2; // bit i of the mask decides about the i-th oldest
 
 // FAULTS: a plan of FAULTS_MAX entries of FAULT_BYTES, read at every command and block. docs/FAULTS.md
-export const FAULTS_COUNT = 0x5fc; // u32, entries that are in use, or were: none behind them is looked at
+export const FAULTS_COUNT = 0x464; // u32, entries that are in use, or were: none behind them is looked at
 export const FAULTS_BASE = 0x600;
 export const FAULTS_MAX = 16;
 export const FAULT_BYTES = 32;
