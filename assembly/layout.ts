@@ -25,6 +25,10 @@ export const GUEST_IRQ = 0x454;
 /** … and u64, when the controller or the card does something by itself next; all ones: never. */
 export const GUEST_NEXT_NS = 0x458;
 
+// Words of the host's own that are part of a saved state; the core clears them in machineInit() and reads none.
+export const HOST_POWERED = 0x460; // u32, 1 = the device was switched on
+export const HOST_FTRACE_CALLS = 0x468; // u64, the ftrace rings' clock
+
 // CONFIG: u32 words, written by the host before machineInit().
 export const CONFIG_BASE = 0x480;
 export const CONFIG_CARD_KIND = 0x480; // CARD_*
@@ -154,6 +158,7 @@ export const CACHE_KEPT = 1;
 export const CACHE_SUBSET = 2; // bit i of the mask decides about the i-th oldest
 
 // FAULTS: a plan of FAULTS_MAX entries of FAULT_BYTES, read at every command and block. docs/FAULTS.md
+export const FAULTS_COUNT = 0x464; // u32, entries that are in use, or were: none behind them is looked at
 export const FAULTS_BASE = 0x600;
 export const FAULTS_MAX = 16;
 export const FAULT_BYTES = 32;
@@ -282,7 +287,8 @@ export const WIRE_CRC = WIRE_BASE + 0x0; // 16 bytes: the CRC16s of all lines, c
 export const WIRE_LONG = WIRE_BASE + 0x10; // 16 bytes: the register of an R2
 export const WIRE_BYTES = WIRE_BASE + 0x20; // u32, length of the block
 export const WIRE_LINES = WIRE_BASE + 0x24; // u32, lines that its sender drove
-export const WIRE_BLOCK = WIRE_BASE + 0x200; // 512, scratch: a block as a receiver of another width sees it
+export const WIRE_BROKEN = WIRE_BASE + 0x28; // u32, 1 = a bit of the block was turned over on its way
+export const WIRE_BLOCK = WIRE_BASE + 0x200; // 512, scratch: a block as a receiver of another width sees it, and folded
 export const PACKED_HEADER = 0xae00; // 512, an eMMC's: what a packed command consists of
 export const PROTECTION_TABLE = 0xc000; // write protection of an eMMC: 2 bits a group
 export const PROTECTION_GROUPS_MAX = 32768;
@@ -424,6 +430,9 @@ export const RING_STATES = 0x1d0000; // RINGS_MAX × RING_STATE_BYTES
 export const RING_STATE_BYTES = 16;
 export const FTRACE_CPUS_MAX = 64;
 export const RINGS_MAX = 66; // pmsg, console, and an ftrace slice for each CPU
+/** A page of a guest's memory that its DMA reads, fetched at once: assembly/sdhci/dma.ts. */
+export const DMA_PAGE = 0x1d1000;
+export const DMA_PAGE_BYTES = 0x1000;
 export const RING_DATA = 0x1e0000;
 export const RING_BYTES_MAX = 0x80000; // all rings together
 export const ZONE_LOGS = 0x260000; // u64 a zone: the sequence of the newest part of its log, 0 without a seal

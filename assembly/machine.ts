@@ -10,6 +10,7 @@ import {
   DRIVER_BASE,
   FAULT_BYTES,
   FAULTS_BASE,
+  FAULTS_COUNT,
   FAULTS_MAX,
   MEDIUM_STORES,
   OWNER_WORD,
@@ -29,6 +30,7 @@ import { resetPort } from "./spi/port";
 export function machineInit(): void {
   memory.fill(OWNER_WORD, 0, CONFIG_BASE - OWNER_WORD);
   memory.fill(FAULTS_BASE, 0, FAULTS_MAX * FAULT_BYTES);
+  store<u32>(FAULTS_COUNT, 0);
   memory.fill(TRACE_BASE, 0, TRACE_HEAD_BYTES);
   store<u64>(CLOCK_NOW, 0);
   store<u64>(MEDIUM_STORES, 0);

@@ -93,7 +93,7 @@ function readHeader(slot: u32, ptr: usize): i32 {
 function writeHeader(state: u32, status: i32): i32 {
   const s = stream();
   const r = record();
-  buildHeader(state, status, r.sequence, r.timeSec, r.timeNsec);
+  buildHeader(state, status, r.firstSequence, r.timeSec, r.timeNsec);
   return move(true, headerOffset(s.slot), 1, DUMP_HEADER_BLOCK);
 }
 

@@ -6,11 +6,11 @@ import {
   CLOCK_NOW,
   CONFIG_PARTS,
   DUMP_AREA_SECTORS_MAX,
-  FAULT_BYTES,
-  FAULTS_BASE,
   FAULTS_MAX,
   FTRACE_CPUS_MAX,
   GP_GRANULE_SECTORS,
+  HOST_FTRACE_CALLS,
+  HOST_POWERED,
   MEDIUM_BASE,
   MEDIUM_STORES,
   NEIGHBOURS_MAX,
@@ -24,7 +24,7 @@ import {
   ZONES_MAX,
 } from "../assembly/layout.js";
 import { CONTROLLERS, type ControllerKind, hasAdma2, hasEightLines } from "./core/controllers.js";
-import { type FaultPlan, writeFault } from "./core/faults.js";
+import { clearFaults, type FaultPlan, writeFault } from "./core/faults.js";
 import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
 import {
   allRingSectors,
@@ -590,6 +590,8 @@ function mediumImports(
 export class Device {
   readonly #core: CoreExports;
   readonly #memory: WebAssembly.Memory;
+  /** All of it, which never grows. */
+  readonly #words: DataView;
   readonly #sizeBytes: number;
   readonly #inMemory: boolean;
   readonly #external: ExternalMedium | null;
@@ -597,7 +599,6 @@ export class Device {
   readonly #hasArea: boolean;
   readonly #abi: PanicArea["abi"];
   readonly #cpus: number;
-  #ftraceCalls = 0n;
   readonly #parts: number;
   readonly #mediumFailures: unknown[] = [];
   readonly #card: CardKind;
@@ -607,7 +608,6 @@ export class Device {
   readonly #asksHost: boolean;
   /** Bytes of this device's memory for regions to live in, which every core reaches; see `dump.memoryBytes`. */
   readonly dumpMemory: Uint8Array;
-  #powered = false;
   #dma: CoreImports["dma"];
 
   private constructor(
@@ -645,6 +645,7 @@ export class Device {
     requireNumber("memory of medium and dump", tableAt + tableBytes + dumpBytes, 0, MEMORY_MEDIUM_BYTES_MAX);
     this.#memory = makeMemory(tableAt + tableBytes + dumpBytes);
     this.dumpMemory = new Uint8Array(this.#memory.buffer, MEDIUM_BASE + tableAt + tableBytes, dumpBytes);
+    this.#words = new DataView(this.#memory.buffer);
     this.#external = external;
     const imported = new Set(WebAssembly.Module.imports(module).map((wanted) => wanted.module));
     this.#reachesGuest = imported.has("dma");
@@ -895,8 +896,9 @@ export class Device {
   writeFtrace(calls: readonly FtraceCall[]): void {
     for (const { cpu } of calls) requireNumber("writeFtrace: cpu", cpu, 0, this.#cpus - 1);
     for (const { cpu, ip, parentIp } of calls) {
-      this.#ftraceCalls += 1n;
-      const time = (this.#ftraceCalls << 8n) | BigInt(cpu);
+      const count = this.#words.getBigUint64(HOST_FTRACE_CALLS, true) + 1n;
+      this.#words.setBigUint64(HOST_FTRACE_CALLS, count, true);
+      const time = (count << 8n) | BigInt(cpu);
       this.#writeRing("writeFtrace", RING_FTRACE + cpu, ftraceRecord(this.#abi, ip, parentIp, time));
     }
   }
@@ -923,13 +925,13 @@ export class Device {
   powerCut(outcome: CutOutcome = "old", cache: CacheOutcome = "lost"): void {
     const mask = cache === "lost" ? 0 : cache === "kept" ? 0xffffffff : cache;
     this.#core.machineCut(CUT_OUTCOMES[outcome], mask);
-    this.#powered = false;
+    this.#setPowered(false);
   }
 
   /** Power, identification, and recovery of the area. */
   powerOn(): void {
     this.#check(this.#core.openCard(), "power on");
-    this.#powered = true;
+    this.#setPowered(true);
     if (this.#hasArea) this.#check(this.#core.recoverArea(), "recover the area");
   }
 
@@ -940,7 +942,7 @@ export class Device {
   }
 
   clearFaults(): void {
-    new Uint8Array(this.#memory.buffer, FAULTS_BASE, FAULTS_MAX * FAULT_BYTES).fill(0);
+    clearFaults(this.#memory.buffer);
   }
 
   /** Takes the card out of the slot, puts it back, or puts another one with the same content in its place. */
@@ -959,7 +961,7 @@ export class Device {
     return {
       timeNs: view.getBigUint64(CLOCK_NOW, true),
       card: STATE_NAMES[this.#core.cardState()] ?? "ina",
-      powered: this.#powered,
+      powered: this.#isPowered(),
       owner: view.getUint32(OWNER_WORD, true) & 0xff,
       sizeBytes: this.#sizeBytes,
       storedSectors: view.getBigUint64(MEDIUM_STORES, true),
@@ -1034,6 +1036,14 @@ export class Device {
     this.#tracer.skip(this.#memory);
   }
 
+  #isPowered(): boolean {
+    return this.#words.getUint32(HOST_POWERED, true) !== 0;
+  }
+
+  #setPowered(powered: boolean): void {
+    this.#words.setUint32(HOST_POWERED, powered ? 1 : 0, true);
+  }
+
   /** What is new goes to `onTrace`. */
   #tell(): void {
     if (this.#onTrace === undefined) return;
@@ -1077,7 +1087,7 @@ export class Device {
   #checkRange(what: string, offset: number, lengthBytes: number): void {
     requireNumber(`${what}: offset`, offset, 0, this.#sizeBytes);
     requireNumber(`${what}: length`, lengthBytes, 0, this.#sizeBytes - offset);
-    if (!this.#powered) throw new MmcError("ENODEV", `${what}: the device has no power`);
+    if (!this.#isPowered()) throw new MmcError("ENODEV", `${what}: the device has no power`);
   }
 
   /** Cuts a byte range into pieces of whole sectors that fit the bounce buffer. */

@@ -6,15 +6,8 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import * as assert from "uvu/assert";
-import {
-  CLOCK_NOW,
-  FAULT_BYTES,
-  FAULTS_BASE,
-  FAULTS_MAX,
-  MEDIUM_BASE,
-  TEXT_BASE,
-} from "../assembly/layout.js";
-import { type FaultPlan, writeFault } from "../host/core/faults.js";
+import { CLOCK_NOW, MEDIUM_BASE, TEXT_BASE } from "../assembly/layout.js";
+import { clearFaults, type FaultPlan, writeFault } from "../host/core/faults.js";
 import { type CoreExports, instantiate, makeMemory } from "../host/core/instantiate.js";
 import { IDEAL, type MachineConfig, type Timing, writeConfig } from "../host/core/profile.js";
 import { clearTrace, readTrace, STATE_NAMES, type TraceEvent } from "../host/core/trace.js";
@@ -344,7 +337,7 @@ export class Bus {
   }
 
   clearFaults(): void {
-    new Uint8Array(this.memory.buffer, FAULTS_BASE, FAULTS_MAX * FAULT_BYTES).fill(0);
+    clearFaults(this.memory.buffer);
   }
 
   save(): Uint8Array {

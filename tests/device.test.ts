@@ -195,6 +195,37 @@ test("a saved state goes on as the original does, and the same calls give the sa
   assert.ok(first.trace.events.length > 100);
 });
 
+test("a saved state knows whether the device was switched on, and what the ftrace rings' clock said", () => {
+  const area = {
+    offset: AREA_OFFSET,
+    kmsgSize: 4096,
+    kmsgCount: 4,
+    ftraceSize: 4096,
+    cpus: 2,
+    abi: "lp64",
+  } as const;
+  const device = Device.open(coreModule("release"), { sizeBytes: 1 << 19, area });
+  const call = { cpu: 1, ip: 0x1000n, parentIp: 0x2000n };
+  device.writeFtrace([call, call, call]);
+  const on = device.saveState();
+  const goOn = () => {
+    device.writeFtrace([call]);
+    device.flushRings();
+    return device.medium().slice();
+  };
+  const first = goOn();
+  device.powerCut();
+  const off = device.saveState();
+  device.loadState(on);
+  assert.is(device.state().powered, true);
+  assert.ok(sameBytes(goOn(), first), "the same call has the same time");
+  device.loadState(off);
+  assert.is(device.state().powered, false);
+  assert.throws(() => device.read(0, 512), /no power/);
+  device.powerOn();
+  assert.is(device.read(0, 512).length, 512);
+});
+
 test("with and without trace, and checked: the same medium and the same time", () => {
   const media = ["release", "debug", "explore"].map((target) => {
     const { device } = openMachine({ trace: true }, undefined, undefined, target, {

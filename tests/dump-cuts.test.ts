@@ -26,7 +26,7 @@ test("a cut can be repeated by its id", () => {
 test.after(() => {
   const { marks, cuts, media, absent, torn, partial, complete } = sums;
   console.log(
-    `# ${DUMP_SCENARIOS.length} dump scenarios, ${marks} marks, ${cuts} cuts of ${cuts}, ${media} media: ` +
+    `\n# ${DUMP_SCENARIOS.length} dump scenarios, ${marks} marks, ${cuts} cuts of ${cuts}, ${media} media: ` +
       `the dump absent in ${absent}, torn in ${torn}, partial in ${partial}, complete in ${complete}`,
   );
 });

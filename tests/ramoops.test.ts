@@ -481,6 +481,13 @@ test("the watch gives records of this run, each once", () => {
     ["Oops", "Panic"],
   );
   assert.equal(watch.harvest(), []);
+  // The same slot, reason and count of a later second; and the newer record in the slot in front.
+  ram.set(zone(4096, "====1795164803.000001-D\nOops#1 Part1\nx\n"), 0);
+  ram.set(zone(4096, "====1795164802.000001-D\nPanic#3 Part1\ny\n"), 0x20000);
+  assert.equal(
+    watch.harvest().map(({ reason }) => reason),
+    ["Panic", "Oops"],
+  );
   ram.fill(0);
   assert.equal(watch.harvest(), []);
 });

@@ -264,13 +264,16 @@ function finish(timeNs: u64): void {
   traceLevel(timeNs, TRACE_STATE, c.state);
 }
 
-/** Lets the chip work until `timeNs`. */
-export function advanceCard(timeNs: u64): void {
+/** Lets the chip work until `timeNs`. True: it has done something. */
+export function advanceCard(timeNs: u64): bool {
   const c = card();
+  let worked = false;
   for (let i: u32 = 0; i < <u32>CACHE_SECTORS_MAX + 2; i++) {
-    if (c.op == OP_NONE || c.opUntilNs > timeNs) return;
+    if (c.op == OP_NONE || c.opUntilNs > timeNs) break;
     finish(c.opUntilNs);
+    worked = true;
   }
+  return worked;
 }
 
 /** HPI (EXT_CSD_HPI_MGMT on, state prg): stops what can be stopped; tran after OUT_OF_INTERRUPT_TIME at most. */

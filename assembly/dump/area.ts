@@ -45,7 +45,7 @@ export class DumpHeader {
   failedRanges: u32;
   timeNsec: u32; // of the record
   failedBytes: u64;
-  recordSequence: u64; // in the seal of the record that belongs to it
+  recordSequence: u64; // in the seal of the record that belongs to it; of several, the one with the newest text
   timeSec: i64;
 }
 

@@ -6,7 +6,7 @@
 // Not modelled: ADMA1, 64-bit addresses.
 
 import { SDHCI_REGISTERS } from "../layout";
-import { fetchBytes, storeBytes } from "./dma";
+import { fetchBytes, fetchData, storeBytes } from "./dma";
 import { SDHCI_ADMA_ADDRESS, SDHCI_ADMA_ERROR, SDHCI_INT_ADMA_ERROR, SDHCI_INT_DMA_END } from "./registers";
 import { Engine, engine, register32, setRegister32, signal } from "./state";
 
@@ -20,7 +20,7 @@ const STATE_STOP: u32 = 0;
 const STATE_FETCH: u32 = 1;
 const STATE_TRANSFER: u32 = 3;
 const LENGTH_MISMATCH: u32 = 4;
-/** Descriptors looked at for one block: a table of nops or links is an error, not an endless walk. */
+/** Descriptors looked at for one block, at worst of a byte each: a table of nops or links is an error, not endless. */
 const DESCRIPTORS_MAX: u32 = 512;
 
 function admaFails(state: u32): bool {
@@ -39,15 +39,17 @@ export function admaStart(): void {
 
 /** The descriptor at `at` to Engine.descriptorHead and descriptorAddress. False: no memory there. */
 function fetchDescriptor(at: u32): bool {
+  engine().descriptors += 1;
   return fetchBytes(at, 8, changetype<usize>(engine()) + offsetof<Engine>("descriptorHead"));
 }
 
 /** Takes the next data descriptor. False: error, already signalled. */
 function admaNext(): bool {
   const e = engine();
-  for (let i: u32 = 0; i < DESCRIPTORS_MAX; i++) {
+  for (let i: u32 = 0; i < DESCRIPTORS_MAX && e.blockDescriptors < DESCRIPTORS_MAX; i++) {
     if (e.admaEnd != 0) return admaFails(STATE_STOP | LENGTH_MISMATCH);
     const at = register32(SDHCI_ADMA_ADDRESS);
+    e.blockDescriptors += 1;
     if (!fetchDescriptor(at)) return admaFails(STATE_FETCH);
     const attributes = e.descriptorHead & 0xffff;
     if ((attributes & VALID) == 0) return admaFails(STATE_FETCH);
@@ -92,6 +94,7 @@ export function admaIsAtEnd(): bool {
 export function admaHasEnded(): bool {
   if (admaIsAtEnd()) return true;
   // Either more data in the descriptor at hand, or one more, or none that can be read.
+  engine().blockDescriptors = 0;
   if (engine().admaLeft == 0 && !admaNext()) return false;
   return admaFails(STATE_TRANSFER | LENGTH_MISMATCH);
 }
@@ -99,6 +102,7 @@ export function admaHasEnded(): bool {
 /** Moves one block between the controller's buffer and the bus. False: error, already signalled. */
 export function admaMove(buffer: usize, bytes: u32, toMemory: bool): bool {
   const e = engine();
+  e.blockDescriptors = 0;
   let moved: u32 = 0;
   for (let i: u32 = 0; moved < bytes && i < 4096; i++) {
     if (e.admaLeft == 0 && !admaNext()) return false;
@@ -106,7 +110,7 @@ export function admaMove(buffer: usize, bytes: u32, toMemory: bool): bool {
     if (part > e.admaLeft) part = e.admaLeft;
     const isMoved = toMemory
       ? storeBytes(e.admaData, part, buffer + moved)
-      : fetchBytes(e.admaData, part, buffer + moved);
+      : fetchData(e.admaData, part, e.admaLeft, buffer + moved);
     if (!isMoved) return admaFails(STATE_TRANSFER);
     moved += part;
     e.admaData += part;

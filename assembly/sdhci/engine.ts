@@ -155,7 +155,17 @@ import {
   setRegister32,
   signal,
 } from "./state";
-import { blockClocks, clockKhz, clocksNs, isDualRate, isLowVoltage, isVersion3, lines, wait } from "./timing";
+import {
+  blockClocks,
+  clockKhz,
+  clocksAtNs,
+  clocksNs,
+  isDualRate,
+  isLowVoltage,
+  isVersion3,
+  lines,
+  wait,
+} from "./timing";
 
 const COMMAND_CLOCKS: u32 = 48;
 const LONG_CLOCKS: u32 = 136;
@@ -166,6 +176,10 @@ const CRC_STATUS_CLOCKS: u32 = 2 + 5;
 const SILENCE_CLOCKS: u32 = 64;
 /** More than one register access can ever set free: 65,535 blocks of DMA, four events each. */
 const EVENTS_MAX: u32 = 1 << 18;
+/** What a guest that asks for more waits for in one access: 8 MiB read, 4 MiB written; Linux asks for 512 KiB. */
+const AHEAD_EVENTS_MAX: u32 = 1 << 14;
+/** ADMA2 descriptors in one run, pages of 16 MiB: a table that never ends is one that goes on at the next access. */
+const DESCRIPTORS_MAX: u32 = 4096;
 const NO_COUNT: u32 = 0xffffffff;
 /** Blocks of one tuning procedure: so many good ones end it well, so many in all end it (mmc.md §3.5). */
 const TUNING_GOOD_BLOCKS: u32 = 8;
@@ -506,7 +520,8 @@ function readBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   // Asked before the block goes out: behind the status of an SD card's CMD6 it is in another mode.
-  const fits = keepsUp(clockKhz(), isDualRate(), isLowVoltage());
+  const khz = clockKhz();
+  const fits = keepsUp(khz, isDualRate(), isLowVoltage());
   // The card sends its block at whatever voltage it has.
   const came = giveBlock(SDHCI_BUFFER, timeNs) && sharesVoltage(isLowVoltage());
   e.floorNs = timeNs;
@@ -514,7 +529,7 @@ function readBlock(timeNs: u64): void {
     e.dataNs = NEVER; // nothing more comes: the timeout will say so
     return;
   }
-  disturbBlock(fits);
+  disturbBlock(fits, khz);
   const block = takeBlock(SDHCI_BUFFER, e.blockBytes, lines());
   if (e.tuning != 0) {
     tuneBy(block == BLOCK_INTACT);
@@ -533,12 +548,12 @@ function readBlock(timeNs: u64): void {
 }
 
 /** A clock that the card (`fits` false) or the sampling point cannot follow costs a bit of each block. */
-function disturbBlock(fits: bool): void {
-  const khz = clockKhz();
+function disturbBlock(fits: bool, khz: u32): void {
   if (!fits) breakBlock(SDHCI_BUFFER, NOISE_FAST);
   const e = engine();
+  if (e.isRead == 0 || khz <= UNTUNED_KHZ || !hasUhs()) return;
   const tuned = (register16(SDHCI_HOST_CONTROL2) & SDHCI_CTRL_TUNED_CLK) != 0 || e.tuning != 0;
-  if (e.isRead != 0 && hasUhs() && khz > UNTUNED_KHZ && !tuned) breakBlock(SDHCI_BUFFER, NOISE_UNTUNED);
+  if (!tuned) breakBlock(SDHCI_BUFFER, NOISE_UNTUNED);
 }
 
 /** The tuning procedure: each block is thrown away, and the last one sets the sampling clock or gives up. */
@@ -620,7 +635,8 @@ function writeBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
   driveBlock(SDHCI_BUFFER, e.blockBytes, lines());
-  disturbBlock(keepsUp(clockKhz(), isDualRate(), isLowVoltage()));
+  const khz = clockKhz();
+  disturbBlock(keepsUp(khz, isDualRate(), isLowVoltage()), khz);
   const heard = sharesVoltage(isLowVoltage());
   const token = heard ? acceptBlock(SDHCI_BUFFER, e.blockBytes, timeNs) : CRC_STATUS_NONE;
   e.floorNs = timeNs;
@@ -655,9 +671,9 @@ function giveUp(timeNs: u64): void {
 }
 
 /** When the next block of a read begins on the wire; NEVER if none comes. */
-function blockStartNs(): u64 {
+function blockStartNs(khz: u32): u64 {
   const due = blockDueNs();
-  return due == NEVER ? NEVER : laterNs(due, afterNs(engine().floorNs, clocksNs(accessClocks())));
+  return due == NEVER ? NEVER : laterNs(due, afterNs(engine().floorNs, clocksAtNs(accessClocks(), khz)));
 }
 
 /** When the data engine goes on; NEVER if only the driver or a timeout can move it. */
@@ -669,9 +685,10 @@ function nextDataNs(): u64 {
       // A counted read goes on even when nobody listens: the card follows the clock.
       if (e.dataPhase == DATA_IDLE && !sendsCounted()) return NEVER;
       if (e.isDma == MOVE_NONE && e.dataPhase == DATA_READ_WIRE) return NEVER;
-      const startNs = blockStartNs();
+      const khz = clockKhz();
+      const startNs = blockStartNs(khz);
       if (startNs == NEVER) return NEVER;
-      return afterNs(startNs, clocksNs(blockClocks(e.blockBytes == 0 ? SECTOR_BYTES : e.blockBytes)));
+      return afterNs(startNs, clocksAtNs(blockClocks(e.blockBytes == 0 ? SECTOR_BYTES : e.blockBytes), khz));
     }
     case DATA_WRITE_WIRE:
       return e.dataNs;
@@ -683,12 +700,17 @@ function nextDataNs(): u64 {
   }
 }
 
-/** Waiting on the card, not on the driver, is what the data timeout measures. */
-function nextTimeoutNs(): u64 {
+/**
+ * Waiting on the card, not on the driver, is what the data timeout measures. NEVER, too, if the data engine goes on
+ * before (`dataNs`): it begins a wait of its own.
+ */
+function nextTimeoutNs(dataNs: u64): u64 {
   const e = engine();
   const phase = e.dataPhase;
+  if (dataNs <= e.patienceNs) return NEVER;
   // A block that begins in time may take as long as it takes.
-  if (phase == DATA_READ_WIRE && e.isDma != MOVE_NONE && blockStartNs() <= e.patienceNs) return NEVER;
+  if (phase == DATA_READ_WIRE && e.isDma != MOVE_NONE && blockStartNs(clockKhz()) <= e.patienceNs)
+    return NEVER;
   const waits =
     phase == DATA_READ_WIRE ||
     phase == DATA_WRITE_WIRE ||
@@ -728,31 +750,49 @@ function stepCommand(timeNs: u64): void {
   else endSilence(timeNs);
 }
 
-/** Lets everything happen that is due by now, in the order of its time. */
-export function run(): void {
-  const now = nowNs();
+/**
+ * Lets everything happen that is due by now, in the order of its time; with `ahead` the clock goes on to each event
+ * until it is the driver's turn. What is left when a bound is met stays due.
+ */
+function runEvents(ahead: bool): void {
   const e = engine();
-  for (let i: u32 = 0; i < EVENTS_MAX; i++) {
+  const most = ahead ? AHEAD_EVENTS_MAX : EVENTS_MAX;
+  let now = nowNs();
+  e.descriptors = 0;
+  for (let i: u32 = 0; i < most && i < EVENTS_MAX && e.descriptors < DESCRIPTORS_MAX; i++) {
     const commandNs = e.commandPhase == COMMAND_IDLE ? NEVER : e.commandNs;
     const dataNs = nextDataNs();
-    const lateNs = nextTimeoutNs();
-    if (commandNs > now && dataNs > now && lateNs > now) break;
-    if (commandNs <= dataNs && commandNs <= lateNs) stepCommand(commandNs);
-    else if (dataNs <= lateNs) stepData(dataNs);
-    else giveUp(lateNs);
+    const lateNs = nextTimeoutNs(dataNs);
+    const stepNs = soonerNs(commandNs, soonerNs(dataNs, lateNs));
+    if (stepNs > now) {
+      if (!ahead) break;
+      // What the chip has done by now may change what comes next.
+      if (advanceCard(now)) continue;
+      if (stepNs == NEVER) break;
+      advanceTo(stepNs);
+      now = stepNs;
+    }
+    if (commandNs == stepNs) stepCommand(stepNs);
+    else if (dataNs == stepNs) stepData(stepNs);
+    else giveUp(stepNs);
     stopIfDue(laterNs(e.quietNs == NEVER ? now : e.quietNs, e.floorNs));
-    const stepNs = commandNs <= dataNs ? commandNs : dataNs;
-    traceLevel(stepNs <= lateNs ? stepNs : lateNs, TRACE_STATE, cardState());
+    traceLevel(stepNs, TRACE_STATE, cardState());
   }
   advanceCard(now);
   watchSlot();
+}
+
+/** Lets everything happen that is due by now. */
+export function run(): void {
+  runEvents(false);
 }
 
 /** When something of a transfer happens by itself next; NEVER: it is the driver's turn. */
 export function nextEventNs(): u64 {
   const e = engine();
   const commandNs = e.commandPhase == COMMAND_IDLE ? NEVER : e.commandNs;
-  return soonerNs(commandNs, soonerNs(nextDataNs(), nextTimeoutNs()));
+  const dataNs = nextDataNs();
+  return soonerNs(commandNs, soonerNs(dataNs, nextTimeoutNs(dataNs)));
 }
 
 /**
@@ -760,12 +800,7 @@ export function nextEventNs(): u64 {
  * itself.
  */
 export function runAhead(): void {
-  for (let i: u32 = 0; i < EVENTS_MAX; i++) {
-    const next = nextEventNs();
-    if (next == NEVER) break;
-    advanceTo(next);
-    run();
-  }
+  runEvents(true);
   const idle = idleFromNs();
   if (idle == NEVER || idle <= nowNs()) return;
   advanceTo(idle);

@@ -5,6 +5,7 @@
 import { idleFromNs } from "../card/card";
 import { advanceTo, NEVER, nowNs, soonerNs } from "../clock";
 import { GUEST_IRQ, GUEST_NEXT_NS } from "../layout";
+import { forgetFetched } from "./dma";
 import { nextEventNs, run, runAhead } from "./engine";
 import {
   readRegister8,
@@ -20,6 +21,7 @@ import { engine, irqLevel } from "./state";
 function goOn(ahead: u32): void {
   if (ahead != 0) runAhead();
   else run();
+  forgetFetched();
   const idle = idleFromNs();
   store<u64>(GUEST_NEXT_NS, soonerNs(nextEventNs(), idle > nowNs() ? idle : NEVER));
   store<u32>(GUEST_IRQ, irqLevel());

@@ -4,7 +4,7 @@
 // An address where no memory is has no error bit: nothing moves, and the data timeout tells of it.
 
 import { SDHCI_BUFFER } from "../layout";
-import { fetchBytes, storeBytes } from "./dma";
+import { fetchData, storeBytes } from "./dma";
 import { SDHCI_BLOCK_SIZE, SDHCI_DMA_ADDRESS } from "./registers";
 import { engine, register16, register32, setRegister32 } from "./state";
 
@@ -23,9 +23,11 @@ export function sdmaMove(toMemory: bool): u32 {
   const room = boundary - (address & (boundary - 1));
   // A block is shorter than any boundary: two pieces at most, and the second one is moved after the halt.
   const part = left > room ? room : left;
+  const behind: u32 = e.counted != 0 ? (e.blocksLeft - 1) * e.blockBytes : room;
+  const wanted = left + behind < room ? left + behind : room;
   const moved = toMemory
     ? storeBytes(address, part, SDHCI_BUFFER + done)
-    : fetchBytes(address, part, SDHCI_BUFFER + done);
+    : fetchData(address, part, wanted, SDHCI_BUFFER + done);
   if (!moved) return SDMA_LOST;
   e.bufferAt = done + part;
   setRegister32(SDHCI_DMA_ADDRESS, address + part);

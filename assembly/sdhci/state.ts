@@ -68,6 +68,10 @@ export class Engine {
   stops: u32; // auto-CMD12 is to follow the last block
   descriptorHead: u32; // of ADMA2, as it was fetched: attributes, length << 16 …
   descriptorAddress: u32; // … and address
+  pageAddress: u32; // of the bytes in DMA_PAGE
+  pageBytes: u32; // 0: there are none
+  descriptors: u32; // of ADMA2, fetched since the last run() began …
+  blockDescriptors: u32; // … and for the block at hand
 }
 
 export function engine(): Engine {

@@ -75,7 +75,11 @@ export function clockKhz(): u32 {
 
 /** Bus clocks as ns, rounded up; NEVER without a clock. */
 export function clocksNs(clocks: u32): u64 {
-  const khz = clockKhz();
+  return clocksAtNs(clocks, clockKhz());
+}
+
+/** The same where the clock is known. */
+export function clocksAtNs(clocks: u32, khz: u32): u64 {
   return khz == 0 ? NEVER : (<u64>clocks * 1000000 + khz - 1) / khz;
 }
 

@@ -321,7 +321,8 @@ async function extractSegments(source: CoreSource, folder: string, options: Core
 
 const IMAGE_HELP = `
 IMAGE is an ELF core, or a card that a panic has stored one on: a raw image, a block device, a gzip file or an
-http(s) URL. Its dump area is the image, the one partition that holds a dump, or where --partition or --offset says.`;
+http(s) URL. Its dump area is the image, the one partition that holds a dump, or where --partition or --offset
+says.`;
 
 export function addCore(program: Command): void {
   const core = program
@@ -358,9 +359,9 @@ export function addCore(program: Command): void {
       "after",
       `${IMAGE_HELP}
 
-Files of segments are named by the segment's number and its section's name or address. Of a segment or a dump that is
-not whole, what is there is written, and its state is "cut" or "partial". A dump whose CRC-32C is wrong is written
-too, and the exit code is 1.`,
+Files of segments are named by the segment's number and its section's name or address. Of a segment or a dump
+that is not whole, what is there is written, and its state is "cut" or "partial". A dump whose CRC-32C is wrong is
+written too, and the exit code is 1.`,
     )
     .action(extract);
   addCoreSourceOptions(

@@ -39,7 +39,8 @@ export function formatStep({ name, timeNs }: Step, result: PanicResult): string 
   let remark = "";
   if (name === "take the host" && result.interruptedOwner !== 0) remark = "it was held, that request is lost";
   if (name === "take the card") remark = `found in ${describeTakeover(result)}`;
-  if (name === "compress the text") {
+  // The result counts the parts of a long log together; which of them a step belongs to, it does not say.
+  if (name === "compress the text" && result.parts <= 1) {
     remark = result.compressed
       ? `${result.storedBytes} bytes of it to ${result.payloadBytes}`
       : "no gain, it stays plain";

@@ -511,9 +511,9 @@ export function addPanic(program: Command): void {
       `${imageHelp(true)}
 The request in flight rewrites the bytes that are there: nothing outside the pstore area of IMAGE changes,
 and inside it one kmsg zone, those of further parts, and the rings that were written to. Times shown are simulated.
-A crash dump is an ELF core of the regions, stored behind the record as far as the deadline allows; "mmcpstore core"
-reads it. Two stay in a dump area that has room for both; of more, the newest complete one does. An area with room
-for one keeps that with --policy first-wins, and takes the new one instead with others.
+A crash dump is an ELF core of the regions, stored behind the record as far as the deadline allows; "mmcpstore
+core" reads it. Two stay in a dump area that has room for both; of more, the newest complete one does. An area
+with room for one keeps that with --policy first-wins, and takes the new one instead with others.
 An eMMC of up to 2 GiB and an SDSC card are addressed by bytes, all others by sectors: as real ones are.
 
 Examples:

@@ -137,4 +137,12 @@ export function writeFault(memory: WebAssembly.Memory, index: number, plan: Faul
   view.setUint32(layout.FAULT_LEVEL, level, true);
   view.setUint32(layout.FAULT_SEEN, 0, true);
   view.setUint32(layout.FAULT_KIND, kind, true);
+  const count = new Uint32Array(memory.buffer, layout.FAULTS_COUNT, 1);
+  count[0] = Math.max(count[0] as number, index + 1);
+}
+
+/** Empties the plan in a machine's memory. */
+export function clearFaults(memory: ArrayBufferLike): void {
+  new Uint8Array(memory, layout.FAULTS_BASE, layout.FAULTS_MAX * layout.FAULT_BYTES).fill(0);
+  new Uint32Array(memory, layout.FAULTS_COUNT, 1).fill(0);
 }

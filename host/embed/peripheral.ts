@@ -5,7 +5,7 @@
 // Guest RAM is touched within this class's own calls only. Whatever the host does with the device meanwhile
 // (panicWrite, read, powerCut …) goes through the buffer port and finds no memory on the bus: a guest's DMA that is
 // under way ends there.
-import { CLOCK_NOW, GUEST_IRQ, GUEST_NEXT_NS } from "../../assembly/layout.js";
+import { CLOCK_NOW, GUEST_IRQ, GUEST_NEXT_NS, SDHCI_BUFFER, SECTOR_BYTES } from "../../assembly/layout.js";
 import type { CoreExports } from "../core/instantiate.js";
 import type { Device } from "../device.js";
 import { MmcError } from "../errors.js";
@@ -16,12 +16,18 @@ export interface GuestBus {
   /** The interrupt line, level-triggered, each time it changes; low at first. The last thing that a call does. */
   irq(level: boolean): void;
   /**
-   * `lengthBytes` (1 … 512) bytes of guest RAM from `address` (0 … 2^32 − 1) on; they are copied before the call
+   * `lengthBytes` (1 … 4096) bytes of guest RAM from `address` (0 … 2^32 − 1) on; they are copied before the call
    * returns. Fewer or none, or an exception: a bus error.
    */
   dmaRead(address: number, lengthBytes: number): Uint8Array;
-  /** `bytes` is valid during the call only. An exception: a bus error. */
+  /** `bytes` (1 … 512) is valid during the call only. An exception: a bus error. */
   dmaWrite(address: number, bytes: Uint8Array): void;
+  /**
+   * For a machine that keeps what it has made of its RAM, compiled code for example: the dmaWrite calls of one access
+   * have written `lengthBytes` from `address` on. Before the access returns, and before irq(); one call for what they
+   * wrote without a gap.
+   */
+  dmaWritten?(address: number, lengthBytes: number): void;
 }
 
 /**
@@ -42,9 +48,15 @@ export class SdhciPeripheral {
   readonly #words: Uint32Array;
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
+  /** The controller's buffer, from which whole blocks go to RAM: a view for each would cost as much as the copy. */
+  readonly #block: Uint8Array;
   #level = 0;
   #isGuest = false;
   #busFailures: unknown[] = [];
+  /** What dmaWritten() is to be told: from here … */
+  #writtenFrom = 0;
+  /** … to here; equal: nothing. */
+  #writtenEnd = 0;
   /** Device time less guest time; null before the first tick. */
   #offsetNs: bigint | null = null;
 
@@ -65,6 +77,7 @@ export class SdhciPeripheral {
     this.#words = new Uint32Array(device.memory.buffer);
     this.#view = new DataView(device.memory.buffer);
     this.#bytes = new Uint8Array(device.memory.buffer);
+    this.#block = new Uint8Array(device.memory.buffer, SDHCI_BUFFER, SECTOR_BYTES);
     device.connectDma({
       read: (address, bytes, ptr) => this.#fetch(address >>> 0, bytes, ptr),
       write: (address, bytes, ptr) => this.#store(address >>> 0, bytes, ptr),
@@ -113,7 +126,7 @@ export class SdhciPeripheral {
     try {
       this.#core.guestAdvance(Number(targetNs & HALF_MASK), Number(targetNs >> 32n), this.#ahead);
     } finally {
-      this.#isGuest = false;
+      this.#leave();
     }
     this.#tellIrq();
   }
@@ -138,7 +151,7 @@ export class SdhciPeripheral {
     try {
       this.#core.guestReset();
     } finally {
-      this.#isGuest = false;
+      this.#leave();
     }
     this.#tellIrq();
   }
@@ -189,13 +202,29 @@ export class SdhciPeripheral {
     this.#isGuest = true;
   }
 
+  #leave(): void {
+    try {
+      this.#tellWritten();
+    } finally {
+      this.#isGuest = false;
+    }
+  }
+
+  #tellWritten(): void {
+    const from = this.#writtenFrom;
+    const lengthBytes = this.#writtenEnd - from;
+    if (lengthBytes === 0) return;
+    this.#writtenFrom = this.#writtenEnd;
+    this.#bus.dmaWritten?.(from, lengthBytes);
+  }
+
   #read(offset: number, bytes: number): number {
     this.#enter();
     let value: number;
     try {
       value = this.#core.guestRead(offset, bytes, this.#ahead) >>> 0;
     } finally {
-      this.#isGuest = false;
+      this.#leave();
     }
     this.#tellIrq();
     return value;
@@ -206,7 +235,7 @@ export class SdhciPeripheral {
     try {
       this.#core.guestWrite(offset, bytes, value, this.#ahead);
     } finally {
-      this.#isGuest = false;
+      this.#leave();
     }
     this.#tellIrq();
   }
@@ -234,7 +263,13 @@ export class SdhciPeripheral {
   #store(address: number, lengthBytes: number, ptr: number): number {
     if (!this.#isGuest) return -1;
     try {
-      this.#bus.dmaWrite(address, this.#bytes.subarray(ptr, ptr + lengthBytes));
+      if (address !== this.#writtenEnd) {
+        this.#tellWritten();
+        this.#writtenFrom = address;
+      }
+      this.#writtenEnd = address + lengthBytes;
+      const isBlock = ptr === SDHCI_BUFFER && lengthBytes === SECTOR_BYTES;
+      this.#bus.dmaWrite(address, isBlock ? this.#block : this.#bytes.subarray(ptr, ptr + lengthBytes));
       return 0;
     } catch (error) {
       return this.#busFails(error);

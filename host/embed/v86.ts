@@ -170,9 +170,14 @@ export class GuestRam {
     return this.bytes.subarray(address, address + lengthBytes);
   }
 
+  /** To be told of by {@link changed} before the CPU runs. */
   write(address: number, bytes: Uint8Array): void {
-    this.#cpu.jit_dirty_cache(address, address + bytes.length);
     this.bytes.set(bytes, address);
+  }
+
+  /** Code that was compiled from these bytes is forgotten: v86 takes as long for a block as for a page. */
+  changed(address: number, lengthBytes: number): void {
+    this.#cpu.jit_dirty_cache(address, address + lengthBytes);
   }
 }
 
@@ -218,6 +223,7 @@ export function attachV86(emulator: object, device: Device, options: V86Options 
         if (!ram.has(at, bytes.length)) throw new MmcError("EIO", `DMA to ${at}: no RAM is there`);
         ram.write(at, bytes);
       },
+      dmaWritten: (at, lengthBytes) => ram.changed(at, lengthBytes),
     },
     options.timing === undefined ? {} : { timing: options.timing },
   );
@@ -362,6 +368,9 @@ export function reloadOnReboot(emulator: object): void {
   const reboot = cpu.reboot_internal;
   cpu.reboot_internal = () => {
     reboot.call(cpu);
-    for (const [address, page] of pages) ram.write(address, page);
+    for (const [address, page] of pages) {
+      ram.write(address, page);
+      ram.changed(address, page.length);
+    }
   };
 }

@@ -8,9 +8,6 @@ import {
   CACHE_SECTORS_MAX,
   CARD_BASE,
   DAMAGE_BASE,
-  FAULT_BYTES,
-  FAULTS_BASE,
-  FAULTS_MAX,
   MACHINE_PAGES,
   MEDIUM_BASE,
   MEDIUM_STORES,
@@ -21,6 +18,7 @@ import {
   TEXT_BASE,
   UNREADABLE_TABLE,
 } from "../../assembly/layout.js";
+import { clearFaults } from "../core/faults.js";
 import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.js";
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
 import { Device } from "../device.js";
@@ -371,7 +369,7 @@ function makeFork(module: WebAssembly.Module, device: Device): Fork {
     reopen(expectation) {
       const fail = (problem: string) => ({ problem });
       // The plan of faults belongs to the boot that died.
-      target.fill(0, FAULTS_BASE, FAULTS_BASE + FAULTS_MAX * FAULT_BYTES);
+      clearFaults(target.buffer);
       const opened = core.openCard();
       if (opened !== 0) return fail(`the card cannot be opened again: ${opened}`);
       const recovered = core.recoverArea();

@@ -40,6 +40,8 @@ export class Board implements GuestBus {
     return this.ram.subarray(address, address + lengthBytes);
   }
 
+  dmaWritten?: (address: number, lengthBytes: number) => void;
+
   dmaWrite(address: number, bytes: Uint8Array): void {
     this.#count(address + bytes.length);
     this.ram.set(bytes, address);
