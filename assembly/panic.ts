@@ -389,7 +389,7 @@ function storeRing(index: u32): i32 {
   return status;
 }
 
-/** Step 8: what the rings have in memory alone. What became of the record and what becomes of them is independent. */
+/** Step 9: what the rings have in memory alone. What became of the record and what becomes of them is independent. */
 function storeRings(): void {
   let flushed: u32 = 0;
   let firstFailure: i32 = OK;
