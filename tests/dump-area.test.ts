@@ -549,6 +549,12 @@ test("an area that holds something else is not written over, unless forced", () 
   assert.is(run("core", "verify", image, "--offset", "1M").status, 0);
   // Dumps are no strangers.
   assert.is(run(...args).status, 0);
+  // An area of another size would write over them.
+  const before = readFileSync(image);
+  const other = args.map((one) => (one === "1M:2M" ? "1M:64K" : one));
+  fails(1, /begins a dump area of 2097152 bytes, not of 65536; --force gives its dumps up/, ...other);
+  assert.ok(sameBytes(readFileSync(image), before));
+  assert.is(run(...other, "--force").status, 0);
 });
 
 test("other machines, an SD card and PIO", () => {

@@ -11,6 +11,7 @@ import {
   DUMP_HEADER_BYTES,
   DUMP_ROOM_BYTES,
   decodeDumpArea,
+  dumpAreaBytesOf,
   dumpBackOffset,
   hasDumpMagic,
 } from "../dump/dump-area.js";
@@ -196,6 +197,14 @@ async function readDumps(image: Image, { offset, sizeBytes }: PanicDumpOptions["
 async function checkNotForeign(image: Image, { offset, sizeBytes }: PanicDumpOptions["area"]): Promise<void> {
   const front = await image.read(offset, Math.min(FOREIGN_BYTES, sizeBytes));
   const back = await image.read(offset + dumpBackOffset(sizeBytes), DUMP_ROOM_BYTES);
+  const saidBytes = dumpAreaBytesOf(front);
+  if (saidBytes !== 0 && saidBytes !== dumpBackOffset(sizeBytes) + DUMP_ROOM_BYTES) {
+    throw new MmcError(
+      "EUCLEAN",
+      `${image.name}: at ${offset} begins a dump area of ${saidBytes} bytes, not of ${sizeBytes}; ` +
+        "--force gives its dumps up",
+    );
+  }
   if (hasDumpMagic(front) || hasDumpMagic(back) || (isBlank(front) && isBlank(back))) return;
   throw new MmcError(
     "EUCLEAN",
