@@ -200,6 +200,28 @@ test("newest: older text takes the zones of logs that are not among the newest N
   }
 });
 
+test("newest: of the oldest log its oldest text goes first, and what stays is chained", () => {
+  const machine = new PartsMachine(4096, 6, { policy: "newest", parts: 4, compress: false });
+  machine.device.panicWrite({ text: PANIC_LOG });
+  machine.device.panicWrite({ text: "Oops", reason: "Oops" });
+  machine.device.panicWrite({ text: "Oops", reason: "Oops" });
+  const zones: number[] = [];
+  for (let left = 4; left > 0; left--) {
+    assert.equal(
+      machine
+        .parts()
+        .filter(({ first }) => first === 1n)
+        .map(({ part }) => part)
+        .filter((part) => part > 0),
+      [1, 2, 3, 4].slice(0, left),
+    );
+    machine.join(1n, PANIC_LOG);
+    machine.reboot();
+    zones.push(machine.device.panicWrite({ text: "one more" }).zone);
+  }
+  assert.equal(zones, [3, 2, 1, 0]);
+});
+
 test("every deadline: part 1 first, whole parts, never longer", () => {
   const seen = new Set<number>();
   for (let deadlineUs = 200; deadlineUs < 60_000; deadlineUs = Math.ceil(deadlineUs * 1.15)) {
