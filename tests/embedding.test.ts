@@ -226,6 +226,26 @@ test("one call of the bus for each descriptor, each block of a read, each page o
   assert.is(board.dmaCalls, 16);
 });
 
+test("no call reads over the end of a page, so the blocks in front of one that is not there go out", () => {
+  for (const move of ["adma2", "sdma"] as const) {
+    const { device, board, guest } = machineOf();
+    guest.identify(false);
+    guest.move = move;
+    const read = board.dmaRead.bind(board);
+    board.dmaRead = (address, lengthBytes) => {
+      assert.is(address >>> 12, (address + lengthBytes - 1) >>> 12, `${move}: ${lengthBytes} at ${address}`);
+      return read(address, lengthBytes);
+    };
+    const data = pattern(4, 16384);
+    guest.write(3, data, 0x10600);
+    assert.ok(sameBytes(device.medium().subarray(3 * 512, 3 * 512 + data.length), data), move);
+    // Two blocks before the end of RAM, and six that would lie behind it.
+    board.ram.set(data.subarray(0, 1024), RAM_BYTES - 1024);
+    assert.throws(() => guest.transfer(true, 100, 4096, RAM_BYTES - 1024), undefined, move);
+    assert.ok(sameBytes(device.medium().subarray(100 * 512, 102 * 512), data.subarray(0, 1024)), move);
+  }
+});
+
 test("what has been written is told once for each piece without a gap, before the interrupt", () => {
   const { board, guest } = machineOf();
   guest.identify(false);
