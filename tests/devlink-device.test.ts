@@ -1,7 +1,6 @@
 // The regions of a card and its controller: what they show is what the device has, looking costs nothing, and a panic
 // leaves snapshots of all of them under one id, from every state and whatever fails.
-import { execFileSync } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { SDHCI_REGISTERS } from "../assembly/layout.js";
@@ -12,6 +11,7 @@ import { Devlink } from "../host/devlink/devlink.js";
 import { decodeStore, encodeStore } from "../host/devlink/store.js";
 import { MmcError } from "../host/errors.js";
 import { decodeArea } from "../host/pstore/decode.js";
+import { runExample } from "./example.js";
 import { coreModule, PANIC_LOG, pattern, ROOT } from "./machine.js";
 
 const AREA = { offset: 256 * 1024, kmsgSize: 64 * 1024, kmsgCount: 4, abi: "lp64" } as const;
@@ -241,15 +241,8 @@ test("a panic's snapshots outlive the machine", () => {
 test("the example in docs/DEVLINK.md prints what stands there", () => {
   const text = readFileSync(`${ROOT}docs/DEVLINK.md`, "utf8");
   const [, code = "", shown = ""] = /```js\n(.*?)```\n\nprints\n\n```\n(.*?)```/s.exec(text) ?? [];
-  // Inside the package, so that its own name resolves as for a user.
-  const file = `${ROOT}dist/devlink-example.mjs`;
-  writeFileSync(file, code);
-  try {
-    assert.is(execFileSync(process.execPath, [file], { encoding: "utf8" }), shown);
-    assert.ok(shown.length > 0);
-  } finally {
-    rmSync(file);
-  }
+  assert.is(runExample(code), shown);
+  assert.ok(shown.length > 0);
 });
 
 test.run();

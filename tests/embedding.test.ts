@@ -1,8 +1,7 @@
 // The controller as a peripheral of a machine (host/embed/peripheral.ts), driven by a guest's driver of the test's own:
 // RAM that only DMA of the peripheral reaches, interrupts, the guest's clock, resets, saved states, panics in
 // mid-transfer; and the example in docs/EMBEDDING.md.
-import { execFileSync } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Device, type DeviceOptions, type ExternalMedium } from "../host/device.js";
@@ -12,6 +11,7 @@ import { MmcError } from "../host/errors.js";
 import { crc32c } from "../host/pstore/crc32c.js";
 import { decodeArea } from "../host/pstore/decode.js";
 import { Board, Guest, GuestError, type Move, type Progress, RAM_BYTES } from "./embed/guest.js";
+import { runExample } from "./example.js";
 import { coreModule, PANIC_LOG, pattern, ROOT, sameBytes, textOf } from "./machine.js";
 
 const AREA = { offset: 512 * 1024, kmsgSize: 65536, kmsgCount: 8, abi: "lp64" } as const;
@@ -948,14 +948,7 @@ test("the example in docs/EMBEDDING.md runs and prints what is shown", () => {
   const [example, shown] = blocksOf(readFileSync(`${ROOT}docs/EMBEDDING.md`, "utf8"));
   assert.is(example?.language, "js");
   assert.is(shown?.language, "");
-  // Inside the package, so that its own name resolves as for a user.
-  const file = `${ROOT}dist/embedding-example.mjs`;
-  writeFileSync(file, example?.text ?? "");
-  try {
-    assert.is(execFileSync(process.execPath, [file], { encoding: "utf8" }), shown?.text);
-  } finally {
-    rmSync(file);
-  }
+  assert.is(runExample(example?.text ?? ""), shown?.text);
 });
 
 test("docs/EMBEDDING.md names every call of the classes", () => {

@@ -1,11 +1,11 @@
 // The serial console and pvpanic as an embedder has them.
-import { execFileSync } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { PVPANIC_PCI, PVPANIC_PORT, Pvpanic } from "../host/embed/pvpanic.js";
 import { type ConsoleEvent, SerialConsole } from "../host/embed/serial-console.js";
+import { runExample } from "./example.js";
 import { PANIC_LOG, ROOT, sameBytes } from "./machine.js";
 
 function feedText(console: SerialConsole, text: string): void {
@@ -108,14 +108,7 @@ test("the example in docs/HARVEST.md runs and prints what is shown", () => {
   const page = readFileSync(`${ROOT}docs/HARVEST.md`, "utf8");
   const [, code = "", shown] =
     /```js\n([^`]*(?:`[^`\n]*`[^`]*)*)```\n\nprints\n\n```\n([^`]*)```/.exec(page) ?? [];
-  // Inside the package, so that its own name resolves as for a user.
-  const file = `${ROOT}dist/harvest-example.mjs`;
-  writeFileSync(file, code);
-  try {
-    assert.is(execFileSync(process.execPath, [file], { encoding: "utf8" }), shown);
-  } finally {
-    rmSync(file);
-  }
+  assert.is(runExample(code), shown);
 });
 
 test.run();

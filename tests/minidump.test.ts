@@ -1,7 +1,7 @@
 // Qualcomm's Minidump out of memory images: tables field by field, every kind of table that is wrong or hostile, the
 // regions as files and as an ELF core, the command as a process, and mutated images. A longer run:
 // MMCPSTORE_MINIDUMP_RUNS=100000 node scripts/test.mjs minidump
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -26,6 +26,7 @@ import {
 } from "../host/dump/minidump.js";
 import { minidumpCore } from "../host/dump/minidump-core.js";
 import { MmcError } from "../host/errors.js";
+import { runExample } from "./example.js";
 import { coreModule, pattern, ROOT, sameBytes } from "./machine.js";
 import { BASE, type ImageOptions, type ImageRegion, minidumpImage, PLACE } from "./minidump-image.js";
 
@@ -680,15 +681,8 @@ test("a core of a cut region has what there is of it; of nothing there is none",
 test("the example in docs/MINIDUMP.md runs", () => {
   const text = readFileSync(`${ROOT}docs/MINIDUMP.md`, "utf8");
   const [, code = ""] = /```js\n(.*?)```/s.exec(text) ?? [];
-  // Inside the package, so that its own name resolves as for a user.
-  const file = `${ROOT}dist/minidump-example.mjs`;
-  writeFileSync(file, code);
-  try {
-    const shown = execFileSync(process.execPath, [file], { cwd: FOLDER, encoding: "utf8" });
-    assert.match(shown, /^KELF 80030000 ok\n(\w+ \w+ \w+\n){5}\d+\n$/);
-  } finally {
-    rmSync(file);
-  }
+  const shown = runExample(code, FOLDER);
+  assert.match(shown, /^KELF 80030000 ok\n(\w+ \w+ \w+\n){5}\d+\n$/);
 });
 
 // ---- the command ----

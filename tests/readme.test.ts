@@ -1,11 +1,12 @@
 // README.md is true: its example runs and prints what stands there, its commands do too, and the demo's output is the
 // demo's (but for the wall time).
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { runExample } from "./example.js";
 import { ROOT } from "./machine.js";
 
 const README = readFileSync(`${ROOT}README.md`, "utf8");
@@ -34,14 +35,7 @@ test("npm start's output", () => {
 test("the JavaScript example runs and prints what is shown", () => {
   const code = blockAfter("## From JavaScript", "js");
   const shown = blockAfter("\nprints\n");
-  // Inside the package, so that its own name resolves as for a user.
-  const file = `${ROOT}dist/readme-example.mjs`;
-  writeFileSync(file, code);
-  try {
-    assert.is(execFileSync(process.execPath, [file], PLAIN), shown);
-  } finally {
-    rmSync(file);
-  }
+  assert.is(runExample(code), shown);
 });
 
 test("the commands print what is shown", () => {

@@ -1,8 +1,7 @@
 // A remote processor's crash in each mode: byte for byte the kernel's files, how long recovery waits and what ends the
 // wait, where a dump is kept; each comment of the review of "remoteproc: core: Add a memory efficient coredump
 // function" (Linux, April 2020); and how many steps a read takes.
-import { execFileSync } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import binaryen from "binaryen";
 import fc from "fast-check";
 import { test } from "uvu";
@@ -17,6 +16,7 @@ import { CrashDump, type DumpOptions, type Region } from "../host/dump/dump.js";
 import { bytesSource, readElfCore } from "../host/dump/elf.js";
 import * as remoteproc from "../host/dump/remoteproc.js";
 import { type CoredumpMode, RemoteProc, type RemoteProcOptions } from "../host/dump/remoteproc.js";
+import { runExample } from "./example.js";
 import { KERNEL_CORES, kernelCore } from "./kernel-cores.js";
 import { coreModule, pattern, ROOT, sameBytes } from "./machine.js";
 
@@ -72,15 +72,8 @@ test("the example in docs/DUMPS.md prints what stands there", () => {
   const text = readFileSync(`${ROOT}docs/DUMPS.md`, "utf8");
   const section = text.slice(text.indexOf("## A remote processor's crash"));
   const [, code = "", shown = ""] = /```js\n(.*?)```\n\nprints\n\n```\n(.*?)```/s.exec(section) ?? [];
-  // Inside the package, so that its own name resolves as for a user.
-  const file = `${ROOT}dist/remoteproc-example.mjs`;
-  writeFileSync(file, code);
-  try {
-    assert.is(execFileSync(process.execPath, [file], { encoding: "utf8" }), shown);
-    assert.ok(shown.length > 0);
-  } finally {
-    rmSync(file);
-  }
+  assert.is(runExample(code), shown);
+  assert.ok(shown.length > 0);
 });
 
 // ---- the kernel's files ----
