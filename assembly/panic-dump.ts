@@ -178,7 +178,7 @@ function storePlan(): i32 {
   return isLate() || status == ENOMEDIUM ? status : commit(status);
 }
 
-/** Step 9: what is registered, into the dump area, if there is one. The record stands whatever becomes of it. */
+/** Step 10: what is registered, into the dump area, if there is one. The record stands whatever becomes of it. */
 export function storeDump(): void {
   if (load<u32>(DUMP_AREA_SECTORS) == 0) return;
   step(STEP_STORE_DUMP, load<u32>(DUMP_AREA_FIRST_LBA));
