@@ -1,6 +1,7 @@
 // `npm run bench:v86`: how fast an unmodified Linux in v86 reads and writes our card, by each kind of DMA, against v86's
 // own IDE disk in the same guest and the same run; and how long after modprobe the card is there. Medians of ROUNDS,
 // behind rounds in which v86 and Node still compile; a ratio is that of two transfers next to each other.
+// Usage: npm run bench:v86 [-- pio|sdma|adma2 …]
 import { Device } from "../host/device.js";
 import { attachV86 } from "../host/embed/v86.js";
 import { coreModule } from "../tests/machine.js";
@@ -11,6 +12,9 @@ const MIB = DISK_BYTES / 2 ** 20;
 const WARM_UP_ROUNDS = 8;
 const ROUNDS = 15;
 const CONTROLLERS = ["pio", "sdma", "adma2"] as const;
+
+const wanted = process.argv.slice(2);
+const controllers = CONTROLLERS.filter((name) => wanted.length === 0 || wanted.includes(name));
 
 const files = guestFiles();
 
@@ -35,7 +39,7 @@ const WRITE = (node: string) => `dd if=/dev/zero of=${node} bs=1M count=${MIB} o
 const started = performance.now();
 let booted: ArrayBuffer | null = null;
 
-for (const controller of CONTROLLERS) {
+for (const controller of controllers) {
   const device = Device.open(coreModule("embed"), { controller, sizeBytes: DISK_BYTES });
   const options = {
     ide: new ArrayBuffer(DISK_BYTES),

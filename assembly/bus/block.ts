@@ -1,7 +1,7 @@
 // What goes over the DAT lines: the sender's bytes and, behind them, the CRC16 of each line that it drives.
 // The receiver takes as many lines and clocks as it believes in, and checks. Bytes are where the caller says,
 // the rest is in WIRE. Where no bit was turned over and both ends agree on the lines, the receiver's division is the
-// sender's: it is not done twice.
+// sender's, and neither is done: the sender's CRCs are made when something could make a difference to them.
 //
 // Modelled: 1, 4, 8 lines; a receiver with another width or another length, which sees pulled-up lines and
 // idle ones.
@@ -32,16 +32,21 @@ function storeCrc(ptr: usize, bytes: u32, lines: u32): void {
   store<u64>(WIRE_CRC + 8, 0);
 }
 
-/** The sender: `bytes` (≤ SECTOR_BYTES) at `ptr` go out on `lines` lines, with their CRCs. */
-export function driveBlock(ptr: usize, bytes: u32, lines: u32): void {
+/** The sender: `bytes` (≤ SECTOR_BYTES) go out on `lines` lines, with their CRCs. */
+export function driveBlock(bytes: u32, lines: u32): void {
   store<u32>(WIRE_BYTES, bytes);
   store<u32>(WIRE_LINES, lines);
   store<u32>(WIRE_BROKEN, 0);
-  storeCrc(ptr, bytes, lines);
+}
+
+/** What the sender's CRCs are, before the first bit of its data (at `ptr`) is turned over or sampled. */
+function sealBlock(ptr: usize): void {
+  if (load<u32>(WIRE_BROKEN) == 0) storeCrc(ptr, load<u32>(WIRE_BYTES), load<u32>(WIRE_LINES));
 }
 
 /** Noise: one bit of the data turned over on its way, another one for each `seed`. */
 export function breakBlock(ptr: usize, seed: u32): void {
+  sealBlock(ptr);
   store<u32>(WIRE_BROKEN, 1);
   const bits = load<u32>(WIRE_BYTES) << 3;
   if (bits == 0) {
@@ -105,8 +110,10 @@ function resample(ptr: usize, bytes: u32, lines: u32): bool {
  */
 export function takeBlock(ptr: usize, bytes: u32, lines: u32): u32 {
   let ended = true;
-  if (load<u32>(WIRE_BYTES) != bytes || load<u32>(WIRE_LINES) != lines) ended = resample(ptr, bytes, lines);
-  else if (load<u32>(WIRE_BROKEN) == 0) return BLOCK_INTACT;
+  if (load<u32>(WIRE_BYTES) != bytes || load<u32>(WIRE_LINES) != lines) {
+    sealBlock(ptr);
+    ended = resample(ptr, bytes, lines);
+  } else if (load<u32>(WIRE_BROKEN) == 0) return BLOCK_INTACT;
   const sentLow = load<u64>(WIRE_CRC);
   const sentHigh = load<u64>(WIRE_CRC + 8);
   storeCrc(ptr, bytes, lines);

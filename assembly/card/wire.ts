@@ -73,7 +73,7 @@ export function giveBlock(ptr: usize, timeNs: u64): bool {
   const lba = c.transferSource == SOURCE_MEDIUM ? c.transferLba : NO_LBA;
   const block = sendBlock(ptr, timeNs);
   if (block == BLOCK_NONE) return false;
-  driveBlock(ptr, bytes, c.busWidth);
+  driveBlock(bytes, c.busWidth);
   // A line that is held down has bits of nobody.
   if (block == BLOCK_BAD_CRC || c.datStuck != 0) breakBlock(ptr, lba);
   return true;

@@ -634,7 +634,7 @@ function sendBuffer(timeNs: u64): void {
 function writeBlock(timeNs: u64): void {
   const e = engine();
   advanceCard(timeNs);
-  driveBlock(SDHCI_BUFFER, e.blockBytes, lines());
+  driveBlock(e.blockBytes, lines());
   const khz = clockKhz();
   disturbBlock(keepsUp(khz, isDualRate(), isLowVoltage()), khz);
   const heard = sharesVoltage(isLowVoltage());
