@@ -433,6 +433,9 @@ export const RINGS_MAX = 66; // pmsg, console, and an ftrace slice for each CPU
 /** A page of a guest's memory that its DMA reads, fetched at once: assembly/sdhci/dma.ts. */
 export const DMA_PAGE = 0x1d1000;
 export const DMA_PAGE_BYTES = 0x1000;
+/** Some of the ADMA2 descriptors behind the one at hand, fetched with it. */
+export const DMA_TABLE = 0x1d2000;
+export const DMA_TABLE_BYTES = 0x80;
 export const RING_DATA = 0x1e0000;
 export const RING_BYTES_MAX = 0x80000; // all rings together
 export const ZONE_LOGS = 0x260000; // u64 a zone: the sequence of the newest part of its log, 0 without a seal

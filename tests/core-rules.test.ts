@@ -573,6 +573,7 @@ const REGIONS: Region[] = [
   { name: "DEFLATED_BASE", from: layout.DEFLATED_BASE, bytes: layout.DEFLATED_BYTES_MAX },
   { name: "RING_STATES", from: layout.RING_STATES, bytes: layout.RINGS_MAX * layout.RING_STATE_BYTES },
   { name: "DMA_PAGE", from: layout.DMA_PAGE, bytes: layout.DMA_PAGE_BYTES },
+  { name: "DMA_TABLE", from: layout.DMA_TABLE, bytes: layout.DMA_TABLE_BYTES },
   { name: "RING_DATA", from: layout.RING_DATA, bytes: layout.RING_BYTES_MAX },
   { name: "ZONE_LOGS", from: layout.ZONE_LOGS, bytes: layout.ZONES_MAX * 8 },
   { name: "MEDIUM_BASE", from: layout.MEDIUM_BASE, bytes: 0 },
@@ -611,6 +612,7 @@ test("every address in layout.ts is one of these regions or a word in CONFIG or 
     "ZONES_MAX",
     "RING_BYTES_MAX",
     "DMA_PAGE_BYTES",
+    "DMA_TABLE_BYTES",
     "RESULT_BYTES",
     "DEFLATED_BYTES_MAX",
   ];

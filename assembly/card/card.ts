@@ -62,6 +62,7 @@ export {
   takesManySpiBlocks,
   takesSpiBlocks,
 } from "./sd-spi";
+export { copyEven, evenBlocks, nextReadNs, passEven, placeOfEven, programNs } from "./stretch";
 export {
   blockBytesOnWire,
   blockDueNs,

@@ -55,23 +55,40 @@ function addressOf(partition: u32, lba: u32): usize {
   return MEDIUM_BASE + index * SECTOR_BYTES;
 }
 
-/** One sector to `ptr`; false if it cannot be read. */
-export function mediumRead(partition: u32, lba: u32, ptr: usize): bool {
+/** `sectors` sectors to `ptr`; false if one cannot be read. */
+export function mediumReadRun(partition: u32, lba: u32, sectors: u32, ptr: usize): bool {
   if (isDefined(EXTERNAL_MEDIUM)) {
-    if (isElsewhere()) return read(partition, lba, 1, ptr) == 0;
+    if (isElsewhere()) return read(partition, lba, sectors, ptr) == 0;
   }
-  memory.copy(ptr, addressOf(partition, lba), SECTOR_BYTES);
+  memory.copy(ptr, addressOf(partition, lba), sectors * SECTOR_BYTES);
   return true;
 }
 
-/** One sector from `ptr`; false if it cannot be written. */
-export function mediumWrite(partition: u32, lba: u32, ptr: usize): bool {
-  store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + 1);
+export function mediumRead(partition: u32, lba: u32, ptr: usize): bool {
+  return mediumReadRun(partition, lba, 1, ptr);
+}
+
+/** `sectors` sectors from `ptr`; false if one cannot be written. */
+export function mediumWriteRun(partition: u32, lba: u32, sectors: u32, ptr: usize): bool {
+  store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + sectors);
   if (isDefined(EXTERNAL_MEDIUM)) {
-    if (isElsewhere()) return write(partition, lba, 1, ptr) == 0;
+    if (isElsewhere()) return write(partition, lba, sectors, ptr) == 0;
   }
-  memory.copy(addressOf(partition, lba), ptr, SECTOR_BYTES);
+  memory.copy(addressOf(partition, lba), ptr, sectors * SECTOR_BYTES);
   return true;
+}
+
+export function mediumWrite(partition: u32, lba: u32, ptr: usize): bool {
+  return mediumWriteRun(partition, lba, 1, ptr);
+}
+
+/** Where sectors lie that are to be read, or written, in place; 0: not in this memory. */
+export function mediumPlace(partition: u32, lba: u32, writtenSectors: u32): usize {
+  if (isDefined(EXTERNAL_MEDIUM)) {
+    if (isElsewhere()) return 0;
+  }
+  store<u64>(MEDIUM_STORES, load<u64>(MEDIUM_STORES) + writtenSectors);
+  return addressOf(partition, lba);
 }
 
 /** What an erased byte reads as: EXT_CSD_ERASED_MEM_CONT 0; SD as SCR DATA_STAT_AFTER_ERASE says. */

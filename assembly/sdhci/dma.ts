@@ -11,6 +11,8 @@ import {
   DEFLATE_BASE,
   DMA_PAGE,
   DMA_PAGE_BYTES,
+  DMA_TABLE,
+  DMA_TABLE_BYTES,
   HEAD_BLOCK,
   PAGE_BYTES,
   TEXT_BASE,
@@ -52,36 +54,74 @@ export function fetchBytes(address: u32, bytes: u32, ptr: usize): bool {
   return true;
 }
 
-/** The same for data that go on behind them, `wanted` (≥ bytes) in all. A page of a guest's memory is there or not. */
+/** Bytes from `address` to the end of its page. A page of a guest's memory is there or not. */
+export function leftInPage(address: u32): u32 {
+  return DMA_PAGE_BYTES - (address & (DMA_PAGE_BYTES - 1));
+}
+
+/**
+ * Where `bytes` (within a page) of a guest's memory lie in DMA_PAGE, fetched with what is `wanted` (≥ bytes) behind
+ * them, up to the page's end. 0: no memory there.
+ */
+export function fetchAhead(address: u32, bytes: u32, wanted: u32): usize {
+  const e = engine();
+  // An address in front of what is there is, unsigned, far behind it.
+  const offset = address - e.pageAddress;
+  if (offset < e.pageBytes && bytes <= e.pageBytes - offset) return DMA_PAGE + offset;
+  e.pageBytes = 0;
+  const inPage = leftInPage(address);
+  const ahead = wanted < inPage ? wanted : inPage;
+  if (!fetchBytes(address, ahead, DMA_PAGE)) return 0;
+  e.pageAddress = address;
+  e.pageBytes = ahead;
+  return DMA_PAGE;
+}
+
+/** As fetchBytes(), for data that go on behind them, `wanted` (≥ bytes) in all. */
 export function fetchData(address: u32, bytes: u32, wanted: u32, ptr: usize): bool {
   if (isDefined(EXTERNAL_BUS)) {
-    const e = engine();
-    const inPage: u32 = DMA_PAGE_BYTES - (address & (DMA_PAGE_BYTES - 1));
-    if (bytes > inPage) return fetchBytes(address, bytes, ptr);
-    // An address in front of the page is, unsigned, far behind it.
-    let offset = address - e.pageAddress;
-    if (offset >= e.pageBytes || bytes > e.pageBytes - offset) {
-      e.pageBytes = 0;
-      const ahead = wanted < inPage ? wanted : inPage;
-      if (!fetchBytes(address, ahead, DMA_PAGE)) return false;
-      e.pageAddress = address;
-      e.pageBytes = ahead;
-      offset = 0;
-    }
-    memory.copy(ptr, DMA_PAGE + offset, bytes);
+    if (bytes > leftInPage(address)) return fetchBytes(address, bytes, ptr);
+    const at = fetchAhead(address, bytes, wanted);
+    if (at == 0) return false;
+    memory.copy(ptr, at, bytes);
     return true;
   }
   return fetchBytes(address, bytes, ptr);
 }
 
+/** An ADMA2 descriptor, 8 bytes, to `ptr`; of a guest's table those behind it are fetched with it, within the page. */
+export function fetchDescriptor(address: u32, ptr: usize): bool {
+  if (isDefined(EXTERNAL_BUS)) {
+    const e = engine();
+    let offset = address - e.tableAddress;
+    if (offset >= e.tableBytes || e.tableBytes - offset < 8) {
+      e.tableBytes = 0;
+      const inPage = leftInPage(address);
+      if (inPage < 8) return fetchBytes(address, 8, ptr);
+      const ahead: u32 = inPage < <u32>DMA_TABLE_BYTES ? inPage : DMA_TABLE_BYTES;
+      if (!fetchBytes(address, ahead, DMA_TABLE)) return false;
+      e.tableAddress = address;
+      e.tableBytes = ahead;
+      offset = 0;
+    }
+    store<u64>(ptr, load<u64>(DMA_TABLE + offset));
+    return true;
+  }
+  return fetchBytes(address, 8, ptr);
+}
+
 /** The guest's CPU goes on: what was fetched of its memory may be other bytes when it is wanted again. */
 export function forgetFetched(): void {
   engine().pageBytes = 0;
+  engine().tableBytes = 0;
 }
 
 /** The same to the bus. */
 export function storeBytes(address: u32, bytes: u32, ptr: usize): bool {
   if (isDefined(EXTERNAL_BUS)) {
+    const e = engine();
+    // What a read puts over its own table is its table.
+    if (address - e.tableAddress < e.tableBytes || e.tableAddress - address < bytes) e.tableBytes = 0;
     return <u64>address + bytes <= BUS_BYTES && write(address, bytes, ptr) == 0;
   }
   if (!isWritable(address, bytes)) return false;

@@ -55,7 +55,7 @@ import {
   TRACE_WIDTH,
 } from "../layout";
 import { traceAt, traceLevel, traceWords } from "../trace";
-import { admaHasEnded, admaIsAtEnd, admaMove, admaStart } from "./adma";
+import { admaHasEnded, admaIsAtEnd, admaMove, admaStart, DESCRIPTORS_MAX } from "./adma";
 import {
   SDHCI_ACMD12_ERR,
   SDHCI_ARGUMENT,
@@ -155,8 +155,10 @@ import {
   setRegister32,
   signal,
 } from "./state";
+import { stretch } from "./stretch";
 import {
   blockClocks,
+  CRC_STATUS_CLOCKS,
   clockKhz,
   clocksAtNs,
   clocksNs,
@@ -164,6 +166,7 @@ import {
   isLowVoltage,
   isVersion3,
   lines,
+  N_WR_CLOCKS,
   wait,
 } from "./timing";
 
@@ -171,15 +174,11 @@ const COMMAND_CLOCKS: u32 = 48;
 const LONG_CLOCKS: u32 = 136;
 const N_CR_CLOCKS: u32 = 2;
 const N_RC_CLOCKS: u32 = 8;
-const N_WR_CLOCKS: u32 = 2;
-const CRC_STATUS_CLOCKS: u32 = 2 + 5;
 const SILENCE_CLOCKS: u32 = 64;
 /** More than one register access can ever set free: 65,535 blocks of DMA, four events each. */
 const EVENTS_MAX: u32 = 1 << 18;
 /** What a guest that asks for more waits for in one access: 8 MiB read, 4 MiB written; Linux asks for 512 KiB. */
 const AHEAD_EVENTS_MAX: u32 = 1 << 14;
-/** ADMA2 descriptors in one run, pages of 16 MiB: a table that never ends is one that goes on at the next access. */
-const DESCRIPTORS_MAX: u32 = 4096;
 const NO_COUNT: u32 = 0xffffffff;
 /** Blocks of one tuning procedure: so many good ones end it well, so many in all end it (mmc.md §3.5). */
 const TUNING_GOOD_BLOCKS: u32 = 8;
@@ -497,12 +496,13 @@ function endBlock(timeNs: u64): void {
 }
 
 function goOn(timeNs: u64): void {
+  const fromNs = stretch(timeNs);
   if (engine().isRead != 0) {
-    wait(DATA_READ_WIRE, timeNs);
+    wait(DATA_READ_WIRE, fromNs);
     return;
   }
-  wait(DATA_WRITE_FILL, timeNs);
-  fillBuffer(timeNs);
+  wait(DATA_WRITE_FILL, fromNs);
+  fillBuffer(fromNs);
 }
 
 /** SDHCI_BLOCK_GAP_CONTROL was written. A continue request ends by itself. */
@@ -756,10 +756,11 @@ function stepCommand(timeNs: u64): void {
  */
 function runEvents(ahead: bool): void {
   const e = engine();
-  const most = ahead ? AHEAD_EVENTS_MAX : EVENTS_MAX;
+  let left = ahead ? AHEAD_EVENTS_MAX : EVENTS_MAX;
   let now = nowNs();
   e.descriptors = 0;
-  for (let i: u32 = 0; i < most && i < EVENTS_MAX && e.descriptors < DESCRIPTORS_MAX; i++) {
+  for (let i: u32 = 0; i < EVENTS_MAX && left != 0 && e.descriptors < DESCRIPTORS_MAX; i++) {
+    left -= 1;
     const commandNs = e.commandPhase == COMMAND_IDLE ? NEVER : e.commandNs;
     const dataNs = nextDataNs();
     const lateNs = nextTimeoutNs(dataNs);
@@ -773,8 +774,12 @@ function runEvents(ahead: bool): void {
       now = stepNs;
     }
     if (commandNs == stepNs) stepCommand(stepNs);
-    else if (dataNs == stepNs) stepData(stepNs);
-    else giveUp(stepNs);
+    else if (dataNs == stepNs) {
+      e.stretchEvents = ahead ? left : 0;
+      stepData(stepNs);
+      if (ahead) left = e.stretchEvents;
+      e.stretchEvents = 0;
+    } else giveUp(stepNs);
     stopIfDue(laterNs(e.quietNs == NEVER ? now : e.quietNs, e.floorNs));
     traceLevel(stepNs, TRACE_STATE, cardState());
   }

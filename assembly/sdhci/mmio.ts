@@ -81,6 +81,7 @@ import {
   SDHCI_SIGNAL_ENABLE,
   SDHCI_SLOT_INT_STATUS,
   SDHCI_SOFTWARE_RESET,
+  SDHCI_TIMEOUT_CONTROL,
   SDHCI_TRANSFER_MODE,
   writableBits,
 } from "./registers";
@@ -100,6 +101,7 @@ import {
   setRegister32,
   signal,
 } from "./state";
+import { retime } from "./timing";
 
 /** Writable bits of SDHCI_HOST_CONTROL2 by byte: UHS mode, 1.8 V, driver, tuning; async interrupt, preset. */
 const CONTROL2_LOW: u32 = 0xff;
@@ -117,6 +119,7 @@ function clearRegisters(): void {
   setRegister32(SDHCI_CAPABILITIES, load<u32>(CONFIG_CAPABILITIES));
   setRegister32(SDHCI_CAPABILITIES_1, load<u32>(CONFIG_CAPABILITIES_1));
   setRegister16(SDHCI_HOST_VERSION, load<u32>(CONFIG_HOST_VERSION));
+  retime();
   if (!hasUhs()) return;
   // Dividers of the 200 MHz base: 400 kHz; 25 and 50 MHz; SDR12, 25, 50, 104 and DDR50.
   setRegister16(SDHCI_PRESET_INIT, 250);
@@ -249,11 +252,13 @@ function writeByte(offset: u32, value: u32): void {
     if (!hasUhs()) return;
     if (offset == SDHCI_HOST_CONTROL2) writeControl2Low(value & CONTROL2_LOW);
     else store<u8>(SDHCI_REGISTERS + offset, <u8>(value & CONTROL2_HIGH));
+    retime();
     return;
   }
   if (isHeldByTransfer(offset)) return;
   const writable = writableBits(offset);
   store<u8>(SDHCI_REGISTERS + offset, <u8>((register8(offset) & ~writable) | (value & writable)));
+  if (offset >= SDHCI_HOST_CONTROL && offset <= SDHCI_TIMEOUT_CONTROL) retime();
   if (offset == SDHCI_COMMAND + 1) issueCommand();
   else if (offset == SDHCI_POWER_CONTROL) writePower(value);
   else if (offset == SDHCI_CLOCK_CONTROL) writeClock();

@@ -70,8 +70,13 @@ export class Engine {
   descriptorAddress: u32; // … and address
   pageAddress: u32; // of the bytes in DMA_PAGE
   pageBytes: u32; // 0: there are none
+  tableAddress: u32; // of the descriptors in DMA_TABLE
+  tableBytes: u32; // 0: there are none
   descriptors: u32; // of ADMA2, fetched since the last run() began …
   blockDescriptors: u32; // … and for the block at hand
+  khz: u32; // what retime() made of the registers: the card's clock, 0 while it is off …
+  timeoutNs: u64; // … and the data timeout
+  stretchEvents: u32; // events that stretch() may stand for; 0 but in a run that goes ahead
 }
 
 export function engine(): Engine {

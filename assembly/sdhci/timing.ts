@@ -27,6 +27,9 @@ import {
 } from "./registers";
 import { capabilities, engine, register8, register16 } from "./state";
 
+/** Before a block that is written, and from its end to that of its CRC status. */
+export const N_WR_CLOCKS: u32 = 2;
+export const CRC_STATUS_CLOCKS: u32 = 2 + 5;
 /** Start bit, CRC16, end bit around each block. */
 const FRAME_CLOCKS: u32 = 1 + 16 + 1;
 
@@ -65,12 +68,25 @@ function divider(): u32 {
   return bits == 0 ? 0 : 0x80000000 >>> clz(bits);
 }
 
-/** 0 while the card's clock is off. */
-export function clockKhz(): u32 {
+function dividedKhz(): u32 {
   const control = register16(SDHCI_CLOCK_CONTROL);
   if ((control & SDHCI_CLOCK_CARD_EN) == 0 || (control & SDHCI_CLOCK_INT_EN) == 0) return 0;
   const by = divider();
   return by == 0 ? baseClockKhz() : baseClockKhz() / (2 * by);
+}
+
+/** After registers were written: what each block would otherwise divide for anew. */
+export function retime(): void {
+  const e = engine();
+  e.khz = dividedKhz();
+  const code = register8(SDHCI_TIMEOUT_CONTROL) & 15;
+  const khz = timeoutClockKhz();
+  e.timeoutNs = khz == 0 ? NEVER : (((<u64>1) << (13 + (code > 14 ? 14 : code))) * 1000000) / khz;
+}
+
+/** 0 while the card's clock is off. */
+export function clockKhz(): u32 {
+  return engine().khz;
 }
 
 /** Bus clocks as ns, rounded up; NEVER without a clock. */
@@ -101,15 +117,12 @@ export function isLowVoltage(): bool {
 }
 
 export function blockClocks(bytes: u32): u32 {
-  return (bytes * 8) / (lines() * (isDualRate() ? 2 : 1)) + FRAME_CLOCKS;
+  return ((bytes * 8) >>> (ctz(lines()) + (isDualRate() ? 1 : 0))) + FRAME_CLOCKS;
 }
 
 /** The phase `phase` waits for the card from `fromNs` on, as long as SDHCI_TIMEOUT_CONTROL says. */
 export function wait(phase: u32, fromNs: u64): void {
   const e = engine();
-  const code = register8(SDHCI_TIMEOUT_CONTROL) & 15;
-  const khz = timeoutClockKhz();
-  const lengthNs = khz == 0 ? NEVER : (((<u64>1) << (13 + (code > 14 ? 14 : code))) * 1000000) / khz;
   e.dataPhase = phase;
-  e.patienceNs = afterNs(fromNs, lengthNs);
+  e.patienceNs = afterNs(fromNs, e.timeoutNs);
 }

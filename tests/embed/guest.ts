@@ -136,6 +136,16 @@ export class Guest {
     return this.host.read32(0x10);
   }
 
+  /** One that the card may refuse, for it may not have it, or not now. */
+  tryCommand(index: number, argument: number, response: number): void {
+    try {
+      this.command(index, argument, response);
+    } catch (error) {
+      if (!(error instanceof GuestError)) throw error;
+      this.host.write32(0x30, 0xffffffff);
+    }
+  }
+
   app(index: number, argument: number, response: number): number {
     this.command(55, this.rca << 16, 0x1a);
     return this.command(index, argument, response);
