@@ -318,7 +318,7 @@ export const DUMP_HEADER_BYTES = DUMP_BASE + 0x50; // u32, before the first regi
 export const DUMP_LIVE = DUMP_BASE + 0x54; // u32, regions in the plan
 /** What dumpRegister() reads: the first 48 bytes of a slot. */
 export const DUMP_REQUEST = DUMP_BASE + 0x60;
-export const DUMP_STATE = DUMP_BASE + 0xc0; // … + 0xff, the core's own
+export const DUMP_STATE = DUMP_BASE + 0xc0; // … + 0x17f, the core's own
 export const DUMP_SCRATCH = DUMP_BASE + 0x180; // 64, one header on its way out
 export const DUMP_SLOT_BYTES = 80;
 export const DUMP_SLOTS_MAX = 0x10000;

@@ -660,7 +660,7 @@ export class Device {
     };
     const source: CoreImports["source"] = {
       read: (slot, offsetLow, offsetHigh, bytes, ptr) => {
-        const entry = this.#regions?.entries.get(slot);
+        const entry = this.#regions?.entries[slot];
         if (entry === undefined) return 0;
         const offset = (offsetHigh >>> 0) * 2 ** 32 + (offsetLow >>> 0);
         return bring({ entry, offset, target: new Uint8Array(this.#memory.buffer, ptr >>> 0, bytes >>> 0) });

@@ -1,6 +1,7 @@
 // Regions, plan and reading: the kernel's own cores byte for byte, every reason for a refusal, every way to cut a file
 // into reads, sources that fail, and the file read back by a reader that shares nothing with its maker. A longer run:
 // MMCPSTORE_FUZZ_TABLES=100000 node scripts/test.mjs dump.test
+import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -9,13 +10,19 @@ import {
   DUMP_BASE,
   DUMP_CAPACITY,
   DUMP_CLASS,
+  DUMP_EXTENT_BYTES,
+  DUMP_EXTENT_OFFSET,
+  DUMP_EXTENT_SLOT,
   DUMP_FLAGS,
+  DUMP_HEADER_BYTES,
+  DUMP_LIVE,
   DUMP_NOTE_BYTES,
   DUMP_NOTES,
   DUMP_OVERLAP,
   DUMP_REQUEST,
   DUMP_SECTIONS,
   DUMP_SEGMENTS,
+  DUMP_SLOT_BYTES,
   DUMP_TOTAL_BYTES,
   DUMP_WORK,
   DUMP_WORK_BYTES,
@@ -33,7 +40,8 @@ import { CrashDump, type DumpOptions, type Region } from "../host/dump/dump.js";
 import { bytesSource, type ElfCore, readElfCore } from "../host/dump/elf.js";
 import { machineOf, prPsInfoNote, prStatusNote, vmcoreinfoNote } from "../host/dump/notes.js";
 import { KERNEL_CORES, kernelCore } from "./kernel-cores.js";
-import { coreModule, pattern, sameBytes } from "./machine.js";
+import { coreModule, pattern, ROOT, sameBytes } from "./machine.js";
+import { fieldsOf } from "./wasm/structs.js";
 
 const release = coreModule("release");
 
@@ -641,6 +649,93 @@ test("random words of the table and of its configuration: a status, and no byte 
     assert.ok(sameBytes(new Uint8Array(memory.buffer, 0, DUMP_BASE), guard));
   }
   assert.ok(made > FUZZ_TABLES / 10, `${made}`);
+});
+
+// ---- looking a region up ----
+
+const SLOT = fieldsOf(readFileSync(`${ROOT}assembly/dump/state.ts`, "utf8"), "Slot");
+const FIRST_OFFSET = SLOT.find(({ name }) => name === "first")?.offset ?? Number.NaN;
+
+/** A planned table of regions with these sizes, which lie nowhere; 0: one that is given back. */
+function plannedTable(sizes: bigint[]) {
+  const tableBytes = sizes.length * DUMP_SLOT_BYTES;
+  const memory = makeMemory(tableBytes);
+  const core = instantiate(release, memory);
+  const view = new DataView(memory.buffer);
+  for (const [at, value] of [
+    [DUMP_WORK, MEDIUM_BASE],
+    [DUMP_WORK_BYTES, tableBytes],
+    [DUMP_CAPACITY, sizes.length],
+    [DUMP_FLAGS, DUMP_SEGMENTS],
+    [DUMP_ALIGN, 1],
+    [DUMP_CLASS, 2],
+  ] as const) {
+    view.setUint32(at, value, true);
+  }
+  assert.is(core.dumpInit(), 0);
+  const given: number[] = [];
+  let address = 0n;
+  for (const [i, size] of sizes.entries()) {
+    const name = new Uint8Array(memory.buffer, DUMP_REQUEST + SLOT_NAME, 16).fill(0);
+    name.set(new TextEncoder().encode(`r${i}`));
+    view.setBigUint64(DUMP_REQUEST + SLOT_ADDRESS, address, true);
+    view.setBigUint64(DUMP_REQUEST + SLOT_VADDR, address, true);
+    view.setBigUint64(DUMP_REQUEST + SLOT_SIZE, size || 1n, true);
+    view.setUint32(DUMP_REQUEST + SLOT_REGION_FLAGS, 6, true);
+    const id = core.dumpRegister();
+    assert.ok(id > 0);
+    if (size === 0n) given.push(id);
+    address += size || 1n;
+  }
+  for (const id of given) assert.is(core.dumpUnregister(id), 0);
+  assert.is(core.dumpPlan(), 0);
+  return { core, view };
+}
+
+/** Regions that an offset may be in by the part of the bytes that it lies in: on average, and at most. */
+function candidates(view: DataView): { average: number; most: number } {
+  const live = view.getUint32(DUMP_LIVE, true);
+  const firstOf = (part: number) => view.getUint32(MEDIUM_BASE + part * DUMP_SLOT_BYTES + FIRST_OFFSET, true);
+  const counts = Array.from({ length: live }, (_, part) => {
+    return (part + 1 < live ? firstOf(part + 1) + 1 : live) - firstOf(part);
+  });
+  return { average: counts.reduce((sum, count) => sum + count, 0) / live, most: Math.max(...counts) };
+}
+
+test("a region is looked up in as many steps among 10,000 as among 10", () => {
+  for (const regions of [1, 10, 100, 1000, 10_000]) {
+    const { average, most } = candidates(plannedTable(Array.from({ length: regions }, () => 65536n)).view);
+    assert.ok(average >= 1 && average < 2, `${regions}: ${average}`);
+    assert.ok(most <= 2, `${regions}: ${most}`);
+  }
+});
+
+test("and however unequal the regions are, at their first byte and at their last the right one is found", () => {
+  const size = fc.oneof(
+    fc.constant(0n),
+    fc.constant(1n),
+    fc.bigInt({ min: 1n, max: 5000n }),
+    fc.bigInt({ min: 1n, max: 1n << 40n }),
+  );
+  const property = fc.property(fc.array(size, { minLength: 1, maxLength: 300 }), (sizes) => {
+    fc.pre(sizes.some((one) => one > 0n));
+    const { core, view } = plannedTable(sizes);
+    let at = BigInt(view.getUint32(DUMP_HEADER_BYTES, true));
+    for (const [slot, lengthBytes] of sizes.entries()) {
+      if (lengthBytes === 0n) continue;
+      for (const inside of [0n, lengthBytes - 1n]) {
+        const offset = at + inside;
+        assert.is(core.dumpExtent(Number(offset & 0xffffffffn), Number(offset >> 32n)), 1);
+        assert.is(view.getUint32(DUMP_EXTENT_SLOT, true), slot);
+        assert.is(view.getBigUint64(DUMP_EXTENT_OFFSET, true), inside);
+        assert.is(view.getBigUint64(DUMP_EXTENT_BYTES, true), lengthBytes - inside);
+      }
+      at += lengthBytes;
+    }
+    assert.is(view.getBigUint64(DUMP_TOTAL_BYTES, true), at);
+    assert.ok(candidates(view).average <= 2);
+  });
+  fc.assert(property, { seed: 6, numRuns: 300 });
 });
 
 // ---- the core by itself, as the panic path uses it ----

@@ -26,6 +26,7 @@ export class Slot {
   id: u32; // generation << 16 | slot; 0: empty
   order: u32; // not of this region: slot of the n-th region of the plan, n being this slot's index
   generation: u32; // of the last id given here, 0 … GENERATION_MAX
+  first: u32; // nor this: region of the plan in which the n-th part of all regions' bytes begins
 }
 
 // @ts-expect-error: decorator
@@ -33,6 +34,7 @@ export class Slot {
 export class Dump {
   totalBytes: u64;
   memoryBytes: u64; // of the whole linear memory
+  partBytes: u64; // the regions' bytes cut into as many parts as there are regions
   slots: usize; // the table; 0: dumpInit() has not been called
   notes: usize;
   capacity: u32;

@@ -95,7 +95,7 @@ interface PlanParts {
   core: CoreExports;
   memory: WebAssembly.Memory;
   window: number;
-  entries: ReadonlyMap<number, Entry>;
+  entries: readonly (Entry | undefined)[];
   sizeBytes: number;
   headerBytes: number;
   released(): void;
@@ -134,7 +134,7 @@ export class DumpPlan {
   readInto(offset: number, target: Uint8Array): number {
     const bytes = target.subarray(0, this.#lengthAt(offset, target.length));
     const pieces = this.#split(offset, bytes);
-    if (pieces.some(({ entry }) => isRemote(entry.region.source))) {
+    if (pieces.some(({ entry }) => isRemote(entry.source))) {
       throw new MmcError("EOPNOTSUPP", "dump: a remote region cannot be read at once");
     }
     for (const piece of pieces) {
@@ -159,7 +159,7 @@ export class DumpPlan {
   failures(): FailedRange[] {
     const list: FailedRange[] = [];
     for (const [slot, ranges] of [...this.#failed].sort(([a], [b]) => a - b)) {
-      const entry = this.#parts.entries.get(slot);
+      const entry = this.#parts.entries[slot];
       if (entry === undefined) continue;
       for (const { from, to } of ranges) {
         list.push({ id: entry.id, name: entry.region.name, offset: from, lengthBytes: to - from });
@@ -212,7 +212,7 @@ export class DumpPlan {
     const { core, entries } = this.#parts;
     core.dumpExtent(at % 2 ** 32, Math.floor(at / 2 ** 32));
     const view = this.#view;
-    const entry = entries.get(view.getUint32(DUMP_EXTENT_SLOT, true));
+    const entry = entries[view.getUint32(DUMP_EXTENT_SLOT, true)];
     if (entry === undefined) throw new MmcError("EIO", `dump: nothing is planned at ${at}`);
     const untilEnd = Number(view.getBigUint64(DUMP_EXTENT_BYTES, true));
     const target = rest.subarray(0, Math.min(rest.length, untilEnd));

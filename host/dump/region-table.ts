@@ -120,6 +120,7 @@ export interface Entry {
   id: number;
   region: Region;
   size: number;
+  source: Region["source"];
 }
 
 /** Part of a read that lies in one region. */
@@ -170,7 +171,7 @@ export class RegionTable {
   readonly notes: Uint8Array[] = [];
   readonly #core: CoreExports;
   readonly #memory: WebAssembly.Memory;
-  readonly #entries = new Map<number, Entry>();
+  readonly #entries: (Entry | undefined)[] = [];
 
   /**
    * @param at where in the memory {@link regionTableBytes} are free, not below MEDIUM_BASE; a multiple of 8.
@@ -220,7 +221,7 @@ export class RegionTable {
   }
 
   /** By slot. */
-  get entries(): ReadonlyMap<number, Entry> {
+  get entries(): readonly (Entry | undefined)[] {
     return this.#entries;
   }
 
@@ -262,14 +263,14 @@ export class RegionTable {
     view.setUint32(DUMP_REQUEST + SLOT_SOURCE, isInCore ? source.byteOffset : 0, true);
     view.setUint32(DUMP_REQUEST + SLOT_REGION_FLAGS, flags | (isInCore ? REGION_MEMORY : 0), true);
     const id = this.check(this.#core.dumpRegister(), what);
-    this.#entries.set(id & 0xffff, { id, region, size });
+    this.#entries[id & 0xffff] = { id, region, size, source: region.source };
     return id;
   }
 
   /** @throws MmcError ENOENT no region has this id (any more); EBUSY a plan has frozen the table. */
   unregister(id: number): void {
     this.check(this.#core.dumpUnregister(id), `region ${id}`);
-    this.#entries.delete(id & 0xffff);
+    this.#entries[id & 0xffff] = undefined;
   }
 
   /** What the core returned, unless it is an errno. @throws MmcError with the core's reason */
@@ -305,7 +306,7 @@ export function broughtOf(said: number | undefined, wanted: number): number {
 
 /** How many bytes of a piece its source brought; 0 if it failed. */
 export function bring({ entry, offset, target }: Piece): number {
-  const { source } = entry.region;
+  const { source } = entry;
   if (source instanceof Uint8Array) {
     const bytes = source.subarray(offset, offset + target.length);
     target.set(bytes);
