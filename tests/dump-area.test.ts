@@ -444,6 +444,82 @@ test("torn and damaged headers, and a dump that is no core", () => {
   fails(1, /the dump at the front: is not an ELF file/, "core", "ls", put(header({}), EMPTY));
 });
 
+test("core rm gives a place back, and --wipe its bytes; the other dump and the record stand", () => {
+  const image = path("rm.img");
+  const area = (bytes: Uint8Array) => bytes.subarray(1 << 20, 3 << 20);
+  const stored = () => readFileSync(IMAGE);
+  writeFileSync(image, stored());
+  const at = ["--offset", "1M", "--size", "2M"];
+  const slots = () =>
+    JSON.parse(run("core", "ls", image, ...at, "--json").stdout).dumps.map(({ slot }: CardDump) => slot);
+  assert.equal(slots(), ["back", "front"]);
+  const removed = run("core", "rm", image, ...at, "--dump", "front");
+  assert.is(removed.stdout, "removed dump 1, at the front\n", removed.stderr);
+  assert.equal(slots(), ["back"]);
+  const behind = readFileSync(image);
+  assert.ok(
+    area(behind)
+      .subarray(0, 512)
+      .every((byte) => byte === 0),
+  );
+  assert.ok(sameBytes(area(behind).subarray(512), area(stored()).subarray(512)), "only the header");
+  fails(1, /--dump front: .*rm\.img has none there/, "core", "rm", image, ...at, "--dump", "front");
+  assert.is(
+    run("core", "rm", image, ...at, "--dump", "back", "--wipe").stdout,
+    "wiped dump 2, at the back\n",
+  );
+  fails(1, /no dump in the 2097152 bytes at 1048576/, "core", "rm", image, ...at, "--all");
+  // Of the other one, whose header alone was removed, the bytes are still there.
+  const left = area(readFileSync(image));
+  assert.ok(sameBytes(left.subarray(4096, 4096 + 301_000), area(stored()).subarray(4096, 4096 + 301_000)));
+  assert.ok(left.subarray(1 << 20).every((byte) => byte === 0));
+  writeFileSync(image, stored());
+  const all = run("core", "rm", image, ...at, "--all", "--wipe");
+  assert.is(all.stdout, "wiped dump 2, at the back\nwiped dump 1, at the front\n", all.stderr);
+  const cleared = readFileSync(image);
+  assert.ok(area(cleared).every((byte) => byte === 0));
+  assert.ok(sameBytes(cleared.subarray(0, 1 << 20), stored().subarray(0, 1 << 20)), "the record's area");
+  assert.ok(sameBytes(cleared.subarray(3 << 20), stored().subarray(3 << 20)));
+});
+
+test("core rm clears nothing that no header is known to own", () => {
+  const bytes = new Uint8Array(AREA_BYTES).fill(0x5a);
+  const made = path("own.img");
+  const put = (front: Uint8Array, back: Uint8Array) => {
+    bytes.fill(0x5a);
+    bytes.set(front, 0);
+    bytes.set(back, AREA_BYTES - 4096);
+    writeFileSync(made, bytes);
+  };
+  const refused = (expected: RegExp, ...words: string[]) => {
+    const before = readFileSync(made);
+    fails(1, expected, "core", "rm", made, ...words);
+    assert.ok(sameBytes(readFileSync(made), before), "nothing has changed");
+  };
+  const broken = header({ ...BACK, sequence: 3n });
+  broken[200] = 1;
+  put(EMPTY, EMPTY);
+  refused(/begins no dump area/, "--all");
+  refused(/no dump in the/, "--all", "--offset", "0");
+  put(broken, broken);
+  refused(/--wipe: no header is whole, so nothing says how large the area is/, "--all", "--wipe");
+  refused(/--wipe: of what is damaged nobody knows its bytes; use --all/, "--dump", "front", "--wipe");
+  assert.is(run("core", "rm", made, "--dump", "front").stdout, "removed damaged, at the front\n");
+  put(header({ state: 1, sequence: 2n }), EMPTY);
+  refused(/--wipe: of what is torn nobody knows/, "--dump", "front", "--wipe");
+  // Two dumps whose headers are whole and claim the same bytes.
+  put(header({}), header({ ...BACK, dataOffset: 4096n }));
+  refused(/--wipe: the two dumps lie over each other; use --all/, "--dump", "back", "--wipe");
+  fails(2, /which dump\? Say --dump front, --dump back or --all/, "core", "rm", made);
+  fails(2, /--all: takes no --dump/, "core", "rm", made, "--all", "--dump", "front");
+  fails(2, /--dump left: is not one of/, "core", "rm", made, "--dump", "left");
+  const packed = path("own.img.gz");
+  writeFileSync(packed, gzipSync(bytes));
+  fails(1, /gzip|packed/, "core", "rm", packed, "--all");
+  writeFileSync(path("a.core"), new Uint8Array([0x7f, 0x45, 0x4c, 0x46]));
+  fails(1, /a\.core: is an ELF core and begins no dump area/, "core", "rm", path("a.core"), "--all");
+});
+
 test("wrong use and bad places are refused in a line", () => {
   fails(2, /--dump-region: needs --dump-area/, "panic", IMAGE, "--log", LOG, ...REGIONS);
   fails(2, /--dump-machine: needs --dump-area/, "panic", IMAGE, "--log", LOG, "--dump-machine", "arm");

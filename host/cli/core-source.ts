@@ -15,7 +15,7 @@ import { type ElfCore, type ElfSource, readElfCore } from "../dump/elf.js";
 import { MmcError } from "../errors.js";
 import { type Image, openImage } from "../image/image.js";
 import { findPartition, listPartitions, type Partition, readPartitionTable } from "../image/partitions.js";
-import { RawImage } from "../image/raw.js";
+import { openRaw, RawImage } from "../image/raw.js";
 import {
   addAreaOptions,
   addTimeoutOption,
@@ -51,9 +51,13 @@ export interface CoreSource {
 }
 
 /** Bytes `[offset, offset + sizeBytes)` of an image. */
-interface Range {
+export interface Range {
   offset: number;
   sizeBytes: number;
+}
+
+export function parseDumpSlot(text: string): DumpSlot {
+  return parseChoice("--dump", text, ["front", "back"] as const);
 }
 
 /** `--partition`, `--offset`, `--size`, `--dump` and `--timeout`. */
@@ -61,7 +65,7 @@ export function addCoreSourceOptions(command: Command): Command {
   return addTimeoutOption(addAreaOptions(command, "bytes of the dump area")).option(
     "--dump <which>",
     "front or back: where in the area the dump is; else the newest complete one, or the newest",
-    (text) => parseChoice("--dump", text, ["front", "back"] as const),
+    parseDumpSlot,
   );
 }
 
@@ -87,6 +91,22 @@ export async function withCoreSource(
   }
 }
 
+/** Opens the raw image `location` for writing, finds its dump area, and closes it behind `work`. */
+export async function withWritableDumps(
+  location: string,
+  options: CoreSourceOptions,
+  work: (opened: { image: RawImage; area: Range; dumps: CardDump[] }) => Promise<void>,
+): Promise<void> {
+  checkImageOptions(options);
+  const image = openRaw(location, { writable: true });
+  try {
+    const area = await findDumpArea(image, options);
+    await work({ image, area, dumps: await readDumps(image, area) });
+  } finally {
+    image.closeSync();
+  }
+}
+
 /** `sizeBytes` of an image, in pieces. */
 export async function* piecesOf(image: Image, offset: number, sizeBytes: number): AsyncGenerator<Uint8Array> {
   for (let done = 0; done < sizeBytes; done += CHUNK_BYTES) {
@@ -94,11 +114,15 @@ export async function* piecesOf(image: Image, offset: number, sizeBytes: number)
   }
 }
 
+async function isElf(image: Image): Promise<boolean> {
+  const head = await image.read(0, Math.min(4, image.sizeBytes));
+  return ELF_MAGIC.every((byte, i) => head[i] === byte);
+}
+
 async function findCore(image: Image, options: CoreSourceOptions): Promise<CoreSource> {
   const { partition, offset, size, dump: slot } = options;
   const isAreaGiven = [partition, offset, size, slot].some((one) => one !== undefined);
-  const head = await image.read(0, Math.min(4, image.sizeBytes));
-  if (!isAreaGiven && ELF_MAGIC.every((byte, i) => head[i] === byte)) {
+  if (!isAreaGiven && (await isElf(image))) {
     const range = { offset: 0, sizeBytes: image.sizeBytes };
     return { image, ...range, dump: null, dumps: [], core: await readHeaders(image, range, image.name) };
   }
@@ -148,7 +172,8 @@ async function findDumpArea(image: Image, { partition, offset, size }: CoreSourc
     if (only !== undefined) return partitionArea(image, only);
     throw new MmcError(
       "EINVAL",
-      `${image.name}: is no ELF core and begins no dump area; --partition or --offset says where one is`,
+      `${image.name}: is ${(await isElf(image)) ? "an" : "no"} ELF core and begins no dump area; ` +
+        "--partition or --offset says where one is",
     );
   }
   return givenArea(image, offset ?? 0, size);

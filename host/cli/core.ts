@@ -9,6 +9,7 @@ import { type ElfCore, type ElfSegment, PT_LOAD, PT_NOTE } from "../dump/elf.js"
 import { ERRNO, MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
 import { crc32c } from "../pstore/crc32c.js";
+import { addCoreRm } from "./core-rm.js";
 import {
   addCoreSourceOptions,
   type CoreSource,
@@ -327,13 +328,13 @@ says.`;
 export function addCore(program: Command): void {
   const core = program
     .command("core")
-    .summary("list, check and take apart an ELF core, in a file or on a card")
+    .summary("list, check, take apart and remove an ELF core, in a file or on a card")
     .description(
       "Read an ELF core of any machine: of this project, of Linux's remoteproc, of a kernel or a process; or the " +
         "crash dumps in the dump area of a card.",
     )
     .action(() => {
-      throw new UsageError("core: say ls, extract or verify");
+      throw new UsageError("core: say ls, extract, verify or rm");
     });
   addCoreSourceOptions(
     core
@@ -378,6 +379,7 @@ written too, and the exit code is 1.`,
       `${IMAGE_HELP}\n\nExit code 1 if anything is wrong or missing, with a line for each problem.`,
     )
     .action(verify);
+  addCoreRm(core);
   core.addHelpText(
     "after",
     `
@@ -385,6 +387,7 @@ Examples:
   mmcpstore core ls disk.img --partition dump
   mmcpstore core extract disk.img.gz dump/ && gdb -c dump/core.elf
   mmcpstore core verify vmcore.elf
-  mmcpstore core extract vmcore.elf regions/`,
+  mmcpstore core extract vmcore.elf regions/
+  mmcpstore core rm disk.img --dump front`,
   );
 }
