@@ -21,8 +21,8 @@ const AREA = { offset: 40 << 20, kmsgSize: 65536, kmsgCount: 16, abi: "i386" } a
 const AREA_BYTES = AREA.kmsgSize * AREA.kmsgCount;
 const CRASH = "echo c > /proc/sysrq-trigger\n";
 
-/** A panic takes the guest far longer than a transfer by DMA takes the card; garbage collection holds one up. */
-const GARBAGE_COLLECTION: FaultPlan = { kind: "long-busy", delayUs: 30_000_000, times: 1 };
+/** A panic takes the guest far longer than a transfer by DMA takes the card: one that the card does not end holds on. */
+const ENDLESS_WRITE: FaultPlan = { kind: "long-busy", delayUs: 3_600_000_000, times: 1 };
 const RAMOOPS_SETUP = `modprobe pvpanic-pci && modprobe ramoops mem_address=${RAMOOPS.address} \
 mem_size=${RAMOOPS.sizeBytes} record_size=65536 ecc=1 && echo 1 > /proc/sys/kernel/panic`;
 
@@ -57,7 +57,7 @@ for (const { source, controller, setup } of [
     const { storedSectors } = device.state();
     guest.type("dd if=/dev/zero of=/mnt/lost bs=256k oflag=direct &\n");
     while (device.state().storedSectors - storedSectors < 4000n) await guest.pause();
-    if (controller === "adma2") device.injectFault(GARBAGE_COLLECTION);
+    if (controller === "adma2") device.injectFault(ENDLESS_WRITE);
     guest.type(CRASH);
     await over;
     // The machine is switched off: its RAM is gone, the card is cut as it stands.
