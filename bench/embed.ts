@@ -5,7 +5,8 @@ import { readFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
 import Table from "cli-table3";
-import { Device, type ExternalMedium } from "../host/device.js";
+import type { ExternalMedium } from "../host/core/external-medium.js";
+import { Device } from "../host/device.js";
 import { type GuestBus, SdhciPeripheral } from "../host/embed/peripheral.js";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));

@@ -7,7 +7,8 @@ import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
 import Table from "cli-table3";
 import { DEFLATE_NS } from "../host/core/profile.js";
-import { Device, type DeviceOptions, type InFlight } from "../host/device.js";
+import { Device, type InFlight } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const ROUNDS = 41;

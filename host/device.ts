@@ -5,50 +5,32 @@ import {
   BOUNCE_SECTORS,
   CLOCK_NOW,
   CONFIG_PARTS,
-  DUMP_AREA_SECTORS_MAX,
   FAULTS_MAX,
-  FTRACE_CPUS_MAX,
-  GP_GRANULE_SECTORS,
   HOST_FTRACE_CALLS,
   HOST_POWERED,
   MEDIUM_BASE,
   MEDIUM_STORES,
-  NEIGHBOURS_MAX,
   OWNER_WORD,
   PARTS_MAX,
   REGISTER_BLOCK,
-  RING_BYTES_MAX,
   SECTOR_BYTES,
   TEXT_BASE,
   TEXT_BYTES_MAX,
-  ZONES_MAX,
 } from "../assembly/layout.js";
-import { CONTROLLERS, type ControllerKind, hasAdma2, hasEightLines } from "./core/controllers.js";
+import { type ExternalMedium, mediumImports, NO_MEDIUM } from "./core/external-medium.js";
 import { clearFaults, type FaultPlan, writeFault } from "./core/faults.js";
 import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
 import {
-  allRingSectors,
-  CARD_KINDS,
   type CardKind,
   CUT_OUTCOMES,
   type CutOutcome,
-  type Damage,
-  DEFLATE_NS_MAX,
-  type EmmcConfig,
-  type MachineConfig,
-  POLICIES,
-  type Policy,
-  PROFILES,
-  type ProfileName,
+  partitionSectors,
   REASONS,
   type Reason,
-  type RingSectors,
-  SD_VERSIONS,
-  type SdOptions,
-  type Timing,
   writeConfig,
 } from "./core/profile.js";
 import { type PanicResult, readResult } from "./core/result.js";
+import { type FtraceCall, ftraceRecord, RING_CONSOLE, RING_FTRACE, RING_PMSG } from "./core/rings.js";
 import { throwOnError } from "./core/status.js";
 import {
   clearTrace,
@@ -59,137 +41,17 @@ import {
   TraceReader,
 } from "./core/trace.js";
 import {
-  bring,
-  type DumpOptions,
-  isRemote,
-  type Region,
-  RegionTable,
-  regionTableBytes,
-} from "./dump/region-table.js";
+  configOf,
+  type DeviceOptions,
+  MEMORY_MEDIUM_BYTES_MAX,
+  type PanicArea,
+  requireNumber,
+  roundUp,
+  sizeBytesOf,
+} from "./device-options.js";
+import { bring, isRemote, type Region, RegionTable, regionTableBytes } from "./dump/region-table.js";
 import { ERRNO, MmcError } from "./errors.js";
-
-/**
- * The pstore area: the kmsg zones that panics write to, and in front of them the rings, pmsg first, then console, then
- * ftrace. Bytes; offsets from the start of the card.
- */
-export interface PanicArea {
-  /** First kmsg zone; a multiple of 512. */
-  offset: number;
-  /** Zone size, a multiple of 512, at least 1024. */
-  kmsgSize: number;
-  /** How many zones, 1 … 32768. */
-  kmsgCount: number;
-  abi: "lp64" | "i386";
-  /** Sizes of the rings, multiples of 512, together at most 512 KiB and at most `offset`. Default 0: there is none. */
-  pmsgSize?: number | undefined;
-  consoleSize?: number | undefined;
-  /** Of all CPUs together: whole sectors for each. */
-  ftraceSize?: number | undefined;
-  /** CPUs that ftraceSize is shared among, 1 … 64. Default 1. */
-  cpus?: number | undefined;
-}
-
-/** The crash dump that a panic stores behind its record: an ELF core of the regions that registerRegion() was given. */
-export interface PanicDumpOptions extends Omit<DumpOptions, "layout"> {
-  /**
-   * Where dumps go, in bytes from the start of the card, multiples of 512; at least 12 KiB, at most 128 GiB. Two stay
-   * where both fit beside each other (docs/FORMAT.md, "The dump area").
-   */
-  area: { offset: number; sizeBytes: number };
-  /** Bytes of `dumpMemory`: room in the device's own memory for regions. Default 0. */
-  memoryBytes?: number | undefined;
-}
-
-/** One call of a function, as Linux's ftrace front-end records it. 32-bit ABIs keep the low half of the addresses. */
-export interface FtraceCall {
-  cpu: number;
-  ip: bigint;
-  parentIp: bigint;
-}
-
-export interface DeviceOptions {
-  card?: CardKind | undefined;
-  /** What an SD card has besides its kind. */
-  sd?: SdOptions | undefined;
-  /** Size of the user area in bytes, rounded up to 512 KiB. Default: that of `content`. */
-  sizeBytes?: number | undefined;
-  /** What the medium holds at first; the rest is zero. Not for an external medium. */
-  content?: Uint8Array | undefined;
-  area?: PanicArea | undefined;
-  /** Crash dumps. Needs `area`: a dump belongs to a record. */
-  dump?: PanicDumpOptions | undefined;
-  /** What is given up when all zones hold a record; default `first-wins`. docs/FORMAT.md, "Choosing a zone". */
-  policy?: Policy | undefined;
-  /**
-   * Policy `newest`: how many of the newest logs, the one being written too, are not given up for older text of a long
-   * one, 1 … 32768; default all.
-   */
-  keepLogs?: number | undefined;
-  /**
-   * Into how many zones a long log may go, 1 … 1200; default 1. With more than 1 it is cut between lines; part 1 is the
-   * newest text, and is written first. Older text never replaces a record that the policy keeps. docs/FORMAT.md, "Long
-   * logs".
-   */
-  parts?: number | undefined;
-  /**
-   * As Linux's `max_reason`: dumps with a larger reason (1 Panic, 2 Oops, 3 Emergency, 4 Shutdown) are not taken, which
-   * is ECANCELED; 0 stands for 2. Default: all are taken, where Linux's own is 2.
-   */
-  maxReason?: number | undefined;
-  /**
-   * Records are deflated, as Linux does by default: fewer sectors to write, and more of a long log. Plain where it does
-   * not help, or takes more than a quarter of the time that is left. Default true.
-   */
-  compress?: boolean | undefined;
-  busWidth?: 1 | 4 | 8 | undefined;
-  highSpeed?: boolean | undefined;
-  /** What the SD host controller has; default `full`. Decides the defaults of `dma` and `busWidth`. */
-  controller?: ControllerKind | undefined;
-  /** A board on which the controller cannot take the card's supply away: no power cycle, only a power cut. */
-  fixedSupply?: boolean | undefined;
-  /** ADMA2 instead of PIO. */
-  dma?: boolean | undefined;
-  /** Predefined block counts (CMD23) where the card has them, else CMD12. SD: whether the card has CMD23. */
-  cmd23?: boolean | undefined;
-  /** eMMC: reliable write (EXT_CSD_WR_REL_PARAM bit 2). */
-  reliableWrite?: boolean | undefined;
-  /** eMMC: sectors of volatile write cache, 0 … 64. */
-  cacheSectors?: number | undefined;
-  hpi?: boolean | undefined;
-  /** eMMC: size of each boot partition in bytes, a multiple of 128 KiB. */
-  bootBytes?: number | undefined;
-  /**
-   * eMMC: whether commands name bytes or sectors. Default: what real ones have and Linux takes for granted, bytes up to
-   * 2 GiB and sectors above. `byte` is for cards up to 2 GiB only.
-   */
-  addressing?: "sector" | "byte" | undefined;
-  /** eMMC: EXT_CSD_DEVICE_TYPE: 0x03 high speed (default), + 0x04 DDR52, + 0x10 HS200, + 0x40 HS400. */
-  deviceType?: number | undefined;
-  /** eMMC: sizes of up to four general purpose partitions in bytes, multiples of 8 MiB. */
-  gpBytes?: readonly number[] | undefined;
-  /** eMMC: programmed sectors until EXT_CSD_BKOPS_STATUS is one higher, and the time that undoes a level. */
-  background?: { sectorsPerLevel: number; levelNs: number } | undefined;
-  serial?: number | undefined;
-  /** Which times the card takes; default `typical`. `slow-sd` and `old-emmc` are of one kind of card. */
-  profile?: ProfileName | undefined;
-  /** Single times in place of the profile's. */
-  timing?: Partial<Timing> | undefined;
-  /** What a power cut damages besides the sector in programming. */
-  damage?: Damage | undefined;
-  /** The sector in programming when CMD0, HPI or the driver's own power cycle hits. */
-  abortOutcome?: CutOutcome | undefined;
-  /** Whether CMD0 writes the cache back instead of dropping it. */
-  cacheKeptAtReset?: boolean | undefined;
-  /** Longest panic write in simulated µs, 1 … 4,294,967,295; default 10 s. */
-  deadlineUs?: number | undefined;
-  /** Keeps the last 1023 events of the bus for trace(). */
-  trace?: boolean | undefined;
-  /**
-   * Gets every event, soon after it happened: after each call of the core, and with an external medium also within one.
-   * `lost`: how many the ring could not hold since the last time. Switches `trace` on. Must not call the device.
-   */
-  onTrace?: ((events: TraceEvent[], lost: number) => void) | undefined;
-}
+import { rehearse } from "./rehearsal.js";
 
 /** The card's registers as they come over the wire; the last byte of CID and CSD (CRC7) stays in the controller. */
 export interface CardRegisters {
@@ -262,325 +124,9 @@ export interface DeviceState {
   oopsCount: number;
 }
 
-/** A medium that is not in the machine's memory: a file, OPFS. Both calls are synchronous; they throw on failure. */
-export interface ExternalMedium {
-  readonly sizeBytes: number;
-  read(offset: number, target: Uint8Array): void;
-  write(offset: number, data: Uint8Array): void;
-  /** What it holds now, for SdhciPeripheral.saveState(); OverlayMedium has it. */
-  saveState?(): Uint8Array;
-  /** Back to that. Must change nothing if it throws. */
-  loadState?(state: Uint8Array): void;
-}
-
-/** Rings of the core, by its numbers. */
-const RING_PMSG = 0;
-const RING_CONSOLE = 1;
-const RING_FTRACE = 2;
-
-/** FORMAT.md, "The rings": 24 bytes, or 16 of a 32-bit ABI. */
-function ftraceRecord(abi: PanicArea["abi"], ip: bigint, parentIp: bigint, time: bigint): Uint8Array {
-  const words = BigUint64Array.of(ip, parentIp, time);
-  if (abi === "lp64") return new Uint8Array(words.buffer);
-  const record = new DataView(new ArrayBuffer(16));
-  record.setUint32(0, Number(ip & 0xffffffffn), true);
-  record.setUint32(4, Number(parentIp & 0xffffffffn), true);
-  record.setBigUint64(8, time, true);
-  return new Uint8Array(record.buffer);
-}
-
-const CARD_GRANULE_BYTES = 512 * 1024;
-/** What an erased range is written with, by the number that stands for it in place of a pointer. */
-const ERASED = [new Uint8Array(1 << 20), new Uint8Array(1 << 20).fill(0xff)];
 /** The core counts a pause in 32 bits. */
 const IDLE_STEP_NS = 0x7fffffff;
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
-/** 2^32 sectors less one: what a card's 32-bit sector numbers reach. */
-const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
-const SDSC_BYTES_MAX = 2 ** 31;
-/** Where an eMMC's addresses change from bytes to sectors (mmc.md §1.7, §1.8 SEC_COUNT). */
-const BYTE_ADDRESSED_BYTES_MAX = 2 ** 31;
-/** Two headers and a page. */
-const DUMP_AREA_BYTES_MIN = 12288;
-const DUMP_MEMORY_BYTES_MAX = 2 ** 30;
-/** A WebAssembly memory ends at 4 GiB. */
-const MEMORY_MEDIUM_BYTES_MAX = 2 ** 32 - 2 ** 22;
-
-function requireNumber(name: string, value: number, least: number, most: number): void {
-  if (!Number.isSafeInteger(value) || value < least || value > most) {
-    throw new MmcError("EINVAL", `${name}: ${value} is not a whole number from ${least} to ${most}`);
-  }
-}
-
-function roundUp(value: number, granule: number): number {
-  return Math.ceil(value / granule) * granule;
-}
-
-function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
-  const card = options.card ?? "emmc";
-  requireName("card", card, CARD_KINDS);
-  const cmd23 = options.cmd23 ?? true;
-  const profile = options.profile ?? "typical";
-  const times = Object.hasOwn(PROFILES, profile) ? PROFILES[profile][card] : undefined;
-  if (times === undefined)
-    throw new MmcError("EINVAL", `profile: ${profile} is none of a card of kind ${card}`);
-  const timing = { ...times, ...options.timing };
-  for (const [name, value] of Object.entries(timing)) {
-    const most = name === "deflateNs" ? DEFLATE_NS_MAX : 0xffffffff;
-    if (value !== undefined) requireNumber(`timing.${name}`, value, 0, most);
-  }
-  for (const [name, value] of Object.entries(options.damage ?? {})) {
-    const most = name === "neighbourSectors" ? NEIGHBOURS_MAX : 0xffffffff;
-    if (value !== undefined) requireNumber(`damage.${name}`, value, 0, most);
-  }
-  checkSd(card, options.sd ?? {}, sizeBytes);
-  const bootBytes = options.bootBytes ?? 0;
-  requireNumber("bootBytes", bootBytes, 0, 255 * 131072);
-  if (bootBytes % 131072 !== 0) {
-    throw new MmcError("EINVAL", `bootBytes: ${bootBytes} is not a multiple of 131072`);
-  }
-  const cacheSectors = options.cacheSectors ?? 0;
-  requireNumber("cacheSectors", cacheSectors, 0, 64);
-  const deadlineUs = options.deadlineUs ?? 10_000_000;
-  requireNumber("deadlineUs", deadlineUs, 1, 0xffffffff);
-  requireNumber("serial", options.serial ?? 1, 0, 0xffffffff);
-  const controller = options.controller ?? "full";
-  if (!Object.hasOwn(CONTROLLERS, controller)) {
-    throw new MmcError("EINVAL", `controller: ${controller} is not one`);
-  }
-  if (options.dma && !hasAdma2(controller)) {
-    throw new MmcError("EINVAL", `dma: a controller of kind ${controller} has no ADMA2`);
-  }
-  if (options.busWidth === 8 && !hasEightLines(controller)) {
-    throw new MmcError("EINVAL", `busWidth: a controller of kind ${controller} has no eight lines`);
-  }
-  requireName("policy", options.policy ?? "first-wins", POLICIES);
-  if (options.keepLogs !== undefined && options.policy !== "newest") {
-    throw new MmcError("EINVAL", "keepLogs: belongs to the policy newest");
-  }
-  requireNumber("keepLogs", options.keepLogs ?? ZONES_MAX, 1, ZONES_MAX);
-  requireNumber("parts", options.parts ?? 1, 1, PARTS_MAX);
-  requireNumber("maxReason", options.maxReason ?? 0, 0, 0x7fffffff);
-  const { area } = options;
-  if (area) checkArea(area, sizeBytes);
-  const { dump } = options;
-  if (dump) checkDumpArea(dump, area, sizeBytes);
-  return {
-    card,
-    sd: options.sd,
-    sectors: sizeBytes / SECTOR_BYTES,
-    bootSectors: bootBytes / SECTOR_BYTES,
-    cacheSectors,
-    reliableWrite: options.reliableWrite ?? card === "emmc",
-    cmd23,
-    hpi: options.hpi ?? card === "emmc",
-    serial: options.serial ?? 1,
-    timing,
-    damage: options.damage,
-    abortOutcome: options.abortOutcome ?? "torn-low",
-    cacheKeptAtReset: options.cacheKeptAtReset ?? false,
-    dma: options.dma ?? hasAdma2(controller),
-    busWidth: options.busWidth ?? (card !== "emmc" || !hasEightLines(controller) ? 4 : 8),
-    highSpeed: options.highSpeed ?? true,
-    areaFirstLba: area ? area.offset / SECTOR_BYTES : 0,
-    zoneSectors: area ? area.kmsgSize / SECTOR_BYTES : 2,
-    zoneCount: area ? area.kmsgCount : 0,
-    ...(area ? { rings: ringSectorsOf(area) } : {}),
-    dumpArea: dump && {
-      firstLba: dump.area.offset / SECTOR_BYTES,
-      sectors: dump.area.sizeBytes / SECTOR_BYTES,
-    },
-    abi: area?.abi ?? "lp64",
-    policy: options.policy ?? "first-wins",
-    keepLogs: options.keepLogs ?? ZONES_MAX,
-    parts: options.parts ?? 1,
-    ...(options.maxReason === undefined ? {} : { maxReason: options.maxReason }),
-    compress: options.compress ?? true,
-    deadlineUs,
-    trace: options.trace ?? options.onTrace !== undefined,
-    controller,
-    fixedSupply: options.fixedSupply,
-    ...(card === "emmc" ? { emmc: emmcOf(options, sizeBytes) } : {}),
-  };
-}
-
-/** What only an eMMC has. */
-function emmcOf(options: DeviceOptions, sizeBytes: number): EmmcConfig {
-  const addressing = options.addressing ?? (sizeBytes <= BYTE_ADDRESSED_BYTES_MAX ? "byte" : "sector");
-  const byteAddressed = addressing === "byte";
-  if (!byteAddressed && addressing !== "sector") {
-    throw new MmcError("EINVAL", `addressing: ${addressing} is neither sector nor byte`);
-  }
-  if (byteAddressed) {
-    requireNumber("sizeBytes of a byte-addressed card", sizeBytes, 1, BYTE_ADDRESSED_BYTES_MAX);
-  }
-  const deviceType = options.deviceType ?? 0x03;
-  requireNumber("deviceType", deviceType, 0, 255);
-  const gpBytes = options.gpBytes ?? [];
-  requireNumber("gpBytes: partitions", gpBytes.length, 0, 4);
-  for (const bytes of gpBytes) {
-    requireNumber("gpBytes", bytes, 0, byteAddressed ? BYTE_ADDRESSED_BYTES_MAX : MEMORY_MEDIUM_BYTES_MAX);
-    if (bytes % (GP_GRANULE_SECTORS * SECTOR_BYTES) !== 0) {
-      throw new MmcError("EINVAL", `gpBytes: ${bytes} is not a multiple of 8 MiB`);
-    }
-  }
-  const bkopsSectors = options.background?.sectorsPerLevel ?? 0;
-  requireNumber("background.sectorsPerLevel", bkopsSectors, 0, 0xffffffff);
-  const bkopsNs = options.background?.levelNs ?? 0;
-  requireNumber("background.levelNs", bkopsNs, 0, 0xffffffff);
-  return {
-    byteAddressed,
-    deviceType,
-    gpSectors: gpBytes.map((bytes) => bytes / SECTOR_BYTES),
-    bkopsSectors,
-    bkopsNs,
-  };
-}
-
-/** Sectors of an eMMC beside its user area: boot partitions and general purpose ones. */
-function partitionSectors(config: MachineConfig): number {
-  const gpSectors = config.emmc?.gpSectors ?? [];
-  return 2 * config.bootSectors + gpSectors.reduce((sum, sectors) => sum + sectors, 0);
-}
-
-function requireName(what: string, name: string, names: object): void {
-  if (Object.hasOwn(names, name)) return;
-  throw new MmcError("EINVAL", `${what}: ${name} is not one of ${Object.keys(names).join(", ")}`);
-}
-
-function checkSd(card: CardKind, sd: SdOptions, sizeBytes: number): void {
-  requireNumber("sd.spiKhz", sd.spiKhz ?? 0, 0, 25_000);
-  requireNumber("sd.spiResponseBytes", sd.spiResponseBytes ?? 1, 1, 8);
-  if (card === "sdsc" && (sizeBytes > SDSC_BYTES_MAX || (sizeBytes > 2 ** 30 && sizeBytes % 2 ** 20 !== 0))) {
-    throw new MmcError("EINVAL", `sizeBytes: ${sizeBytes} is no size of an SDSC card, which ends at 2 GiB`);
-  }
-  const version = sd.version ?? "3.01";
-  requireName("sd.version", version, SD_VERSIONS);
-  if (card === "sd" && version < "2.00") {
-    throw new MmcError("EINVAL", `sd.version: ${version} has no SDHC, which came with 2.00`);
-  }
-  if (card === "sdxc" && version < "3.01") {
-    throw new MmcError("EINVAL", `sd.version: ${version} has no SDXC, which came with 3.01`);
-  }
-  if (sd.uhs && (card === "sdsc" || version < "3.01")) {
-    throw new MmcError("EINVAL", "sd.uhs: 1.8 V is for SDHC and SDXC cards of version 3.01");
-  }
-}
-
-function checkArea(area: PanicArea, sizeBytes: number): void {
-  requireNumber("area.offset", area.offset, 0, sizeBytes);
-  requireNumber("area.kmsgSize", area.kmsgSize, 2 * SECTOR_BYTES, 128 * 2 ** 20);
-  requireNumber("area.kmsgCount", area.kmsgCount, 1, ZONES_MAX);
-  for (const name of ["offset", "kmsgSize"] as const) {
-    if (area[name] % SECTOR_BYTES !== 0) {
-      throw new MmcError("EINVAL", `area.${name}: ${area[name]} is not a multiple of ${SECTOR_BYTES}`);
-    }
-  }
-  checkRings(area);
-  if (area.offset + area.kmsgSize * area.kmsgCount > sizeBytes) {
-    throw new MmcError(
-      "EINVAL",
-      `area: ${area.kmsgCount} zones of ${area.kmsgSize} bytes do not fit the card`,
-    );
-  }
-}
-
-function ringSectorsOf(area: PanicArea): RingSectors {
-  const cpus = area.ftraceSize ? (area.cpus ?? 1) : 0;
-  return {
-    pmsg: (area.pmsgSize ?? 0) / SECTOR_BYTES,
-    console: (area.consoleSize ?? 0) / SECTOR_BYTES,
-    ftrace: cpus === 0 ? 0 : (area.ftraceSize ?? 0) / cpus / SECTOR_BYTES,
-    cpus,
-  };
-}
-
-/** Linux's rules (a size is 0 or a multiple of 512), and that no slice shares a sector with another one. */
-function checkRings(area: PanicArea): void {
-  for (const name of ["pmsgSize", "consoleSize", "ftraceSize"] as const) {
-    const size = area[name] ?? 0;
-    requireNumber(`area.${name}`, size, 0, RING_BYTES_MAX);
-    if (size % SECTOR_BYTES !== 0) {
-      throw new MmcError("EINVAL", `area.${name}: ${size} is not a multiple of ${SECTOR_BYTES}`);
-    }
-  }
-  const cpus = area.cpus ?? 1;
-  requireNumber("area.cpus", cpus, 1, FTRACE_CPUS_MAX);
-  const { ftraceSize = 0 } = area;
-  if (ftraceSize % (cpus * SECTOR_BYTES) !== 0) {
-    throw new MmcError(
-      "EINVAL",
-      `area.ftraceSize: ${ftraceSize} bytes are not whole sectors for each of ${cpus} CPUs`,
-    );
-  }
-  const bytes = allRingSectors(ringSectorsOf(area)) * SECTOR_BYTES;
-  if (bytes > RING_BYTES_MAX) {
-    throw new MmcError("ENOMEM", `area: rings of ${bytes} bytes, memory for them has ${RING_BYTES_MAX}`);
-  }
-  if (bytes > area.offset) {
-    throw new MmcError(
-      "EINVAL",
-      `area: rings of ${bytes} bytes do not fit in front of offset ${area.offset}`,
-    );
-  }
-}
-
-function checkDumpArea(dump: PanicDumpOptions, area: PanicArea | undefined, sizeBytes: number): void {
-  if (area === undefined)
-    throw new MmcError("EINVAL", "dump: a dump belongs to a record, and there is no area");
-  const { offset, sizeBytes: bytes } = dump.area;
-  requireNumber("dump.area.offset", offset, 0, sizeBytes);
-  requireNumber("dump.area.sizeBytes", bytes, DUMP_AREA_BYTES_MIN, DUMP_AREA_SECTORS_MAX * SECTOR_BYTES);
-  requireNumber("dump.memoryBytes", dump.memoryBytes ?? 0, 0, DUMP_MEMORY_BYTES_MAX);
-  for (const [name, value] of [
-    ["offset", offset],
-    ["sizeBytes", bytes],
-  ] as const) {
-    if (value % SECTOR_BYTES !== 0) {
-      throw new MmcError("EINVAL", `dump.area.${name}: ${value} is not a multiple of ${SECTOR_BYTES}`);
-    }
-  }
-  if (offset + bytes > sizeBytes) {
-    throw new MmcError("EINVAL", `dump.area: ${bytes} bytes at ${offset} do not fit the card`);
-  }
-  const first = area.offset - allRingSectors(ringSectorsOf(area)) * SECTOR_BYTES;
-  if (offset < area.offset + area.kmsgSize * area.kmsgCount && first < offset + bytes) {
-    throw new MmcError("EINVAL", `dump.area: ${bytes} bytes at ${offset} overlap the pstore area`);
-  }
-}
-
-function mediumImports(
-  medium: ExternalMedium,
-  memory: WebAssembly.Memory,
-  failures: unknown[],
-  onCall: () => void,
-): NonNullable<CoreImports["medium"]> {
-  const guarded = (call: (offset: number, bytes: Uint8Array) => void) => {
-    return (partition: number, lba: number, sectors: number, ptr: number) => {
-      // Boot partitions of an external medium have no place to be.
-      if (partition !== 0) return -1;
-      onCall();
-      try {
-        const offset = (lba >>> 0) * SECTOR_BYTES;
-        const lengthBytes = (sectors >>> 0) * SECTOR_BYTES;
-        const erased = ERASED[ptr];
-        if (!erased) call(offset, new Uint8Array(memory.buffer, ptr >>> 0, lengthBytes));
-        // No pointer: zeros or ones, in pieces, because an erase may be as large as the card.
-        for (let at = 0; erased && at < lengthBytes; at += erased.length) {
-          call(offset + at, erased.subarray(0, Math.min(erased.length, lengthBytes - at)));
-        }
-        return 0;
-      } catch (error) {
-        failures.push(error);
-        return -1;
-      }
-    };
-  };
-  return {
-    read: guarded((offset, bytes) => medium.read(offset, bytes)),
-    write: guarded((offset, bytes) => medium.write(offset, bytes)),
-  };
-}
 
 /**
  * A device. Offsets and lengths are bytes from the start of the card's user area, whole numbers ≥ 0.
@@ -616,15 +162,7 @@ export class Device {
     external: ExternalMedium | null,
     imports: CoreImports,
   ) {
-    const wanted = options.sizeBytes ?? options.content?.length ?? external?.sizeBytes ?? 0;
-    requireNumber("sizeBytes", wanted, 1, external ? CARD_BYTES_MAX : MEMORY_MEDIUM_BYTES_MAX);
-    if (options.content && options.content.length > wanted) {
-      throw new MmcError(
-        "EINVAL",
-        `content: ${options.content.length} bytes are more than the card's ${wanted}`,
-      );
-    }
-    this.#sizeBytes = roundUp(wanted, CARD_GRANULE_BYTES);
+    this.#sizeBytes = sizeBytesOf(options, external);
     const config = configOf(options, this.#sizeBytes);
     this.#card = config.card;
     this.#onTrace = options.onTrace;
@@ -1103,57 +641,6 @@ export class Device {
       const count = Math.ceil((skipBytes + partBytes) / SECTOR_BYTES);
       move((at - skipBytes) / SECTOR_BYTES, count, skipBytes, partBytes, doneBytes);
       doneBytes += partBytes;
-    }
-  }
-}
-
-/** For a core that could have an external medium and has none. */
-const NO_MEDIUM: NonNullable<CoreImports["medium"]> = { read: () => -1, write: () => -1 };
-
-const rehearsed = new WeakSet<WebAssembly.Module>();
-const REHEARSALS = 3;
-
-/**
- * An engine compiles a function when it is first called, and a panic is no time for that: the panic path runs
- * a few times on a scratch machine. Compiled code belongs to the module, so the real machine has it too.
- */
-function rehearse(module: WebAssembly.Module, config: MachineConfig, imports: CoreImports): void {
-  if (rehearsed.has(module)) return;
-  rehearsed.add(module);
-  const sectors = 1024;
-  const dump: DumpOptions = { class: 64, machine: 0, capacity: 2 };
-  const tableBytes = roundUp(regionTableBytes(dump), 8);
-  const memory = makeMemory(sectors * SECTOR_BYTES + tableBytes);
-  const ignore = () => 0;
-  const silent: CoreImports = {
-    medium: { read: ignore, write: ignore },
-    dma: { read: ignore, write: ignore },
-    ...(imports.mark ? { mark: { hit: () => undefined } } : {}),
-  };
-  const core = instantiate(module, memory, silent);
-  const scratch = {
-    ...config,
-    sectors,
-    bootSectors: 0,
-    emmc: { ...config.emmc, gpSectors: [] },
-    areaFirstLba: 16,
-    zoneSectors: 64,
-    zoneCount: 4,
-    rings: { pmsg: 8, console: 8, ftrace: 0, cpus: 0 },
-    dumpArea: { firstLba: 512, sectors: 512 },
-  };
-  const table = new RegionTable(core, memory, dump, MEDIUM_BASE + sectors * SECTOR_BYTES);
-  table.register({ name: "text", address: 0n, source: new Uint8Array(memory.buffer, TEXT_BASE, 70_000) });
-  table.register({ name: "absent", address: 2n ** 32n, size: 4096, source: () => 0 });
-  for (const dma of [false, true]) {
-    writeConfig(memory, { ...scratch, dma, controller: "full" });
-    core.machineInit();
-    core.openCard();
-    core.recoverArea();
-    for (let i = 0; i < REHEARSALS; i++) {
-      core.writeRing(RING_PMSG, 3000);
-      core.writeRing(RING_CONSOLE, 3000);
-      core.panicWrite(1, 0, 0, 0, 8192, 0);
     }
   }
 }

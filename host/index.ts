@@ -1,5 +1,6 @@
 // mmcpstore: the public API for browsers and Node. Nothing of Node in its imports; files are in mmcpstore/node.
 
+export type { ExternalMedium } from "./core/external-medium.js";
 export type { FaultKind, FaultPlan } from "./core/faults.js";
 export {
   type CardKind,
@@ -30,15 +31,12 @@ export {
   type CacheOutcome,
   type CardRegisters,
   Device,
-  type DeviceOptions,
   type DeviceState,
-  type ExternalMedium,
   type InFlight,
-  type PanicArea,
-  type PanicDumpOptions,
   type PanicInput,
   type Reason,
 } from "./device.js";
+export type { DeviceOptions, PanicArea, PanicDumpOptions } from "./device-options.js";
 export {
   type DeviceArea,
   DeviceRegions,

@@ -4,7 +4,9 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { FTRACE_CPUS_MAX, RING_BYTES_MAX } from "../assembly/layout.js";
-import { Device, type DeviceOptions, type ExternalMedium, type PanicArea } from "./device.js";
+import type { ExternalMedium } from "./core/external-medium.js";
+import { Device } from "./device.js";
+import type { DeviceOptions, PanicArea } from "./device-options.js";
 import { dumpBackOffset } from "./dump/dump-area.js";
 import { MmcError } from "./errors.js";
 import { fileError } from "./image/file-error.js";

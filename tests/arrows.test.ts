@@ -421,14 +421,21 @@ test("a page can load everything that host/index.ts reaches", () => {
   assert.equal(brokenForPages(sources, reached), []);
 });
 
-test("nothing of Node in host/core, host/dump, host/pstore and host/device.ts", () => {
+test("nothing of Node in host/core, host/dump, host/pstore, host/explore and the device's files", () => {
   const inner = (files: Files) => {
     const paths = [...files.keys()].filter((path) =>
-      /^host\/(core|dump|pstore|explore)\/|^host\/device\.ts$/.test(path),
+      /^host\/((core|dump|pstore|explore)\/|(device(-options)?|rehearsal)\.ts$)/.test(path),
     );
     return brokenForPages(files, [...new Set(paths.flatMap((path) => reachable(files, path)))]);
   };
-  assert.equal(inner(new Map([["host/core/trace.ts", `import { join } from "path";`]])), ["path"]);
+  for (const path of [
+    "host/core/trace.ts",
+    "host/device.ts",
+    "host/device-options.ts",
+    "host/rehearsal.ts",
+  ]) {
+    assert.equal(inner(new Map([[path, `import { join } from "path";`]])), ["path"], path);
+  }
   assert.equal(inner(sources), []);
 });
 

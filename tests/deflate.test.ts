@@ -7,7 +7,8 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import * as layout from "../assembly/layout.js";
 import { makeMemory } from "../host/core/instantiate.js";
-import { Device, type DeviceOptions, type PanicInput } from "../host/device.js";
+import { Device, type PanicInput } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { decodeArea } from "../host/pstore/decode.js";
 import {
   AREA_OFFSET,

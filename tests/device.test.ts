@@ -4,7 +4,9 @@ import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { CONFIG_TRACE } from "../assembly/layout.js";
-import { Device, type DeviceOptions, type ExternalMedium } from "../host/device.js";
+import type { ExternalMedium } from "../host/core/external-medium.js";
+import { Device } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import type { MmcError } from "../host/errors.js";
 import { AREA_OFFSET, coreModule, openMachine, PANIC_LOG, pattern, sameBytes } from "./machine.js";
 

@@ -19,7 +19,9 @@ import {
   TRACE_BASE,
   TRACE_ENTRIES,
 } from "../assembly/layout.js";
-import { Device, type DeviceOptions, type ExternalMedium } from "../host/device.js";
+import type { ExternalMedium } from "../host/core/external-medium.js";
+import { Device } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { SdhciPeripheral } from "../host/embed/peripheral.js";
 import { note } from "./bus.js";
 import { dice } from "./decode-fuzz.js";

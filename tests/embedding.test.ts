@@ -4,7 +4,9 @@
 import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Device, type DeviceOptions, type ExternalMedium } from "../host/device.js";
+import type { ExternalMedium } from "../host/core/external-medium.js";
+import { Device } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { OverlayMedium } from "../host/embed/overlay.js";
 import { type GuestTiming, SdhciPeripheral } from "../host/embed/peripheral.js";
 import { MmcError } from "../host/errors.js";

@@ -6,7 +6,7 @@ import * as assert from "uvu/assert";
 import { CONFIG_DEADLINE_US, FAULT_SEEN, FAULTS_BASE, ZONE_STATES } from "../assembly/layout.js";
 import type { FaultPlan } from "../host/core/faults.js";
 import type { PanicResult } from "../host/core/result.js";
-import type { DeviceOptions } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { ERRNO, type MmcError } from "../host/errors.js";
 import {
   AREA_BYTES,

@@ -1,7 +1,8 @@
 // Cards and controllers as a driver that knew more than ours left them: at 1.8 V and in a UHS mode, in DDR52, HS200 or
 // HS400, tuned, or with another partition selected. Everything by the commands and registers of tests/bus.ts.
 import * as assert from "uvu/assert";
-import type { Device, DeviceOptions } from "../host/device.js";
+import type { Device } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { Bus, CONTROL2_VDD_180, R1, REG } from "./bus.js";
 
 export interface LeftMode {

@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { DAMAGE_BASE, UNREADABLE_TABLE } from "../assembly/layout.js";
 import type { CoreImports } from "../host/core/instantiate.js";
-import { Device, type DeviceOptions } from "../host/device.js";
+import { Device } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { decodeArea, type PstoreRecord } from "../host/pstore/decode.js";
 
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url));

@@ -3,7 +3,8 @@
 // docs/FORMAT.md are applied to what decode.ts reads: zone, counter and sequence must be those.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Device, type PanicArea, type Reason } from "../host/device.js";
+import { Device, type Reason } from "../host/device.js";
+import type { PanicArea } from "../host/device-options.js";
 import { decodeArea, type ZoneInfo } from "../host/pstore/decode.js";
 import { coreModule, pattern, sameBytes } from "./machine.js";
 

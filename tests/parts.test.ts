@@ -2,7 +2,8 @@
 // is asked for is whole; what a deadline, a lack of zones or a fault cuts off is the oldest text, and is told.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Device, type DeviceOptions, type Reason } from "../host/device.js";
+import { Device, type Reason } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { decodeArea, type PstoreRecord } from "../host/pstore/decode.js";
 import { joinLogs } from "../host/pstore/join.js";
 import { coreModule, PANIC_LOG, pattern, sameBytes, textOf } from "./machine.js";

@@ -3,7 +3,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { CONFIG_ZONE_COUNT, CONFIG_ZONE_SECTORS } from "../assembly/layout.js";
-import { Device, type DeviceOptions, type Reason } from "../host/device.js";
+import { Device, type Reason } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { MmcError } from "../host/errors.js";
 import { decodeArea, type PstoreRecord } from "../host/pstore/decode.js";
 import { registerArea } from "../host/pstore/registration.js";

@@ -4,7 +4,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { SdOptions } from "../host/core/profile.js";
-import { Device, type DeviceOptions } from "../host/device.js";
+import { Device } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { Bus, type BusOptions, type CardState, hex, INT, note, pattern, R1, same, stateOf } from "./bus.js";
 import { coreModule } from "./machine.js";
 

@@ -4,7 +4,8 @@
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Device, type DeviceOptions } from "../host/device.js";
+import { Device } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { SpiCard } from "../host/embed/spi.js";
 import { ERRNO } from "../host/errors.js";
 import { coreModule, note, pattern, same } from "./bus.js";

@@ -4,8 +4,9 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { BUSY_MAX_NS, IDEAL, PROFILES, type ProfileName, type Timing } from "../host/core/profile.js";
-import type { DeviceOptions, InFlight } from "../host/device.js";
+import type { InFlight } from "../host/device.js";
 import { Device } from "../host/device.js";
+import type { DeviceOptions } from "../host/device-options.js";
 import { ERRNO, type MmcError } from "../host/errors.js";
 import { Bus, note, pattern } from "./bus.js";
 import {

@@ -1,7 +1,8 @@
 // `mmcpstore inspect --card KIND [IMAGE]`: the registers of the simulated card that IMAGE would be attached to,
 // read over its bus and decoded field by field. IMAGE gives the size only; nothing else of it is read.
+import type { ExternalMedium } from "../core/external-medium.js";
 import type { CardKind } from "../core/profile.js";
-import { type CardRegisters, Device, type ExternalMedium } from "../device.js";
+import { type CardRegisters, Device } from "../device.js";
 import { openImage } from "../image/image.js";
 import { loadCore } from "../node.js";
 import { decodeCid } from "../registers/cid.js";

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import type { PanicDumpResult } from "../core/result.js";
 import { codeOf } from "../core/status.js";
 import { formatNs } from "../core/trace.js";
-import type { PanicDumpOptions } from "../device.js";
+import type { PanicDumpOptions } from "../device-options.js";
 import {
   type CardDump,
   DUMP_AREA_BYTES_MIN,

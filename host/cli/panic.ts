@@ -8,7 +8,8 @@ import { type CardKind, POLICIES, type Policy, REASONS as REASON_NUMBERS } from 
 import type { PanicResult } from "../core/result.js";
 import { codeOf } from "../core/status.js";
 import { formatNs, type TraceEvent } from "../core/trace.js";
-import type { PanicArea, Reason } from "../device.js";
+import type { Reason } from "../device.js";
+import type { PanicArea } from "../device-options.js";
 import { ERRNO, MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
 import { type ImageArea, type ImageDevice, openImageDevice, panicAreaOf } from "../node.js";

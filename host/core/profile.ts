@@ -357,6 +357,12 @@ export interface MachineConfig {
   emmc?: EmmcConfig;
 }
 
+/** Sectors of an eMMC beside its user area: boot partitions and general purpose ones. */
+export function partitionSectors(config: MachineConfig): number {
+  const gpSectors = config.emmc?.gpSectors ?? [];
+  return 2 * config.bootSectors + gpSectors.reduce((sum, sectors) => sum + sectors, 0);
+}
+
 /** Fills CONFIG in a machine's memory. */
 export function writeConfig(memory: WebAssembly.Memory, config: MachineConfig): void {
   const words = new Uint32Array(memory.buffer);

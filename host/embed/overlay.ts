@@ -1,6 +1,6 @@
 // A medium that is written beside another one: reads find what was written, the other one is only read. A machine
 // can be restored to a saved state without a copy of its disk. Nothing of Node.
-import type { ExternalMedium } from "../device.js";
+import type { ExternalMedium } from "../core/external-medium.js";
 import { MmcError } from "../errors.js";
 
 const SECTOR_BYTES = 512;

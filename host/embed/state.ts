@@ -7,7 +7,7 @@
 // configured as this one is. Somebody who forges a checksum can make the card do anything and the core trap;
 // it reaches nothing outside its own memory all the same. Nothing of Node.
 import { CONFIG_BASE, CONFIG_END, CONFIG_TRACE } from "../../assembly/layout.js";
-import type { ExternalMedium } from "../device.js";
+import type { ExternalMedium } from "../core/external-medium.js";
 import { MmcError } from "../errors.js";
 import { crc32c } from "../pstore/crc32c.js";
 

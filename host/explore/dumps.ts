@@ -5,7 +5,8 @@
 //   areas has changed; the next boot stores the next dump, and what was kept before is kept still.
 // Crash ids as explore.ts has them. Nothing of Node, no chance.
 import { CUT_OUTCOMES, type CutOutcome, type Policy } from "../core/profile.js";
-import { Device, type DeviceOptions, type PanicArea } from "../device.js";
+import { Device } from "../device.js";
+import type { DeviceOptions, PanicArea } from "../device-options.js";
 import { type CardDump, decodeDumpArea, dumpBackOffset } from "../dump/dump-area.js";
 import { bytesSource, PT_LOAD, readElfCore } from "../dump/elf.js";
 import { crc32c } from "../pstore/crc32c.js";

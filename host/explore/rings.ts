@@ -5,7 +5,8 @@
 //   Bytes on their way out, and bytes not acknowledged yet, may be blank (0).
 // Crash ids as explore.ts has them. Nothing of Node, no chance.
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
-import { Device, type DeviceOptions, type PanicArea } from "../device.js";
+import { Device } from "../device.js";
+import type { DeviceOptions, PanicArea } from "../device-options.js";
 import { decodeArea, type PstoreRecord } from "../pstore/decode.js";
 import {
   CACHE_MASKS,

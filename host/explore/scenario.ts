@@ -1,7 +1,8 @@
 // The scenarios that crash exploration cuts: a machine, what happened to it before, and the panic that
 // is cut at every
 // mark. Names are part of crash ids: never renamed. Nothing of Node, no chance.
-import type { Device, DeviceOptions, InFlight } from "../device.js";
+import type { Device, InFlight } from "../device.js";
+import type { DeviceOptions } from "../device-options.js";
 
 /** Zones of the explored area: small, so that every cut can be decoded as a whole. */
 export const EXPLORED_KMSG_BYTES = 8192;

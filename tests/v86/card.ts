@@ -3,7 +3,7 @@ import * as assert from "uvu/assert";
 import { MEDIUM_BASE } from "../../assembly/layout.js";
 import type { ControllerKind } from "../../host/core/controllers.js";
 import type { FaultPlan } from "../../host/core/faults.js";
-import type { DeviceOptions } from "../../host/device.js";
+import type { DeviceOptions } from "../../host/device-options.js";
 import { readPartitions } from "../../host/image/partitions.js";
 import { pattern, sameBytes } from "../machine.js";
 import { BOOT_TIMEOUT_MS, Guest } from "./guest.js";

@@ -1,7 +1,8 @@
 // What the tests in v86 share: cards, a guest that has booted once, and from there one for each test.
 import { createHash } from "node:crypto";
 import { test as add } from "uvu";
-import { Device, type DeviceOptions } from "../../host/device.js";
+import { Device } from "../../host/device.js";
+import type { DeviceOptions } from "../../host/device-options.js";
 import type { GuestTiming } from "../../host/embed/peripheral.js";
 import { attachV86, reloadOnReboot } from "../../host/embed/v86.js";
 import type { Image } from "../../host/image/contract.js";
