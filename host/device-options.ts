@@ -150,8 +150,9 @@ export interface DeviceOptions {
   onTrace?: ((events: TraceEvent[], lost: number) => void) | undefined;
 }
 
-const CARD_GRANULE_BYTES = 512 * 1024;
-/** 2^32 sectors less one: what a card's 32-bit sector numbers reach. */
+/** Sizes of cards are multiples of it. */
+export const CARD_GRANULE_BYTES = 512 * 1024;
+/** 2^32 sectors less one granule: what a card's 32-bit sector numbers reach. */
 const CARD_BYTES_MAX = (2 ** 32 - 1024) * SECTOR_BYTES;
 const SDSC_BYTES_MAX = 2 ** 31;
 /** Where an eMMC's addresses change from bytes to sectors (mmc.md §1.7, §1.8 SEC_COUNT). */

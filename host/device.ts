@@ -308,10 +308,9 @@ export class Device {
   }
 
   /**
-   * Starts a request and leaves it in the middle, host held, as a CPU that stopped leaves it. Writes put
-   * back the bytes that
-   * are there. `offset` and `lengthBytes`: multiples of 512, 1024 … 32768 bytes. EOPNOTSUPP: an SD card
-   * has no sleep.
+   * Starts a request and leaves it in the middle, host held, as a CPU that stopped leaves it. Writes put back the bytes
+   * that are there. `offset` and `lengthBytes`: multiples of 512, 1024 … 32768 bytes. EOPNOTSUPP: an SD card has no
+   * sleep.
    */
   leaveInFlight(kind: InFlight, offset = 0, lengthBytes = 8 * SECTOR_BYTES): void {
     this.#checkRange(kind, offset, lengthBytes);
@@ -339,9 +338,8 @@ export class Device {
   }
 
   /**
-   * The panic path: takes the host from whoever holds it and writes one record. It never throws for what
-   * the card or the
-   * bus did, the status tells. Text longer than a record takes loses its oldest bytes.
+   * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card or
+   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */
   panicWrite(input: PanicInput): PanicResult {

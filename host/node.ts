@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { FTRACE_CPUS_MAX, RING_BYTES_MAX } from "../assembly/layout.js";
 import type { ExternalMedium } from "./core/external-medium.js";
 import { Device } from "./device.js";
-import type { DeviceOptions, PanicArea } from "./device-options.js";
+import { CARD_GRANULE_BYTES, type DeviceOptions, type PanicArea } from "./device-options.js";
 import { dumpBackOffset } from "./dump/dump-area.js";
 import { MmcError } from "./errors.js";
 import { fileError } from "./image/file-error.js";
@@ -27,7 +27,6 @@ export { openRaw, RawImage, type RawOptions } from "./image/raw.js";
 export * from "./index.js";
 
 const SECTOR_BYTES = 512;
-const CARD_GRANULE_BYTES = 512 * 1024;
 
 /** The binaries that a Node program needs: a medium in the machine's memory, or behind two calls, or for emulators. */
 export type CoreTarget = "release" | "external" | "embed";

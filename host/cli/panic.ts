@@ -9,7 +9,7 @@ import type { PanicResult } from "../core/result.js";
 import { codeOf } from "../core/status.js";
 import { formatNs, type TraceEvent } from "../core/trace.js";
 import type { Reason } from "../device.js";
-import type { PanicArea } from "../device-options.js";
+import { CARD_GRANULE_BYTES, type PanicArea, roundUp } from "../device-options.js";
 import { ERRNO, MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
 import { type ImageArea, type ImageDevice, openImageDevice, panicAreaOf } from "../node.js";
@@ -108,13 +108,8 @@ export interface PanicPreface {
 const SECTOR_BYTES = 512;
 const ZONE_HEADER_BYTES = 12;
 const REQUEST_BYTES = 8 * SECTOR_BYTES;
-const CARD_GRANULE_BYTES = 512 * 1024;
 /** The core counts a deadline in 32 bits of µs. */
 const DEADLINE_MAX_MS = 4_294_967;
-
-function roundUp(value: number, granule: number): number {
-  return Math.ceil(value / granule) * granule;
-}
 
 /** Where a request in flight does nothing: it rewrites what is there, outside the area if there is room. */
 function harmlessOffset(imageBytes: number, area: ImageArea): number {
