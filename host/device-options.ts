@@ -16,6 +16,7 @@ import {
   allRingSectors,
   CARD_KINDS,
   type CardKind,
+  CUT_OUTCOMES,
   type CutOutcome,
   type Damage,
   DEFLATE_NS_MAX,
@@ -228,6 +229,11 @@ export function configOf(options: DeviceOptions, sizeBytes: number): MachineConf
   if (options.dma && !hasAdma2(controller)) {
     throw new MmcError("EINVAL", `dma: a controller of kind ${controller} has no ADMA2`);
   }
+  const busWidth = options.busWidth ?? (card !== "emmc" || !hasEightLines(controller) ? 4 : 8);
+  if (busWidth !== 1 && busWidth !== 4 && busWidth !== 8) {
+    throw new MmcError("EINVAL", `busWidth: ${busWidth} is none of 1, 4, 8`);
+  }
+  requireName("abortOutcome", options.abortOutcome ?? "torn-low", CUT_OUTCOMES);
   if (options.busWidth === 8 && !hasEightLines(controller)) {
     throw new MmcError("EINVAL", `busWidth: a controller of kind ${controller} has no eight lines`);
   }
@@ -257,7 +263,7 @@ export function configOf(options: DeviceOptions, sizeBytes: number): MachineConf
     abortOutcome: options.abortOutcome ?? "torn-low",
     cacheKeptAtReset: options.cacheKeptAtReset ?? false,
     dma: options.dma ?? hasAdma2(controller),
-    busWidth: options.busWidth ?? (card !== "emmc" || !hasEightLines(controller) ? 4 : 8),
+    busWidth,
     highSpeed: options.highSpeed ?? true,
     areaFirstLba: area ? area.offset / SECTOR_BYTES : 0,
     zoneSectors: area ? area.kmsgSize / SECTOR_BYTES : 2,
@@ -339,6 +345,9 @@ function checkSd(card: CardKind, sd: SdOptions, sizeBytes: number): void {
 }
 
 function checkArea(area: PanicArea, sizeBytes: number): void {
+  if (area.abi !== "lp64" && area.abi !== "i386") {
+    throw new MmcError("EINVAL", `area.abi: ${area.abi} is neither lp64 nor i386`);
+  }
   requireNumber("area.offset", area.offset, 0, sizeBytes);
   requireNumber("area.kmsgSize", area.kmsgSize, 2 * SECTOR_BYTES, 128 * 2 ** 20);
   requireNumber("area.kmsgCount", area.kmsgCount, 1, ZONES_MAX);

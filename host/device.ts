@@ -128,6 +128,15 @@ export interface DeviceState {
 const IDLE_STEP_NS = 0x7fffffff;
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 
+/** Sectors of a request that is left in flight. @throws MmcError EINVAL not 2 to 64 whole ones */
+function inFlightSectors(kind: InFlight, offset: number, lengthBytes: number): number {
+  const count = lengthBytes / SECTOR_BYTES;
+  if (offset % SECTOR_BYTES !== 0 || !Number.isInteger(count) || count < 2 || count > 64) {
+    throw new MmcError("EINVAL", `${kind}: ${lengthBytes} bytes at ${offset} are not 2 to 64 whole sectors`);
+  }
+  return count;
+}
+
 /**
  * A device. Offsets and lengths are bytes from the start of the card's user area, whole numbers ≥ 0.
  * Every call throws {@link MmcError}: EINVAL out of range, EBUSY the host is held (a request was left in flight,
@@ -314,13 +323,7 @@ export class Device {
    */
   leaveInFlight(kind: InFlight, offset = 0, lengthBytes = 8 * SECTOR_BYTES): void {
     this.#checkRange(kind, offset, lengthBytes);
-    if (offset % SECTOR_BYTES !== 0 || lengthBytes % SECTOR_BYTES !== 0 || lengthBytes > 64 * SECTOR_BYTES) {
-      throw new MmcError(
-        "EINVAL",
-        `${kind}: ${lengthBytes} bytes at ${offset} are not 2 to 64 whole sectors`,
-      );
-    }
-    const count = lengthBytes / SECTOR_BYTES;
+    const count = inFlightSectors(kind, offset, lengthBytes);
     this.#check(this.#core.blockRead(offset / SECTOR_BYTES, count), `${kind} in flight`);
     const status = this.#core.leaveInFlight(IN_FLIGHT[kind], offset / SECTOR_BYTES, count);
     this.#check(status, `${kind} in flight`);
@@ -329,10 +332,7 @@ export class Device {
   /** The same, with bytes of the caller's: a write that is new. */
   leaveWriteInFlight(offset: number, data: Uint8Array): void {
     this.#checkRange("write", offset, data.length);
-    const count = data.length / SECTOR_BYTES;
-    if (offset % SECTOR_BYTES !== 0 || !Number.isInteger(count) || count > 64) {
-      throw new MmcError("EINVAL", `write: ${data.length} bytes at ${offset} are not 2 to 64 whole sectors`);
-    }
+    const count = inFlightSectors("write", offset, data.length);
     new Uint8Array(this.#memory.buffer, BOUNCE_BASE, data.length).set(data);
     this.#check(this.#core.leaveInFlight(IN_FLIGHT.write, offset / SECTOR_BYTES, count), "write in flight");
   }

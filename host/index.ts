@@ -17,6 +17,7 @@ export {
   TYPICAL_SD,
 } from "./core/profile.js";
 export type { PanicDumpResult, PanicResult } from "./core/result.js";
+export type { FtraceCall } from "./core/rings.js";
 export {
   type BusyOperation,
   type CardState,

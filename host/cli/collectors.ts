@@ -22,7 +22,8 @@ const DMESG_TXT_MODE = 0o640;
 const ABRT_FILE_BYTES_MAX = 16 * 1024;
 
 /**
- * Each file under its own name, as systemd-pstore moves the files of a backend that it does not group. A log in several
+ * Each file under its own name, as systemd-pstore moves the files of a backend that it does not group (254.26 made the
+ * same of real images; 252.39 also appends all of them, the last name first, to one dmesg.txt). A log in several
  * records goes as ERST's does: a folder named for it (here the sequence of part 1) with the parts, and the whole in
  * dmesg.txt.
  */

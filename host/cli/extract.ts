@@ -252,9 +252,10 @@ export function addExtract(program: Command): void {
       `${imageHelp(false)}
 Each file appears whole or not at all. A file that is there with the same content is left alone.
 --join: the log is named for its newest record, with .joined; a line says where bytes are missing.
---layout systemd: as in /var/lib/systemd/pstore; a log in several records in a folder of its own, whole in
-dmesg.txt. --layout abrt: pieces of 16 KiB that begin with Panic#1 Part1. Both add to what is there: a name
-that is taken by another record gets .1, .2 behind it, nothing is ever replaced, and there is no manifest.
+--layout systemd: as systemd 253 and later have it in /var/lib/systemd/pstore; a log in several records in a
+folder of its own, whole in dmesg.txt. --layout abrt: pieces of 16 KiB that begin with Panic#1 Part1. Both add to
+what is there: a name that is taken by another record gets .1, .2 behind it, nothing is ever replaced, and there is
+no manifest.
 
 Examples:
   mmcpstore extract disk.img crash/
