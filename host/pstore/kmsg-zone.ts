@@ -55,12 +55,11 @@ function isProvedMended(area: Area, offset: number, size: number, seal: Seal, ab
 /** The kmsg header behind a damaged signature or magic holds nothing that no kernel writes. */
 function isPlausibleHeader(area: Area, zone: number, abi: Abi): boolean {
   const { view } = area;
-  const nsec = abi === "lp64" ? view.getBigInt64(zone + 28, true) : view.getInt32(zone + 24, true);
+  const { timeSec, timeNsec, reason } = readKmsgHeader(area, zone, abi);
+  // With its padding, which is 0.
   const compressed = view.getUint32(zone + (abi === "lp64" ? 36 : 28), true);
-  const reason = view.getUint32(zone + (abi === "lp64" ? 44 : 36), true);
-  const seconds = view.getBigInt64(zone + (abi === "lp64" ? 20 : 16), true);
   const hasGaps = abi === "i386" || (view.getUint32(zone + 16, true) | view.getUint32(zone + 48, true)) === 0;
-  return isNsec(nsec) && seconds >= 0n && compressed <= 1 && reason <= MAX_REASON && hasGaps;
+  return isNsec(timeNsec) && timeSec >= 0n && compressed <= 1 && reason <= MAX_REASON && hasGaps;
 }
 
 type KmsgRecord = PstoreRecord & { state: RecordState };
