@@ -86,8 +86,8 @@ const ARROWS: Arrow[] = [
     what: "host/pstore shares nothing with the core: an oracle that does cannot disagree",
     from: /^host\/pstore\//,
     never: /^(assembly|host\/core)\//,
-    bad: ["host/pstore/decode.ts", `import { SECTOR_BYTES } from "../../assembly/layout.js";`],
-    good: ["host/pstore/decode.ts", `import { crc32c } from "./crc32c.js";`],
+    bad: ["host/pstore/format.ts", `import { SECTOR_BYTES } from "../../assembly/layout.js";`],
+    good: ["host/pstore/format.ts", `import { crc32c } from "./crc32c.js";`],
   },
   {
     what: "host/pstore reaches no file that knows the core",
@@ -333,6 +333,15 @@ const WORDS: Word[] = [
     allowed: /^$/,
     bad: ["assembly/owner.ts", "atomic.wait<u32>(OWNER_WORD, 0, -1);"],
     good: ["assembly/owner.ts", "/** a new Owner */ memory.fill(0, 0, 1);"],
+  },
+  {
+    what: "what reads an area never throws: any bytes at all are an area",
+    word: /\bthrow\b/,
+    within: /^host\/pstore\//,
+    // What it is given are a user's sizes, not bytes.
+    allowed: /^host\/pstore\/registration\.ts:/,
+    bad: ["host/pstore/kmsg-zone.ts", "throw new RangeError();"],
+    good: ["host/pstore/registration.ts", `throw new MmcError("EINVAL", why);`],
   },
   {
     what: "clocks, chance and timers are for the command line, benchmarks and embedding",

@@ -1,6 +1,6 @@
 // Logs that were stored in several records, put together again: docs/FORMAT.md, "Long logs". Records in, text out; must
 // never throw on what a hostile area says of its parts, and never join what contradicts itself.
-import type { PstoreRecord } from "./decode.js";
+import type { PstoreRecord } from "./record.js";
 
 /** Bytes of a log that are on no record. */
 export interface MissingText {

@@ -1,7 +1,7 @@
 // Where the zones of an area are, from the sizes that a user gives: the rules by which Linux registers a pstore area
 // (fs/pstore/blk.c, zone.c), each with its errno, and an errno where Linux crashes or goes wrong. Nothing of Node.
 import { MmcError } from "../errors.js";
-import type { Abi } from "./decode.js";
+import type { Abi } from "./format.js";
 
 export interface AreaSizes {
   /** Where the area begins on the card, a multiple of 512. */

@@ -1,0 +1,86 @@
+// The marks by which kmsg zones are found, at 512-byte steps: kmsg headers (a mark where a zone starts) and seals (a
+// mark where one ends); and which of them are only text in another record.
+import { crc32c } from "./crc32c.js";
+import { type Area, isKmsgZone, PSZ_BUFFER_SIZE, readSeal, SEAL_SIZE, SECTOR_SIZE } from "./format.js";
+
+/** No kernel allocates a larger zone, so no larger datalen hides what follows. */
+const MAX_HIDDEN_BYTES = 4 * 1024 * 1024;
+
+export interface Marks {
+  /** Offsets of kmsg headers that are in no other record, ascending. */
+  headers: number[];
+  /** Ends of seals that stand in no proved zone, ascending. A proved zone's own seal is here too. */
+  sealEnds: number[];
+  /** Zone offset → zone end, for headers proved by a seal. */
+  proved: Map<number, number>;
+  /** Every header and every seal end, hidden or not, ascending. */
+  allHeaders: number[];
+  allSealEnds: number[];
+}
+
+/** The marks at `from` and every 512 bytes on. */
+export function collectMarks(area: Area, from: number): Marks {
+  const allHeaders: number[] = [];
+  const allSealEnds: number[] = [];
+  const endsOfRecord = new Map<string, number[]>();
+  for (let at = from; at <= area.size; at += SECTOR_SIZE) {
+    if (isKmsgZone(area, at)) allHeaders.push(at);
+    const seal = at > from ? readSeal(area, at) : null;
+    if (seal !== null) {
+      allSealEnds.push(at);
+      const key = `${seal.datalen}:${seal.recordCrc}`;
+      const ends = endsOfRecord.get(key);
+      if (ends === undefined) endsOfRecord.set(key, [at]);
+      else ends.push(at);
+    }
+  }
+  const headers: number[] = [];
+  const sealEnds: number[] = [];
+  const proved = new Map<number, number>();
+  let hiddenUntil = from;
+  let provedUntil = from;
+  let nextSeal = 0;
+  const takeSeals = (until: number): void => {
+    for (; nextSeal < allSealEnds.length; nextSeal++) {
+      const end = allSealEnds[nextSeal] as number;
+      if (end > until) return;
+      if (end >= provedUntil) sealEnds.push(end);
+    }
+  };
+  for (const header of allHeaders) {
+    if (header < hiddenUntil) continue;
+    takeSeals(header);
+    headers.push(header);
+    const datalen = area.view.getInt32(header + 4, true);
+    const recordEnd = header + PSZ_BUFFER_SIZE + datalen;
+    if (datalen <= 0 || datalen > MAX_HIDDEN_BYTES || recordEnd > area.size) continue;
+    hiddenUntil = recordEnd;
+    if (endsOfRecord.size === 0) continue;
+    // The records that this is done for do not overlap, so all of this costs one pass over the area.
+    const crc = crc32c(area.bytes, header, recordEnd);
+    const end = firstAtLeast(endsOfRecord.get(`${datalen}:${crc}`) ?? [], recordEnd + SEAL_SIZE);
+    if (end !== undefined && end - header <= MAX_HIDDEN_BYTES) {
+      proved.set(header, end);
+      hiddenUntil = end;
+      provedUntil = end;
+    }
+  }
+  takeSeals(area.size);
+  return { headers, sealEnds, proved, allHeaders, allSealEnds };
+}
+
+/** The index of the first number in an ascending list that is at least `bound`. */
+export function indexAtLeast(ascending: readonly number[], bound: number): number {
+  let low = 0;
+  let high = ascending.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((ascending[middle] as number) < bound) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+export function firstAtLeast(ascending: readonly number[], bound: number): number | undefined {
+  return ascending[indexAtLeast(ascending, bound)];
+}
