@@ -38,7 +38,7 @@ function commonRemainder(marks: Marks, kmsgSize: number): number {
  * How well a grid explains the marks:
  * - a header on the grid: 1 if its datalen fits a zone of this size, else -1; 4 more if its zone's seal
  *   proves it;
- * - a seal on the grid: 1, and 1 more if its zone has a header that fits, too;
+ * - a seal on the grid: 1;
  * - a mark off the grid, or in a zone that would not fit into the area: -1;
  * - a zone without a mark between two that have one: -1, as zones are filled in order and unlink leaves the
  *   header; but never so many that a stray mark far away could outweigh the zones explained.
@@ -46,7 +46,6 @@ function commonRemainder(marks: Marks, kmsgSize: number): number {
 function scoreGrid(area: Area, marks: Marks, kmsgSize: number, start: number): number {
   let score = 0;
   const markedZones = new Set<number>();
-  const fittingZones = new Set<number>();
   for (let index = 0; index < Math.min(marks.headers.length, MAX_MARKS); index++) {
     const header = marks.headers[index] as number;
     const zone = (header - start) / kmsgSize;
@@ -60,7 +59,6 @@ function scoreGrid(area: Area, marks: Marks, kmsgSize: number, start: number): n
       score--;
       continue;
     }
-    fittingZones.add(zone);
     score += marks.proved.get(header) === header + kmsgSize ? 5 : 1;
   }
   for (let index = 0; index < Math.min(marks.sealEnds.length, MAX_MARKS); index++) {
@@ -70,7 +68,7 @@ function scoreGrid(area: Area, marks: Marks, kmsgSize: number, start: number): n
       continue;
     }
     markedZones.add(zone);
-    score += fittingZones.has(zone) ? 2 : 1;
+    score++;
   }
   let first = Number.POSITIVE_INFINITY;
   let last = Number.NEGATIVE_INFINITY;
@@ -89,11 +87,6 @@ function mostFrequent(counts: Map<number, number>): number[] {
     .map(([value]) => value);
 }
 
-function greatestCommonDivisor(a: number, b: number): number {
-  while (b !== 0) [a, b] = [b, a % b];
-  return a;
-}
-
 function candidateSizes(marks: Marks, largest: number): number[] {
   const betweenHeaders = new Map<number, number>();
   const toSeals = new Map<number, number>();
@@ -101,11 +94,8 @@ function candidateSizes(marks: Marks, largest: number): number[] {
     if (distance > 0) counts.set(distance, (counts.get(distance) ?? 0) + 1);
   };
   const { headers, sealEnds } = marks;
-  let divisor = 0;
   for (let index = 1; index < Math.min(headers.length, MAX_MARKS); index++) {
-    const distance = (headers[index] as number) - (headers[index - 1] as number);
-    count(betweenHeaders, distance);
-    divisor = greatestCommonDivisor(divisor, distance);
+    count(betweenHeaders, (headers[index] as number) - (headers[index - 1] as number));
   }
   for (let index = 0; index < Math.min(sealEnds.length, MAX_MARKS); index++) {
     const end = sealEnds[index] as number;
@@ -114,7 +104,7 @@ function candidateSizes(marks: Marks, largest: number): number[] {
     const previous = sealEnds[index - 1];
     if (previous !== undefined) count(toSeals, end - previous);
   }
-  const sizes = new Set<number>([Math.min(DEFAULT_KMSG_SIZE, largest), divisor]);
+  const sizes = new Set<number>([Math.min(DEFAULT_KMSG_SIZE, largest)]);
   for (let size = SECTOR_SIZE; size <= MAX_AREA_SIZE; size *= 2) sizes.add(size);
   for (const size of [...mostFrequent(betweenHeaders), ...mostFrequent(toSeals)]) sizes.add(size);
   for (const [header, end] of [...marks.proved].slice(0, MAX_DISTANCES)) sizes.add(end - header);
