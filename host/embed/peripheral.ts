@@ -20,7 +20,7 @@ export interface GuestBus {
    * returns. Fewer or none, or an exception: a bus error.
    */
   dmaRead(address: number, lengthBytes: number): Uint8Array;
-  /** `bytes` (1 … 512) is valid during the call only. An exception: a bus error. */
+  /** `bytes` (1 … 4096) is to be read only, and valid during the call only. An exception: a bus error. */
   dmaWrite(address: number, bytes: Uint8Array): void;
   /**
    * For a machine that keeps what it has made of its RAM, compiled code for example: the dmaWrite calls of one access
@@ -48,7 +48,7 @@ export class SdhciPeripheral {
   readonly #words: Uint32Array;
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
-  /** The controller's buffer, from which whole blocks go to RAM: a view for each would cost as much as the copy. */
+  /** The controller's buffer, from which single blocks go to RAM: a view for each would cost as much as the copy. */
   readonly #block: Uint8Array;
   #level = 0;
   #isGuest = false;
