@@ -182,6 +182,25 @@ test("CRC16 of every line, 1, 4 and 8 lines, both directions and several lengths
   note(`${cases} CRC16s of lines`);
 });
 
+test("a receiver that waits for more bytes samples the sender's CRC16s, the end bits and idle lines", () => {
+  for (const lines of [1, 4] as const) {
+    const bus = opened(lines, { card: "sd" });
+    const status = bus.register(13, 0, 64, true);
+    bus.app(13, 0, "r1", { read: true, blocks: 1, blockBytes: 512 });
+    assert.not.equal(bus.awaitStatus(INT.readReady) & INT_ERRORS, 0);
+    const came = new Uint8Array(bus.memory.buffer, SDHCI_BUFFER, 512);
+    assert.equal(came.slice(0, 64), status);
+    const crcs = slowCrc16(status, lines);
+    const bits = Array.from({ length: 16 * lines }, (_, i) => {
+      const line = lines - 1 - (i % lines);
+      return ((crcs[line] ?? 0) >> (15 - Math.floor(i / lines))) & 1;
+    });
+    const sent = came.slice(64, 64 + 2 * lines);
+    assert.is([...sent].map((byte) => byte.toString(2).padStart(8, "0")).join(""), bits.join(""), `${lines}`);
+    assert.ok(came.slice(64 + 2 * lines).every((byte) => byte === 0xff));
+  }
+});
+
 test("a damaged block differs in one bit, another one for another sector, and its CRC16 shows it", () => {
   const places = new Set<number>();
   for (const lines of WIDTHS) {

@@ -289,7 +289,7 @@ test("bad input: one line on standard error, nothing on standard output", () => 
     ],
     [["ls"], 2, /missing required argument 'image'/],
     [["take"], 2, /./],
-    [[], 2, /core: say ls, extract or verify/],
+    [[], 2, /core: say ls, extract, verify or rm/],
   ];
   for (const [args, expected, line] of cases) {
     const { status, stdout, stderr } = cli(...args);

@@ -556,6 +556,17 @@ test("a device on every controller: write, read, panic", () => {
   }
 });
 
+test("a reset of all takes the clock away at once: a command gets neither an answer nor a timeout", () => {
+  const bus = new Bus().open();
+  bus.setClock(20_000);
+  bus.write8(REG.reset, 0x01);
+  bus.write32(REG.statusEnable, 0xffffffff);
+  bus.issue(13, bus.rca << 16, "r1");
+  bus.idle(1_000_000_000);
+  assert.is(bus.read32(REG.status), 0, "neither an answer nor a timeout");
+  assert.is(bus.present & PRESENT.commandInhibit, PRESENT.commandInhibit);
+});
+
 test("presets: the divider of the mode, if bit 15 says so", () => {
   for (const [hostControl, control2, khz] of [
     [0x02, 0, 400],
