@@ -493,6 +493,20 @@ test("a remote region is read by address, and only when there is time", async ()
   );
 });
 
+test("a region is what it was when it was registered, however its object changes", async () => {
+  const dump = dumpOf();
+  const first = region("one", 0x1000n, 4096);
+  const later = { name: "two", address: 0x8000n, size: 4, source: { remote: async () => 4 } } as Region;
+  dump.register(first);
+  dump.register(later);
+  Object.assign(first, { name: "other", source: new Uint8Array(4096) });
+  Object.assign(later, { source: new Uint8Array(1) });
+  const plan = dump.plan();
+  assert.equal(plan.read(plan.headerBytes, 4096), pattern(4096, 4096));
+  assert.is((await plan.readAsync(plan.headerBytes + 4096, 4)).length, 4);
+  assert.equal(plan.failures(), []);
+});
+
 test("numbers that are no range are refused", () => {
   const dump = dumpOf();
   dump.register(region("a", 0n, 8));

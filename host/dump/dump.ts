@@ -162,7 +162,7 @@ export class DumpPlan {
       const entry = this.#parts.entries[slot];
       if (entry === undefined) continue;
       for (const { from, to } of ranges) {
-        list.push({ id: entry.id, name: entry.region.name, offset: from, lengthBytes: to - from });
+        list.push({ id: entry.id, name: entry.name, offset: from, lengthBytes: to - from });
       }
     }
     return list;
@@ -242,7 +242,7 @@ function* pagesFrom({ entry, offset, target }: Piece, brought: number): Generato
 
 async function bringLater(piece: Piece): Promise<number> {
   const { entry, offset, target } = piece;
-  const { source, address } = entry.region;
+  const { source, address } = entry;
   if (!isRemote(source)) return bring(piece);
   try {
     return broughtOf(await source.remote(address + BigInt(offset), target), target.length);

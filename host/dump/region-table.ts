@@ -116,11 +116,13 @@ const REASONS: Record<number, string> = {
   [REFUSED_EMPTY]: "no region is registered",
 };
 
+/** A region as it was registered: what its object says later changes nothing. */
 export interface Entry {
   id: number;
-  region: Region;
+  name: string;
+  address: bigint;
   size: number;
-  source: Region["source"];
+  source: RegionSource;
 }
 
 /** Part of a read that lies in one region. */
@@ -263,7 +265,7 @@ export class RegionTable {
     view.setUint32(DUMP_REQUEST + SLOT_SOURCE, isInCore ? source.byteOffset : 0, true);
     view.setUint32(DUMP_REQUEST + SLOT_REGION_FLAGS, flags | (isInCore ? REGION_MEMORY : 0), true);
     const id = this.check(this.#core.dumpRegister(), what);
-    this.#entries[id & 0xffff] = { id, region, size, source: region.source };
+    this.#entries[id & 0xffff] = { id, name, address: region.address, size, source };
     return id;
   }
 
