@@ -425,9 +425,10 @@ export const DEFLATE_TOKENS = 0x148000; // u32 a literal or match of the block a
 /** The stream: half of TEXT_BYTES_MAX, because a kernel's log deflates to some 35 %. */
 export const DEFLATED_BASE = 0x150000;
 export const DEFLATED_BYTES_MAX = 0x80000;
-// The rings: a few words of state each, and their zones as the medium shall have them, one behind the other.
+// The rings: a few words of state each, and their zones as the medium shall have them, one behind the other. What it has
+// is in RING_MEDIUM.
 export const RING_STATES = 0x1d0000; // RINGS_MAX × RING_STATE_BYTES
-export const RING_STATE_BYTES = 16;
+export const RING_STATE_BYTES = 32;
 export const FTRACE_CPUS_MAX = 64;
 export const RINGS_MAX = 66; // pmsg, console, and an ftrace slice for each CPU
 /** A page of a guest's memory that its DMA reads, fetched at once: assembly/sdhci/dma.ts. */
@@ -439,6 +440,8 @@ export const DMA_TABLE_BYTES = 0x80;
 export const RING_DATA = 0x1e0000;
 export const RING_BYTES_MAX = 0x80000; // all rings together
 export const ZONE_LOGS = 0x260000; // u64 a zone: the sequence of the newest part of its log, 0 without a seal
-export const MEDIUM_BASE = 0x2a0000;
+/** The rings' zones as the medium has them, in the order of RING_DATA: what a flush has written, or is writing. */
+export const RING_MEDIUM = 0x2a0000; // RING_BYTES_MAX
+export const MEDIUM_BASE = 0x320000;
 /** Pages without a medium: what every module declares as its initial memory. */
-export const MACHINE_PAGES = 42;
+export const MACHINE_PAGES = 50;

@@ -1,6 +1,8 @@
 // The rings of an area: pmsg, console, and an ftrace slice for each CPU (FORMAT.md, "The rings"). What is written goes
-// into an image of the zone in memory; which bytes of it the medium lacks is known here, how they get there is
-// rings.ts's business. Linux's layout and Linux's ring: the newest bytes take the place of the oldest.
+// into an image of the zone in memory; which bytes of it the medium lacks is known here, and in which steps they get
+// there. Beside the image stands a copy of what the medium has, so that a sector that holds new and old bytes can be
+// written with the old ones as they are. How sectors are written is rings.ts's business. Linux's layout and Linux's
+// ring: the newest bytes take the place of the oldest.
 
 import {
   CONFIG_CONSOLE_SECTORS,
@@ -11,6 +13,7 @@ import {
   FTRACE_CPUS_MAX,
   RING_BYTES_MAX,
   RING_DATA,
+  RING_MEDIUM,
   RING_STATE_BYTES,
   RING_STATES,
   RINGS_MAX,
@@ -23,14 +26,37 @@ export const RING_CONSOLE: u32 = 1;
 /** The slice of CPU 0; the others follow. */
 export const RING_FTRACE: u32 = 2;
 
+/**
+ * Steps of a flush, in their order. A step's number is stored before its first write: a flush that died is taken up at the
+ * step that may not have come to its end, as one that is on the medium must not be taken back.
+ */
+export const RING_SETTLED: u32 = 0; // no flush is under way
+export const RING_HIDE: u32 = 1; // a rewrite: what the zone shows goes
+export const RING_BODY: u32 = 2; // a rewrite: all bytes, which nothing shows
+export const RING_BLANK_TO_END: u32 = 3; // a full ring: the oldest bytes, up to the zone's end, become blank
+export const RING_BLANK_FROM_START: u32 = 4; // those that follow at the zone's start
+export const RING_BEHIND: u32 = 5; // a ring that is not full: new bytes behind datalen
+export const RING_HEADER: u32 = 6; // the header becomes the plan's
+export const RING_FILL_TO_END: u32 = 7; // new bytes in the place of the blanks
+export const RING_FILL_FROM_START: u32 = 8;
+
+/** What a byte is while it is neither old nor new. */
+const BLANK: u8 = 0;
+
 /** A ring in memory. Offsets count from the start of the data. */
 // @ts-expect-error: decorator
 @unmanaged
 export class Ring {
   next: u32; // where the next byte goes, below the capacity
   filledBytes: u32; // bytes that it holds, at most the capacity
+  // Beside each other: they change in one store when a flush ends.
   pendingBytes: u32; // the newest of them, which the medium lacks
-  isLive: u32; // the zone's header on the medium is of this boot, and its image has the same
+  stage: u32; // RING_*
+  isLive: u32; // the zone's header on the medium is of this boot
+  // The flush under way, which is not changed until it ends, whatever is written to the ring meanwhile.
+  planFrom: u32; // offset of its first byte
+  planBytes: u32; // the oldest of the pending ones; they may go on at the zone's start
+  planCovers: u32; // 1: the ring was full, so the zone shows older bytes in their place
 }
 
 export function ring(index: u32): Ring {
@@ -61,9 +87,14 @@ export function ringFirstLba(index: u32): u32 {
   return load<u32>(CONFIG_RINGS_FIRST_LBA) + firstSector(index);
 }
 
-/** The zone as the medium shall have it; its header is the one that the medium has, once the ring is live. */
-export function ringImage(index: u32): usize {
+/** The zone as the medium shall have it; its header is not kept. */
+function ringImage(index: u32): usize {
   return RING_DATA + firstSector(index) * SECTOR_BYTES;
+}
+
+/** The zone as the medium has it, or as the step at hand makes it. */
+export function ringOnMedium(index: u32): usize {
+  return RING_MEDIUM + firstSector(index) * SECTOR_BYTES;
 }
 
 export function ringCapacity(index: u32): u32 {
@@ -80,6 +111,7 @@ export function beginRings(): void {
   memory.fill(RING_STATES, 0, RINGS_MAX * RING_STATE_BYTES);
   const bytes = firstSector(ringCount()) * SECTOR_BYTES;
   memory.fill(RING_DATA, 0xff, bytes < <u32>RING_BYTES_MAX ? bytes : RING_BYTES_MAX);
+  memory.fill(RING_MEDIUM, 0xff, bytes < <u32>RING_BYTES_MAX ? bytes : RING_BYTES_MAX);
 }
 
 /** `count` bytes at `from` become the newest of the ring. In memory only. */
@@ -95,4 +127,92 @@ export function appendToRing(index: u32, from: usize, count: u32): void {
   r.next = (r.next + kept) % capacity;
   r.filledBytes = capacity - r.filledBytes > kept ? r.filledBytes + kept : capacity;
   r.pendingBytes = capacity - r.pendingBytes > kept ? r.pendingBytes + kept : capacity;
+}
+
+/** Nothing of what the medium has stays: the first flush of a boot, or as many bytes are new as the ring holds. */
+export function planRewrite(index: u32): void {
+  const r = ring(index);
+  r.isLive = 0;
+  r.planFrom = r.filledBytes == ringCapacity(index) ? r.next : 0;
+  r.planBytes = r.filledBytes;
+  r.planCovers = 0;
+  r.stage = RING_HIDE;
+}
+
+/** What is pending, less than the capacity, becomes the newest of what the live zone shows. */
+export function planExtension(index: u32): void {
+  const r = ring(index);
+  const datalen = load<u32>(ringOnMedium(index), 4);
+  r.planCovers = datalen < ringCapacity(index) ? 0 : 1;
+  r.planFrom = r.planCovers != 0 ? load<u32>(ringOnMedium(index), 8) : datalen;
+  r.planBytes = r.pendingBytes;
+  r.stage = RING_BLANK_TO_END;
+}
+
+/** The flush has come to its end: the medium has what was planned. */
+export function settleRing(index: u32): void {
+  const r = ring(index);
+  // A rewrite brings all that the ring held then; what was written since is pending still.
+  const left = r.pendingBytes > r.planBytes ? r.pendingBytes - r.planBytes : 0;
+  r.isLive = 1;
+  // Pending bytes and stage in one store.
+  store<u64>(changetype<usize>(r) + offsetof<Ring>("pendingBytes"), left);
+}
+
+/** Of the plan's bytes those up to the zone's end. */
+function bytesToEnd(index: u32): u32 {
+  const r = ring(index);
+  const room = ringCapacity(index) - r.planFrom;
+  return r.planBytes < room ? r.planBytes : room;
+}
+
+/** First byte of the zone that the step at hand writes. */
+export function stageFrom(index: u32): u32 {
+  const r = ring(index);
+  if (r.stage == RING_HEADER || r.stage == RING_BODY) return 0;
+  const isAtStart = r.stage == RING_BLANK_FROM_START || r.stage == RING_FILL_FROM_START;
+  return PSZ_BUFFER_BYTES + (isAtStart ? 0 : r.planFrom);
+}
+
+/** How many; 0: the step has nothing to do. */
+export function stageBytes(index: u32): u32 {
+  const r = ring(index);
+  const toEnd = bytesToEnd(index);
+  switch (r.stage) {
+    case RING_BODY:
+      return PSZ_BUFFER_BYTES + r.planBytes;
+    case RING_HEADER:
+      return PSZ_BUFFER_BYTES;
+    case RING_BLANK_TO_END:
+    case RING_FILL_TO_END:
+      return r.planCovers != 0 ? toEnd : 0;
+    case RING_BEHIND:
+      return r.planCovers != 0 ? 0 : toEnd;
+    default:
+      return r.planBytes - toEnd;
+  }
+}
+
+/** The copy of the medium as the step at hand makes it. The same when it is done again. */
+export function applyStage(index: u32): void {
+  const r = ring(index);
+  const zone = ringOnMedium(index);
+  const capacity = ringCapacity(index);
+  const end = r.planFrom + r.planBytes;
+  if (r.stage == RING_BODY || r.stage == RING_HEADER) {
+    // Full: the oldest byte stands where the next one will.
+    const isFull = r.planCovers != 0 || end >= capacity;
+    store<u32>(zone, ringSignature(index));
+    store<u32>(zone, isFull ? end % capacity : 0, 8);
+    // Until the header's turn comes a rewritten zone shows nothing.
+    store<u32>(zone, r.stage == RING_BODY ? 0 : isFull ? capacity : end, 4);
+    if (r.stage == RING_HEADER) return;
+    memory.copy(zone + PSZ_BUFFER_BYTES, ringImage(index) + PSZ_BUFFER_BYTES, capacity);
+    return;
+  }
+  const from = stageFrom(index);
+  const bytes = stageBytes(index);
+  const isBlank = r.stage == RING_BLANK_TO_END || r.stage == RING_BLANK_FROM_START;
+  if (isBlank) memory.fill(zone + from, BLANK, bytes);
+  else memory.copy(zone + from, ringImage(index) + from, bytes);
 }
