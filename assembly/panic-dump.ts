@@ -5,7 +5,7 @@
 
 import { bytesEqual } from "./bytes";
 import { crc32c } from "./crc";
-import { makeDurable, writeFlags } from "./driver/durable";
+import { makeDurable, settleCache, writeFlags } from "./driver/durable";
 import { portNowNs } from "./driver/port";
 import { isLate, leftNs, shadow } from "./driver/shadow";
 import { leadBack } from "./driver/takeover";
@@ -162,7 +162,8 @@ function commit(status: i32): i32 {
 function storePlan(): i32 {
   const front: usize = HEAD_BLOCK;
   const back: usize = VERIFY_BASE;
-  let status = readHeader(SLOT_FRONT, front);
+  let status = settleCache();
+  if (status == OK) status = readHeader(SLOT_FRONT, front);
   if (status == OK) status = readHeader(SLOT_BACK, back);
   if (status != OK) return status;
   const keepsComplete = load<u32>(CONFIG_POLICY) == POLICY_FIRST_WINS;

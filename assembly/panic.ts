@@ -6,7 +6,7 @@ import { bytesEqual } from "./bytes";
 import { crc32cPrepare } from "./crc";
 import { NORMAL_ID } from "./driver/block";
 import { resetBothLines } from "./driver/command";
-import { makeDurable, writeFlags } from "./driver/durable";
+import { makeDurable, settleCache, writeFlags } from "./driver/durable";
 import { portNowNs, portWorked } from "./driver/port";
 import { clearDeadline, isLate, leftNs, setDeadline, shadow } from "./driver/shadow";
 import { leadBack, quietController, restartCard, takeOverCard } from "./driver/takeover";
@@ -211,7 +211,8 @@ function writeRecord(zone: u32): i32 {
   const sectors = recordSectors();
   const last = zoneSectors() - 1;
   step(STEP_INVALIDATE, zone);
-  let status = invalidateHeader(zone);
+  let status = settleCache();
+  if (status == OK) status = invalidateHeader(zone);
   if (status != OK) return status;
   step(STEP_WRITE_BODY, zone);
   const bodyNs = portNowNs();

@@ -6,7 +6,7 @@
 // medium shows is ever taken back.
 
 import { NORMAL_ID } from "./driver/block";
-import { makeDurable, writeFlags } from "./driver/durable";
+import { makeDurable, settleCache, writeFlags } from "./driver/durable";
 import { transferBlocks } from "./driver/transfer";
 import { EBUSY, EINVAL, EIO, OK } from "./errno";
 import {
@@ -108,6 +108,9 @@ function runPlan(index: u32): i32 {
 /** Everything that was written to the ring before is on the medium when this returns 0. */
 export function flushRing(index: u32): i32 {
   const r = ring(index);
+  if (r.pendingBytes == 0) return OK;
+  const settled = settleCache();
+  if (settled != OK) return settled;
   for (let i: u32 = 0; i < PLANS_MAX && r.pendingBytes > 0; i++) {
     // A zone that is live, or whose header alone may be missing, shows what is acknowledged or about to be: it stays.
     const isAsWritten = r.isLive != 0 || r.stage == RING_HEADER;

@@ -37,13 +37,23 @@ export class Shadow {
   identified: u32; // a card was identified once: it must be this one
   pollsLeft: u32; // of an operation with a deadline
   answerLost: u32; // of the operation at hand: a status did not come, and its error bits, told once, are gone
-  unflushed: u32; // blocks were written since the cache was flushed last
-  cacheLost: u32; // the card was started again with such blocks in its cache
+  unflushed: u32; // blocks of the user's were written since the cache was flushed last
+  cacheLost: u32; // some of them may be gone, and the user's next flush has to tell
+  repeated: u32; // the last CMD6 was sent again, as the status behind it was lost
   addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
 }
 
 export function shadow(): Shadow {
   return changetype<Shadow>(DRIVER_BASE);
+}
+
+/**
+ * What the user wrote may have been lost with the card's cache, whoever was using the card: he is told by his next
+ * flush, and by no other.
+ */
+export function noteCacheLoss(): void {
+  const s = shadow();
+  if (s.unflushed != 0) s.cacheLost = 1;
 }
 
 /** In front of a guest's controller never: the memory that its DMA reaches is the guest's. */

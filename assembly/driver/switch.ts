@@ -12,7 +12,7 @@ import {
   sendCommand,
 } from "./command";
 import { setCardClock, setLines } from "./setup";
-import { KIND_EMMC, KIND_SD, shadow } from "./shadow";
+import { KIND_EMMC, KIND_SD, noteCacheLoss, shadow } from "./shadow";
 import { awaitReady, readRegister } from "./transfer";
 
 const EXT_CSD_FLUSH_CACHE: u32 = 32;
@@ -33,6 +33,7 @@ const FLUSH_NS: u64 = 30000 * MILLISECOND;
  */
 export function switchByteWithin(index: u32, value: u32, lengthNs: u64): i32 {
   for (let i: u32 = 0; i < SWITCHES_MAX; i++) {
+    shadow().repeated = i;
     shadow().answerLost = 0;
     const status = sendCommand(6, (WRITE_BYTE << 24) | (index << 16) | (value << 8) | 1, ANSWER_R1, 0);
     if (status != OK) return status;
@@ -50,11 +51,20 @@ export function switchByte(index: u32, value: u32): i32 {
   return switchByteWithin(index, value, SWITCH_NS);
 }
 
-/** Everything in the card's write cache becomes durable. Nothing to do without one. */
+/**
+ * Everything in the card's write cache becomes durable. Nothing to do without one. -EIO: the card could not store all of
+ * it. That is told once, and what it could not store need not be in the cache any more, so a flush that succeeds behind
+ * one that did not, or whose answer was lost, says nothing of what was written before both.
+ */
 export function flushCache(): i32 {
-  if (shadow().kind != KIND_EMMC || shadow().cacheOn == 0) return OK;
+  const s = shadow();
+  if (s.kind != KIND_EMMC || s.cacheOn == 0) return OK;
+  // Noted before it is known: whoever takes the host in the middle reads the status, and its errors with it.
+  const before = s.cacheLost;
+  noteCacheLoss();
   const status = switchByteWithin(EXT_CSD_FLUSH_CACHE, 1, FLUSH_NS);
-  if (status == OK) shadow().unflushed = 0;
+  if (status == OK && s.repeated == 0) s.cacheLost = before;
+  if (status == OK) s.unflushed = 0;
   return status;
 }
 

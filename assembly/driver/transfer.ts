@@ -36,7 +36,7 @@ import {
 } from "./command";
 import { portRead32, portWrite32 } from "./port";
 import { setHostControl } from "./setup";
-import { addressOf, isLate, isOver, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
+import { addressOf, isLate, isOver, noteCacheLoss, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
 
 /** CMD23 argument bits. */
 export const WRITE_RELIABLE: u32 = 1 << 31;
@@ -212,9 +212,17 @@ function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u3
  * that is damaged has taken them along. -EILSEQ: the second time too.
  */
 function transferSurely(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
+  if (!isWrite) return transferOnce(false, lba, count, ptr, flags);
+  const s = shadow();
+  // A cache makes room by storing what is older. That it could not shows in this write and nowhere else, also if
+  // somebody else asks the card then.
+  const before = s.cacheLost;
+  noteCacheLoss();
   for (let i: u32 = 0; i < WRITES_MAX; i++) {
-    const status = transferOnce(isWrite, lba, count, ptr, flags);
-    if (status != OK || !isWrite || shadow().answerLost == 0) return status;
+    const status = transferOnce(true, lba, count, ptr, flags);
+    if (status == OK && s.answerLost != 0) continue;
+    if (status != EIO && s.answerLost == 0 && i == 0) s.cacheLost = before;
+    return status;
   }
   return EILSEQ;
 }
