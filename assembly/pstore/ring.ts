@@ -16,6 +16,8 @@ import {
   RINGS_MAX,
   SECTOR_BYTES,
 } from "../layout";
+import { MARK_RING, mark } from "../mark";
+import { publish32, publish64, published32, published64 } from "../owner";
 import { PSZ_BUFFER_BYTES, PSZ_SIG_CONSOLE, PSZ_SIG_FTRACE, PSZ_SIG_PMSG } from "./format";
 
 export const RING_PMSG: u32 = 0;
@@ -23,13 +25,18 @@ export const RING_CONSOLE: u32 = 1;
 /** The slice of CPU 0; the others follow. */
 export const RING_FTRACE: u32 = 2;
 
-/** A ring in memory. Offsets count from the start of the data. */
+/**
+ * A ring in memory. The n-th byte of this boot stands n mod capacity bytes behind the start of the data. Whoever writes
+ * changes `written` and `incomingBytes`, whoever flushes the rest, so one may come into the middle of the other: each
+ * word is true by itself at any time.
+ */
 // @ts-expect-error: decorator
 @unmanaged
 export class Ring {
-  next: u32; // where the next byte goes, below the capacity
-  filledBytes: u32; // bytes that it holds, at most the capacity
-  pendingBytes: u32; // the newest of them, which the medium lacks
+  written: u64; // bytes of this boot; of a longer write those for which there is room
+  flushed: u64; // of them the oldest, which the medium has, or which were too many for it
+  flushing: u64; // `written` as the flush at hand found it
+  incomingBytes: u32; // behind the written ones: they are being stored, and are neither old nor new
   isLive: u32; // the zone's header on the medium is of this boot, and its image has the same
 }
 
@@ -82,17 +89,70 @@ export function beginRings(): void {
   memory.fill(RING_DATA, 0xff, bytes < <u32>RING_BYTES_MAX ? bytes : RING_BYTES_MAX);
 }
 
-/** `count` bytes at `from` become the newest of the ring. In memory only. */
+function writtenWord(index: u32): usize {
+  return RING_STATES + index * RING_STATE_BYTES + offsetof<Ring>("written");
+}
+
+function incomingWord(index: u32): usize {
+  return RING_STATES + index * RING_STATE_BYTES + offsetof<Ring>("incomingBytes");
+}
+
+function least(bytes: u64, capacity: u32): u32 {
+  return bytes < capacity ? <u32>bytes : capacity;
+}
+
+/** `count` bytes at `from` become the newest of the ring. In memory only. One writer at a time. */
 export function appendToRing(index: u32, from: usize, count: u32): void {
   const r = ring(index);
   const capacity = ringCapacity(index);
   const data = ringImage(index) + PSZ_BUFFER_BYTES;
   const kept = count < capacity ? count : capacity;
   const newest = from + (count - kept);
-  const toEnd = capacity - r.next < kept ? capacity - r.next : kept;
-  memory.copy(data + r.next, newest, toEnd);
+  const next = <u32>(r.written % capacity);
+  const toEnd = capacity - next < kept ? capacity - next : kept;
+  // What a writer left that died in here stays told until it is written over.
+  const torn = r.incomingBytes > kept ? r.incomingBytes : kept;
+  publish32(incomingWord(index), torn);
+  mark(MARK_RING);
+  memory.copy(data + next, newest, toEnd);
   memory.copy(data, newest + toEnd, kept - toEnd);
-  r.next = (r.next + kept) % capacity;
-  r.filledBytes = capacity - r.filledBytes > kept ? r.filledBytes + kept : capacity;
-  r.pendingBytes = capacity - r.pendingBytes > kept ? r.pendingBytes + kept : capacity;
+  mark(MARK_RING);
+  publish64(writtenWord(index), r.written + kept);
+  mark(MARK_RING);
+  publish32(incomingWord(index), torn - kept);
+}
+
+/** Bytes that the medium lacks and has room for. */
+export function pendingBytes(index: u32): u32 {
+  return least(published64(writtenWord(index)) - ring(index).flushed, ringCapacity(index));
+}
+
+/** From here on a flush is about the bytes that are there now. */
+export function beginRingFlush(index: u32): void {
+  ring(index).flushing = published64(writtenWord(index));
+}
+
+/** Of the bytes that the flush at hand is about, those that the medium lacks. */
+export function flushingBytes(index: u32): u32 {
+  const r = ring(index);
+  return least(r.flushing - r.flushed, ringCapacity(index));
+}
+
+/** How many bytes the ring held when the flush at hand began. */
+export function filledBytes(index: u32): u32 {
+  return least(ring(index).flushing, ringCapacity(index));
+}
+
+/** Where, behind the start of the data, the first byte goes that the flush at hand is not about. */
+export function flushEnd(index: u32): u32 {
+  return <u32>(ring(index).flushing % ringCapacity(index));
+}
+
+/**
+ * How many bytes from flushEnd() on somebody has stored since, or is storing. The writer counts a byte first as
+ * incoming, then as written: read in this order, some may count twice, none is missed.
+ */
+export function newerBytes(index: u32): u32 {
+  const incoming = published32(incomingWord(index));
+  return least(published64(writtenWord(index)) - ring(index).flushing + incoming, ringCapacity(index));
 }
