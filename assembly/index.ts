@@ -10,8 +10,8 @@ export {
   openCard,
   readCardRegister,
 } from "./driver/block";
-export { lastCommand, lastResponse } from "./driver/command";
 export { leaveInFlight } from "./driver/inflight";
+export { lastCommand, lastResponse } from "./driver/last";
 export { dumpExtent, dumpPlan, dumpRead, dumpRelease } from "./dump/plan";
 export { dumpInit, dumpNote, dumpRegister, dumpUnregister } from "./dump/regions";
 export { machineCut, machineInit, machineInsert, machineReset } from "./machine";

@@ -3,17 +3,20 @@
 // fill CONFIG and FAULTS and to read RESULT and TRACE. Offsets below MEDIUM_BASE never move within a version.
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
-//   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
+//   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, pstore, registers
 //   0x02000  write cache     0x0a200  DUMP, 0xb600     0x0c000  protection       0x10000  BOUNCE
 //   0x20000  VERIFY          0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
 //   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 zone logs
-//   0x2a0000 RING_INBOX      0x2b0000 the panic's own  0x2d0000 medium
+//   0x2a0000 RING_INBOX      0x2b0000 the panic's own  0x2c1000 driver
+//   0x2d0000 medium
 
 export const PAGE_BYTES = 0x10000;
 export const SECTOR_BYTES = 512;
 
 /** One 64-byte line of its own: epoch:24 | id:8. */
 export const OWNER_WORD = 0x400;
+/** Working copies of what the driver knows, one for each panic in turn: a power of two. */
+export const OWNER_COPIES = 16;
 /** u64, simulated nanoseconds since the machine was made. */
 export const CLOCK_NOW = 0x440;
 /** u64, how many sectors were ever stored on the medium: equal counts mean equal media. */
@@ -256,7 +259,6 @@ export const SPI_BASE = 0x880; // … 0x8ff
 export const CARD_BASE = 0x900; // … 0xbff
 export const SDHCI_REGISTERS = 0xc00; // 256 bytes as a driver sees them
 export const SDHCI_BASE = 0xd00; // … 0xdff
-export const DRIVER_BASE = 0xe00; // … 0xfff
 export const PSTORE_BASE = 0x1000; // … 0x11ff
 export const EXT_CSD_BASE = 0x1200; // 512 bytes; SD: SSR (64), SCR (8), write-protected groups
 export const CARD_BLOCK = 0x1400; // 512, the block on its way out of the card
@@ -450,6 +452,8 @@ export const PANIC_HEAD_BLOCK = 0x2c0000; // 512, scratch: a zone's or a ring's 
 export const PANIC_TAIL_BLOCK = 0x2c0200; // 512, scratch: a zone's last sector
 export const PANIC_REGISTER_BLOCK = 0x2c0400; // 512, what CMD8, ACMD51, CMD6 returned
 export const PANIC_ADMA_TABLE = 0x2c0600; // descriptors
+export const DRIVER_BASE = 0x2c1000; // OWNER_COPIES × SHADOW_BYTES: assembly/driver/shadow.ts
+export const SHADOW_BYTES = 0x100;
 export const MEDIUM_BASE = 0x2d0000;
 /** Pages without a medium: what every module declares as its initial memory. */
 export const MACHINE_PAGES = 45;

@@ -98,10 +98,10 @@ function writeZone(
       store<u32>(ptr, datalen, 4);
       store<u32>(ptr, start, 8);
     }
-    const status = transferBlocks(true, ringFirstLba(index) + sector, count, ptr, writeFlags());
+    const status = transferBlocks(token, true, ringFirstLba(index) + sector, count, ptr, writeFlags(token));
     if (status != OK) return status;
   }
-  return makeDurable();
+  return makeDurable(token);
 }
 
 /** The medium has this header. */
@@ -119,13 +119,13 @@ function noteHeader(index: u32, datalen: u32, start: u32): void {
 function hideZone(token: u32, index: u32): i32 {
   const lba = ringFirstLba(index);
   const head = headBlock(token);
-  const read = transferBlocks(false, lba, 1, head, 0);
+  const read = transferBlocks(token, false, lba, 1, head, 0);
   if (read != OK && read != EIO) return read;
   if (read == EIO) memory.fill(head, 0, SECTOR_BYTES);
   else if (load<u32>(head, 4) == 0) return OK;
   store<u32>(head, 0, 4);
-  const status = transferBlocks(true, lba, 1, head, writeFlags());
-  return status == OK ? makeDurable() : status;
+  const status = transferBlocks(token, true, lba, 1, head, writeFlags(token));
+  return status == OK ? makeDurable(token) : status;
 }
 
 /** Nothing of what the medium has stays: the first flush of a boot, or as many bytes are new as the ring holds. */

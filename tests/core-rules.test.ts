@@ -532,7 +532,7 @@ const REGIONS: Region[] = [
   { name: "CARD_BASE", from: layout.CARD_BASE, bytes: bytesOf(CARD_FIELDS) },
   { name: "SDHCI_REGISTERS", from: layout.SDHCI_REGISTERS, bytes: 256 },
   { name: "SDHCI_BASE", from: layout.SDHCI_BASE, bytes: sizeOf("assembly/sdhci/state.ts", "Engine") },
-  { name: "DRIVER_BASE", from: layout.DRIVER_BASE, bytes: sizeOf("assembly/driver/shadow.ts", "Shadow") },
+  { name: "DRIVER_BASE", from: layout.DRIVER_BASE, bytes: layout.OWNER_COPIES * layout.SHADOW_BYTES },
   { name: "PSTORE_BASE", from: layout.PSTORE_BASE, bytes: 0x200 },
   { name: "EXT_CSD_BASE", from: layout.EXT_CSD_BASE, bytes: 512 },
   { name: "CARD_BLOCK", from: layout.CARD_BLOCK, bytes: 512 },
@@ -620,6 +620,7 @@ test("every address in layout.ts is one of these regions or a word in CONFIG or 
     "DMA_PAGE_BYTES",
     "DMA_TABLE_BYTES",
     "RING_INBOX_BYTES",
+    "SHADOW_BYTES",
     "RESULT_BYTES",
     "DEFLATED_BYTES_MAX",
   ];
@@ -672,6 +673,11 @@ test("64-bit and atomic words stand on their own size", () => {
   for (const { name, from, bytes } of REGIONS) if (bytes >= 512) assert.is(from % 32, 0, name);
   assert.is(layout.TRACE_HEAD_BYTES % 8, 0);
   assert.is(layout.TRACE_ENTRY_BYTES % 8, 0);
+});
+
+test("a working copy of the driver's shadow fits, and their number goes round", () => {
+  assert.ok(sizeOf("assembly/driver/shadow.ts", "Shadow") <= layout.SHADOW_BYTES);
+  assert.is(layout.OWNER_COPIES & (layout.OWNER_COPIES - 1), 0);
 });
 
 test("Area and Record share the pstore block", () => {

@@ -5,13 +5,13 @@ import { flushCache } from "./switch";
 import { WRITE_FORCED, WRITE_RELIABLE } from "./transfer";
 
 /** CMD23's way past the write cache: reliable write, else forced programming; 0 if it must be a flush. */
-export function writeFlags(): u32 {
-  const s = shadow();
+export function writeFlags(token: u32): u32 {
+  const s = shadow(token);
   if (s.hasReliableWrite != 0) return WRITE_RELIABLE;
-  return s.cacheOn != 0 && usesCmd23() ? WRITE_FORCED : 0;
+  return s.cacheOn != 0 && usesCmd23(token) ? WRITE_FORCED : 0;
 }
 
 /** What has been written with writeFlags() is on the medium, not in a cache. */
-export function makeDurable(): i32 {
-  return writeFlags() != 0 ? OK : flushCache();
+export function makeDurable(token: u32): i32 {
+  return writeFlags(token) != 0 ? OK : flushCache(token);
 }
