@@ -1,9 +1,11 @@
 // Normal block I/O: claims the host, moves sectors, gives the host back. The panic path does not come through here.
-// Every function returns 0 or an errno; -EBUSY: somebody else, or a panic, holds the host.
+// Every function returns 0 or an errno; -EBUSY: somebody else, or a panic, holds the host; -ECANCELED: a panic took it
+// in the middle, and what has become of the request is not known.
 
+import { registerBlock, tailBlock } from "../buffers";
 import { storeBigEndian32 } from "../bytes";
-import { EBUSY, EINVAL, EIO, ENODEV, ENOMEDIUM, OK } from "../errno";
-import { BOUNCE_BASE, BOUNCE_SECTORS, REGISTER_BLOCK, SECTOR_BYTES, TAIL_BLOCK } from "../layout";
+import { EBUSY, ECANCELED, EINVAL, EIO, ENODEV, ENOMEDIUM, OK } from "../errno";
+import { BOUNCE_BASE, BOUNCE_SECTORS, SECTOR_BYTES } from "../layout";
 import { claim, holds, release } from "../owner";
 import {
   ANSWER_NONE,
@@ -17,7 +19,7 @@ import {
 } from "./command";
 import { identify } from "./enumerate";
 import { powerUp } from "./setup";
-import { addressOf, clearDeadline, KIND_EMMC, shadow } from "./shadow";
+import { addressOf, clearDeadline, currentShadow, KIND_EMMC, shadow } from "./shadow";
 import { flushCache } from "./switch";
 import { quietController, restartCard, takeOverCard } from "./takeover";
 import { awaitReady, readRegister, transferBlocks } from "./transfer";
@@ -35,28 +37,27 @@ const TRIES_MAX: u32 = 3;
 export function openCard(): i32 {
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
-  clearDeadline();
-  const s = shadow();
+  clearDeadline(token);
+  const s = shadow(token);
   s.careful = 0;
   s.unflushed = 0;
-  let status = powerUp();
-  if (status == OK) status = identify();
+  let status = powerUp(token);
+  if (status == OK) status = identify(token);
   s.cacheLost = 0;
-  release(token);
-  return status;
+  return release(token) ? status : ECANCELED;
 }
 
 /**
  * The card back in tran behind a request that failed on its way, as a panic brings it back. `afresh`: through a power
  * cycle, and what its cache holds is stored first, if it still can be.
  */
-function leadBack(afresh: bool): i32 {
-  quietController();
-  const back = takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
+function leadBack(token: u32, afresh: bool): i32 {
+  quietController(token);
+  const back = takeOverCard(token, tailBlock(token), tailBlock(token) + 4);
   if (!afresh || back == ENODEV || back == ENOMEDIUM) return back;
-  if (back == OK) flushCache();
-  restartCard(true);
-  return takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
+  if (back == OK) flushCache(token);
+  restartCard(token, true);
+  return takeOverCard(token, tailBlock(token), tailBlock(token) + 4);
 }
 
 const READ: u32 = 0;
@@ -64,14 +65,14 @@ const WRITE: u32 = 1;
 const ERASE: u32 = 2;
 const FLUSH: u32 = 3;
 
-function attempt(request: u32, lba: u32, count: u32): i32 {
+function attempt(token: u32, request: u32, lba: u32, count: u32): i32 {
   switch (request) {
     case ERASE:
-      return eraseRange(lba, lba + count - 1);
+      return eraseRange(token, lba, lba + count - 1);
     case FLUSH:
-      return flushCache();
+      return flushCache(token);
     default:
-      return transferBlocks(request == WRITE, lba, count, BOUNCE_BASE, 0);
+      return transferBlocks(token, request == WRITE, lba, count, BOUNCE_BASE, 0);
   }
 }
 
@@ -79,13 +80,13 @@ function attempt(request: u32, lba: u32, count: u32): i32 {
 function tryRequest(token: u32, request: u32, lba: u32, count: u32): i32 {
   let status: i32 = EIO;
   for (let i: u32 = 0; i < TRIES_MAX && holds(token); i++) {
-    status = attempt(request, lba, count);
+    status = attempt(token, request, lba, count);
     if (status == OK || status == ENOMEDIUM || i == TRIES_MAX - 1) break;
     // What the card refuses is simply tried again, but a cache: whether it still has what it could not store is not
     // known.
     if (status == EIO && request == FLUSH) break;
     if (status == EIO) continue;
-    const back = leadBack(i > 0);
+    const back = leadBack(token, i > 0);
     if (back == OK) continue;
     if (back == ENODEV || back == ENOMEDIUM) status = back;
     break;
@@ -94,14 +95,14 @@ function tryRequest(token: u32, request: u32, lba: u32, count: u32): i32 {
 }
 
 function transfer(request: u32, lba: u32, count: u32): i32 {
-  const s = shadow();
-  if (count == 0 || count > <u32>BOUNCE_SECTORS || lba >= s.sectors || count > s.sectors - lba) return EINVAL;
+  const sectors = currentShadow().sectors;
+  if (count == 0 || count > <u32>BOUNCE_SECTORS || lba >= sectors || count > sectors - lba) return EINVAL;
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
   const status = tryRequest(token, request, lba, count);
+  const s = shadow(token);
   if (request == WRITE && s.cacheOn != 0) s.unflushed = 1;
-  release(token);
-  return status;
+  return release(token) ? status : ECANCELED;
 }
 
 /**
@@ -119,44 +120,42 @@ export function blockWrite(lba: u32, count: u32): i32 {
 
 /** `first … last` become zero: eMMC trim, SD erase. Errors: as blockRead(). */
 export function blockErase(first: u32, last: u32): i32 {
-  const s = shadow();
-  if (first > last || last >= s.sectors) return EINVAL;
+  if (first > last || last >= currentShadow().sectors) return EINVAL;
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
   const status = tryRequest(token, ERASE, first, last - first + 1);
-  release(token);
-  return status;
+  return release(token) ? status : ECANCELED;
 }
 
-function eraseRange(first: u32, last: u32): i32 {
-  const started = startErase(first, last, shadow().kind == KIND_EMMC ? 1 : 0);
-  return started == OK ? awaitReady(ERASE_NS) : started;
+function eraseRange(token: u32, first: u32, last: u32): i32 {
+  const started = startErase(token, first, last, shadow(token).kind == KIND_EMMC ? 1 : 0);
+  return started == OK ? awaitReady(token, ERASE_NS) : started;
 }
 
 /** CMD35, 36, 38 (SD 32, 33, 38): the card is busy afterwards. `kind`: the argument of CMD38. */
-export function startErase(first: u32, last: u32, kind: u32): i32 {
-  const start: u32 = shadow().kind == KIND_EMMC ? 35 : 32;
-  let status = sendErase(start, addressOf(first));
-  if (status == OK) status = sendErase(start + 1, addressOf(last));
-  if (status == OK) status = sendErase(38, kind);
+export function startErase(token: u32, first: u32, last: u32, kind: u32): i32 {
+  const start: u32 = shadow(token).kind == KIND_EMMC ? 35 : 32;
+  let status = sendErase(token, start, addressOf(token, first));
+  if (status == OK) status = sendErase(token, start + 1, addressOf(token, last));
+  if (status == OK) status = sendErase(token, 38, kind);
   return status;
 }
 
-function sendErase(index: u32, argument: u32): i32 {
-  const status = sendCommand(index, argument, ANSWER_R1, 0);
+function sendErase(token: u32, index: u32, argument: u32): i32 {
+  const status = sendCommand(token, index, argument, ANSWER_R1, 0);
   if (status != OK) return status;
-  return (lastResponse() & (STATUS_BLOCK_ERRORS | (3 << 27))) != 0 ? EIO : OK;
+  return (lastResponse(token) & (STATUS_BLOCK_ERRORS | (3 << 27))) != 0 ? EIO : OK;
 }
 
 /** -EIO: the card was started again behind a write that had not been flushed, and may have lost it. Told once. */
 export function blockFlush(): i32 {
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
-  const s = shadow();
+  const s = shadow(token);
   const status = tryRequest(token, FLUSH, 0, 0);
   const wasLost = s.cacheLost != 0;
   s.cacheLost = 0;
-  release(token);
+  if (!release(token)) return ECANCELED;
   return wasLost ? EIO : status;
 }
 
@@ -164,26 +163,25 @@ export function blockFlush(): i32 {
 export function blockCommand(index: u32, argument: u32, answer: u32): i32 {
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
-  const status = sendCommand(index & 63, argument, answer & 0x1b, 0);
-  release(token);
-  return status;
+  const status = sendCommand(token, index & 63, argument, answer & 0x1b, 0);
+  return release(token) ? status : ECANCELED;
 }
 
 /** CMD9 and CMD10 are for a card in stby: away with it, ask, and back to tran. */
-function readLongRegister(index: u32): i32 {
-  const address = shadow().rca << 16;
-  let status = sendCommand(7, 0, ANSWER_NONE, 0);
-  if (status == OK) status = sendCommand(index, address, ANSWER_R2, 0);
+function readLongRegister(token: u32, index: u32): i32 {
+  const address = shadow(token).rca << 16;
+  let status = sendCommand(token, 7, 0, ANSWER_NONE, 0);
+  if (status == OK) status = sendCommand(token, index, address, ANSWER_R2, 0);
   if (status == OK) {
     // Bits 127:8 stand in 119:0; the lowest byte, CRC7 and end bit, the controller has kept.
     for (let i: u32 = 0; i < 4; i++) {
-      const below: u32 = i == 3 ? 0 : longResponse(2 - i) >>> 24;
-      storeBigEndian32(REGISTER_BLOCK + (i << 2), (longResponse(3 - i) << 8) | below);
+      const below: u32 = i == 3 ? 0 : longResponse(token, 2 - i) >>> 24;
+      storeBigEndian32(registerBlock(token) + (i << 2), (longResponse(token, 3 - i) << 8) | below);
     }
   }
-  const selected = sendCommand(7, address, ANSWER_R1, 0);
+  const selected = sendCommand(token, 7, address, ANSWER_R1, 0);
   if (status != OK || selected != OK) return status != OK ? status : selected;
-  return awaitReady(SELECT_NS);
+  return awaitReady(token, SELECT_NS);
 }
 
 /**
@@ -194,9 +192,8 @@ export function readCardRegister(index: u32, bytes: u32, app: u32): i32 {
   if (bytes > <u32>SECTOR_BYTES) return EINVAL;
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
-  memory.fill(REGISTER_BLOCK, 0, SECTOR_BYTES);
+  memory.fill(registerBlock(token), 0, SECTOR_BYTES);
   const isLong = app == 0 && (index == 9 || index == 10);
-  const status = isLong ? readLongRegister(index) : readRegister(index, 0, bytes, app != 0);
-  release(token);
-  return status;
+  const status = isLong ? readLongRegister(token, index) : readRegister(token, index, 0, bytes, app != 0);
+  return release(token) ? status : ECANCELED;
 }

@@ -5,15 +5,15 @@ import { flushCache } from "./switch";
 import { WRITE_FORCED, WRITE_RELIABLE } from "./transfer";
 
 /** CMD23's way past the write cache: reliable write, else forced programming; 0 if it must be a flush. */
-export function writeFlags(): u32 {
-  const s = shadow();
+export function writeFlags(token: u32): u32 {
+  const s = shadow(token);
   if (s.hasReliableWrite != 0) return WRITE_RELIABLE;
-  return s.cacheOn != 0 && usesCmd23() ? WRITE_FORCED : 0;
+  return s.cacheOn != 0 && usesCmd23(token) ? WRITE_FORCED : 0;
 }
 
 /** What has been written with writeFlags() is on the medium, not in a cache. */
-export function makeDurable(): i32 {
-  return writeFlags() != 0 ? OK : flushCache();
+export function makeDurable(token: u32): i32 {
+  return writeFlags(token) != 0 ? OK : flushCache(token);
 }
 
 /** Flushes that may tell of sectors of others which cannot be stored. */
@@ -24,10 +24,10 @@ const SETTLE_MAX: u32 = 4;
  * the medium, or lost and noted for whoever wrote it. What his own flush tells then is about his own sectors. Without a
  * cache, or with a way past it, there is nothing to do.
  */
-export function settleCache(): i32 {
-  if (writeFlags() != 0) return OK;
+export function settleCache(token: u32): i32 {
+  if (writeFlags(token) != 0) return OK;
   for (let i: u32 = 0; i < SETTLE_MAX; i++) {
-    const status = flushCache();
+    const status = flushCache(token);
     if (status != EIO) return status;
   }
   return OK;

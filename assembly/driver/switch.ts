@@ -1,7 +1,8 @@
 // CMD6 and what is done with it: EXT_CSD bytes, the partition, cache and flush, bus width and speed.
 
+import { registerBlock } from "../buffers";
 import { EILSEQ, EIO, OK } from "../errno";
-import { CONFIG_BUS_WIDTH, CONFIG_HIGH_SPEED, REGISTER_BLOCK, SECTOR_BYTES } from "../layout";
+import { CONFIG_BUS_WIDTH, CONFIG_HIGH_SPEED, SECTOR_BYTES } from "../layout";
 import {
   ANSWER_R1,
   lastResponse,
@@ -12,7 +13,7 @@ import {
   sendCommand,
 } from "./command";
 import { setCardClock, setLines } from "./setup";
-import { KIND_EMMC, KIND_SD, noteCacheLoss, shadow } from "./shadow";
+import { KIND_EMMC, KIND_SD, noteCacheLoss, outcome, shadow } from "./shadow";
 import { awaitReady, readRegister } from "./transfer";
 
 const EXT_CSD_FLUSH_CACHE: u32 = 32;
@@ -31,24 +32,28 @@ const FLUSH_NS: u64 = 30000 * MILLISECOND;
  * Writes one EXT_CSD byte and waits for it. -EIO: the card refused it (R1_SWITCH_ERROR). That bit is told once: a
  * status that was lost may have been the one with it, and the byte is written again. -EILSEQ: lost twice.
  */
-export function switchByteWithin(index: u32, value: u32, lengthNs: u64): i32 {
+export function switchByteWithin(token: u32, index: u32, value: u32, lengthNs: u64): i32 {
+  return outcome(token, switchSurely(token, index, value, lengthNs));
+}
+
+function switchSurely(token: u32, index: u32, value: u32, lengthNs: u64): i32 {
   for (let i: u32 = 0; i < SWITCHES_MAX; i++) {
-    shadow().repeated = i;
-    shadow().answerLost = 0;
-    const status = sendCommand(6, (WRITE_BYTE << 24) | (index << 16) | (value << 8) | 1, ANSWER_R1, 0);
+    shadow(token).repeated = i;
+    shadow(token).answerLost = 0;
+    const status = sendCommand(token, 6, (WRITE_BYTE << 24) | (index << 16) | (value << 8) | 1, ANSWER_R1, 0);
     if (status != OK) return status;
     // Refused in its own R1: the card does nothing, and CMD13 would tell of nothing.
-    if ((lastResponse() & STATUS_BLOCK_ERRORS) != 0) return EIO;
-    const ready = awaitReady(lengthNs);
+    if ((lastResponse(token) & STATUS_BLOCK_ERRORS) != 0) return EIO;
+    const ready = awaitReady(token, lengthNs);
     if (ready != OK) return ready;
-    if ((lastResponse() & STATUS_SWITCH_ERROR) != 0) return EIO;
-    if (shadow().answerLost == 0) return OK;
+    if ((lastResponse(token) & STATUS_SWITCH_ERROR) != 0) return EIO;
+    if (shadow(token).answerLost == 0) return OK;
   }
   return EILSEQ;
 }
 
-export function switchByte(index: u32, value: u32): i32 {
-  return switchByteWithin(index, value, SWITCH_NS);
+export function switchByte(token: u32, index: u32, value: u32): i32 {
+  return switchByteWithin(token, index, value, SWITCH_NS);
 }
 
 /**
@@ -56,13 +61,13 @@ export function switchByte(index: u32, value: u32): i32 {
  * it. That is told once, and what it could not store need not be in the cache any more, so a flush that succeeds behind
  * one that did not, or whose answer was lost, says nothing of what was written before both.
  */
-export function flushCache(): i32 {
-  const s = shadow();
+export function flushCache(token: u32): i32 {
+  const s = shadow(token);
   if (s.kind != KIND_EMMC || s.cacheOn == 0) return OK;
   // Noted before it is known: whoever takes the host in the middle reads the status, and its errors with it.
   const before = s.cacheLost;
-  noteCacheLoss();
-  const status = switchByteWithin(EXT_CSD_FLUSH_CACHE, 1, FLUSH_NS);
+  noteCacheLoss(token);
+  const status = switchByteWithin(token, EXT_CSD_FLUSH_CACHE, 1, FLUSH_NS);
   if (status == OK && s.repeated == 0) s.cacheLost = before;
   if (status == OK) s.unflushed = 0;
   return status;
@@ -72,49 +77,52 @@ export function flushCache(): i32 {
  * Cache and boot configuration of an eMMC as they are, for a guest's driver may have set them since ours did. A card
  * whose lines are not the controller's cannot be asked: what was known then holds until it has been identified.
  */
-export function adoptModes(): void {
-  const s = shadow();
-  if (s.kind != KIND_EMMC || readRegister(8, 0, SECTOR_BYTES, false) != OK) return;
-  s.cacheOn = load<u8>(REGISTER_BLOCK + EXT_CSD_CACHE_CTRL) & 1;
-  s.bootPartitionConfig = load<u8>(REGISTER_BLOCK + EXT_CSD_PARTITION_CONFIG) & ~EXT_CSD_PARTITION_ACCESS;
+export function adoptModes(token: u32): void {
+  const s = shadow(token);
+  if (s.kind != KIND_EMMC || readRegister(token, 8, 0, SECTOR_BYTES, false) != OK) return;
+  s.cacheOn = load<u8>(registerBlock(token) + EXT_CSD_CACHE_CTRL) & 1;
+  s.bootPartitionConfig =
+    load<u8>(registerBlock(token) + EXT_CSD_PARTITION_CONFIG) & ~EXT_CSD_PARTITION_ACCESS;
 }
 
 /** The user area, whatever partition somebody had selected. SD has one partition only. */
-export function selectUserArea(): i32 {
-  const s = shadow();
+export function selectUserArea(token: u32): i32 {
+  const s = shadow(token);
   if (s.kind != KIND_EMMC) return OK;
-  return switchByte(EXT_CSD_PARTITION_CONFIG, s.bootPartitionConfig);
+  return switchByte(token, EXT_CSD_PARTITION_CONFIG, s.bootPartitionConfig);
 }
 
 /** Lines and speed as CONFIG asks, as far as the card goes along: eMMC by CMD6, SD by ACMD6 and CMD6. */
-export function setBus(): i32 {
+export function setBus(token: u32): i32 {
   const width = load<u32>(CONFIG_BUS_WIDTH);
   const fast = load<u32>(CONFIG_HIGH_SPEED) != 0;
-  return shadow().kind == KIND_SD ? setSdBus(width > 4 ? 4 : width, fast) : setEmmcBus(width, fast);
+  return shadow(token).kind == KIND_SD
+    ? setSdBus(token, width > 4 ? 4 : width, fast)
+    : setEmmcBus(token, width, fast);
 }
 
-function setEmmcBus(width: u32, fast: bool): i32 {
+function setEmmcBus(token: u32, width: u32, fast: bool): i32 {
   let status: i32 = OK;
-  if (fast) status = switchByte(EXT_CSD_HS_TIMING, 1);
-  if (status == OK && width > 1) status = switchByte(EXT_CSD_BUS_WIDTH, width == 8 ? 2 : 1);
+  if (fast) status = switchByte(token, EXT_CSD_HS_TIMING, 1);
+  if (status == OK && width > 1) status = switchByte(token, EXT_CSD_BUS_WIDTH, width == 8 ? 2 : 1);
   if (status != OK) return status;
-  setLines(width, fast);
-  return setCardClock();
+  setLines(token, width, fast);
+  return setCardClock(token);
 }
 
-function setSdBus(width: u32, fast: bool): i32 {
+function setSdBus(token: u32, width: u32, fast: bool): i32 {
   let highSpeed = false;
   if (width == 4) {
-    const wide = sendAppCommand(6, 2, ANSWER_R1, 0);
+    const wide = sendAppCommand(token, 6, 2, ANSWER_R1, 0);
     if (wide != OK) return wide;
-    setLines(4, false);
+    setLines(token, 4, false);
   }
   // A card of version 1.01 has no CMD6, thus no high speed.
-  if (fast && shadow().hasSwitch != 0) {
-    const switched = readRegister(6, 0x80fffff1, 64, false);
+  if (fast && shadow(token).hasSwitch != 0) {
+    const switched = readRegister(token, 6, 0x80fffff1, 64, false);
     if (switched != OK) return switched;
-    highSpeed = (load<u8>(REGISTER_BLOCK + 16) & 15) == 1;
+    highSpeed = (load<u8>(registerBlock(token) + 16) & 15) == 1;
   }
-  setLines(width, highSpeed);
-  return setCardClock();
+  setLines(token, width, highSpeed);
+  return setCardClock(token);
 }
