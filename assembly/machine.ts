@@ -4,6 +4,7 @@ import { advanceCard, makeCard, powerOff, resetByPin, setPulled, swapIdentity } 
 import { nowNs } from "./clock";
 import { crc32cPrepare } from "./crc";
 import { Shadow } from "./driver/shadow";
+import { endPanicPlan } from "./dump/plan";
 import {
   CLOCK_NOW,
   CONFIG_BASE,
@@ -48,6 +49,7 @@ function startOver(): void {
   crc32cPrepare();
   beginRecovery();
   beginRings();
+  endPanicPlan();
   freeOwner();
 }
 

@@ -9,6 +9,16 @@ import { MARK_OWNER, mark } from "./mark";
 export const OWNER_PANIC: u32 = 0xff;
 const EPOCH: u32 = 0x100;
 
+/** True for the token of a panic. No errno ends like it. */
+export function isPanicToken(token: u32): bool {
+  return (token & 0xff) == OWNER_PANIC;
+}
+
+/** True while a panic, dead or alive, holds the host. */
+export function isPanicking(): bool {
+  return isPanicToken(atomic.load<u32>(OWNER_WORD));
+}
+
 /** Takes a free host for `id` (1 … 254). Returns the token, or 0 if somebody holds it. */
 export function claim(id: u32): u32 {
   const before = atomic.load<u32>(OWNER_WORD);
@@ -38,10 +48,31 @@ export function steal(): u32 {
   return atomic.or<u32>(OWNER_WORD, OWNER_PANIC);
 }
 
-/** Takes the host from a panic that died: its token no longer matches. Returns the new token. */
-export function stealFromPanic(): u32 {
+/**
+ * Takes the host from the panic that left the word as `before`: its token no longer matches. Returns the new token, or
+ * 0 if that panic has just ended, or somebody else was faster.
+ */
+export function stealFromPanic(before: u32): u32 {
   mark(MARK_OWNER);
-  return atomic.add<u32>(OWNER_WORD, EPOCH) + EPOCH;
+  const token = before + EPOCH;
+  return atomic.cmpxchg<u32>(OWNER_WORD, before, token) == before ? token : 0;
+}
+
+/** A word that others read while it changes: what was stored before it is there for who sees it. */
+export function publish64(ptr: usize, value: u64): void {
+  atomic.store<u64>(ptr, value);
+}
+
+export function published64(ptr: usize): u64 {
+  return atomic.load<u64>(ptr);
+}
+
+export function publish32(ptr: usize, value: u32): void {
+  atomic.store<u32>(ptr, value);
+}
+
+export function published32(ptr: usize): u32 {
+  return atomic.load<u32>(ptr);
 }
 
 /** Power-up: nobody holds it, and every old token is void. */

@@ -11,12 +11,11 @@ import { isLate, leftNs, shadow } from "./driver/shadow";
 import { leadBack } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
 import { areaBytes, buildHeader, chooseSlot, headerOffset, SLOT_BACK, SLOT_FRONT, stream } from "./dump/area";
-import { dumpPlan, dumpRead, dumpRelease } from "./dump/plan";
+import { dumpRead, endPanicPlan, panicPlan } from "./dump/plan";
 import { clearFailures } from "./dump/source";
 import { dump, isSound } from "./dump/state";
 import { EFAULT, EFBIG, EIO, ENOMEDIUM, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
-  BOUNCE_BASE,
   BOUNCE_SECTORS,
   CONFIG_POLICY,
   DUMP_AREA_FIRST_LBA,
@@ -35,7 +34,8 @@ import {
   DUMP_RESULT_STATE,
   DUMP_RESULT_STATUS,
   DUMP_RESULT_STORED_BYTES,
-  HEAD_BLOCK,
+  PANIC_BOUNCE,
+  PANIC_HEAD_BLOCK,
   POLICY_FIRST_WINS,
   SECTOR_BYTES,
   STEP_STORE_DUMP,
@@ -120,12 +120,12 @@ function storePiece(bytes: u32): i32 {
   const sectors = (bytes + SECTOR_BYTES - 1) / SECTOR_BYTES;
   if (leftNs() / TIME_FACTOR < s.headerNs + s.sectorNs * sectors) return ETIMEDOUT;
   const at = s.storedBytes;
-  if (dumpRead(<u32>at, <u32>(at >> 32), bytes, BOUNCE_BASE) != bytes) return EFAULT;
-  memory.fill(BOUNCE_BASE + bytes, 0, sectors * SECTOR_BYTES - bytes);
-  const status = move(true, s.dataOffset + at, sectors, BOUNCE_BASE);
+  if (dumpRead(<u32>at, <u32>(at >> 32), bytes, PANIC_BOUNCE) != bytes) return EFAULT;
+  memory.fill(PANIC_BOUNCE + bytes, 0, sectors * SECTOR_BYTES - bytes);
+  const status = move(true, s.dataOffset + at, sectors, PANIC_BOUNCE);
   if (status != OK) return status;
   // The sum is of what was written, whatever has become of the memory meanwhile.
-  s.crc = crc32c(s.crc, BOUNCE_BASE, bytes);
+  s.crc = crc32c(s.crc, PANIC_BOUNCE, bytes);
   s.storedBytes += bytes;
   s.dataNs += s.lastNs;
   s.sectorNs = s.dataNs / ((s.storedBytes + SECTOR_BYTES - 1) / SECTOR_BYTES);
@@ -160,7 +160,7 @@ function commit(status: i32): i32 {
 
 /** The planned file. */
 function storePlan(): i32 {
-  const front: usize = HEAD_BLOCK;
+  const front: usize = PANIC_HEAD_BLOCK;
   const back: usize = VERIFY_BASE;
   let status = settleCache();
   if (status == OK) status = readHeader(SLOT_FRONT, front);
@@ -185,12 +185,11 @@ export function storeDump(): void {
   step(STEP_STORE_DUMP, load<u32>(DUMP_AREA_FIRST_LBA));
   let status: i32 = EFAULT;
   if (isSound() && areaBytes() > 0) {
-    const wasPlanned = dump().planned != 0;
-    status = dumpPlan();
+    status = panicPlan();
     if (status == OK) {
       store<u64>(DUMP_RESULT_LENGTH_BYTES, dump().totalBytes);
       status = storePlan();
-      if (!wasPlanned) dumpRelease();
+      endPanicPlan();
     }
   }
   mark(MARK_RESULT);

@@ -2,6 +2,7 @@
 // brings the card back, writes one record so that a cut at any point leaves the older ones whole, and
 // tells the truth.
 
+import { headBlock, tailBlock } from "./buffers";
 import { bytesEqual } from "./bytes";
 import { crc32cPrepare } from "./crc";
 import { NORMAL_ID } from "./driver/block";
@@ -11,16 +12,18 @@ import { portNowNs, portWorked } from "./driver/port";
 import { clearDeadline, isLate, leftNs, setDeadline, shadow } from "./driver/shadow";
 import { leadBack, quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
+import { endPanicPlan } from "./dump/plan";
 import { EBUSY, ECANCELED, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
-  BOUNCE_BASE,
   BOUNCE_SECTORS,
   CONFIG_COMPRESS,
   CONFIG_DEADLINE_US,
   CONFIG_DEFLATE_NS,
   CONFIG_MAX_REASON,
   CONFIG_PARTS,
-  HEAD_BLOCK,
+  PANIC_BOUNCE,
+  PANIC_HEAD_BLOCK,
+  PANIC_TAIL_BLOCK,
   PARTS_MAX,
   RESULT_ATTEMPTS,
   RESULT_BASE,
@@ -59,13 +62,12 @@ import {
   STEP_TAKE_HOST,
   STEP_VERIFY,
   STEP_WRITE_BODY,
-  TAIL_BLOCK,
   TEXT_BYTES_MAX,
   VERIFY_BASE,
   ZONES_MAX,
 } from "./layout";
 import { MARK_RESULT, mark } from "./mark";
-import { claim, OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
+import { claim, holds, isPanicToken, OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
 import { clearDumpResult, storeDump } from "./panic-dump";
 import {
   PSTORE_KMSG_HEADER_MAGIC,
@@ -91,7 +93,7 @@ import {
   recordSectors,
 } from "./pstore/record";
 import { beginRecovery, endRecovery, recoverBadZone, recoverZone } from "./pstore/recover";
-import { ring, ringCount } from "./pstore/ring";
+import { pendingBytes, ringCount } from "./pstore/ring";
 import {
   area,
   areaFits,
@@ -128,6 +130,8 @@ const RING_ATTEMPTS_MAX: u32 = 2;
 const RING_TIME_FACTOR: u64 = 3;
 /** What a sector may take where no record was written that would tell: an SD card's longest busy. */
 const SECTOR_NS_MAX: u64 = 250000000;
+/** A panic that ends at this very moment frees the host, which is then taken as from anybody. */
+const STEALS_MAX: u32 = 3;
 /** A zone of 128 MiB, in pieces of BOUNCE_SECTORS. */
 const PIECES_MAX: u32 = 2048;
 
@@ -137,14 +141,16 @@ function mustScan(): bool {
 }
 
 /** Every zone's first and last sector: at opening, or in the panic itself if it came before. */
-function scanZones(): i32 {
+function scanZones(token: u32): i32 {
+  const head = headBlock(token);
+  const tail = tailBlock(token);
   const count = zoneCount();
   beginRecovery();
   for (let zone: u32 = 0; zone < count && zone < <u32>ZONES_MAX; zone++) {
     const first = zoneFirstLba(zone);
-    let status = transferBlocks(false, first, 1, HEAD_BLOCK, 0);
-    if (status == OK) status = transferBlocks(false, first + zoneSectors() - 1, 1, TAIL_BLOCK, 0);
-    if (status == OK) recoverZone(zone, HEAD_BLOCK, TAIL_BLOCK);
+    let status = transferBlocks(false, first, 1, head, 0);
+    if (status == OK) status = transferBlocks(false, first + zoneSectors() - 1, 1, tail, 0);
+    if (status == OK) recoverZone(zone, head, tail);
     else if (isLate() || status == ENOMEDIUM) return status;
     else recoverBadZone(zone);
   }
@@ -153,7 +159,8 @@ function scanZones(): i32 {
 }
 
 /**
- * Recovery in the core, for its own counters and slots. Normal path: -EBUSY if the host is held. -EINVAL: CONFIG's area
+ * Recovery in the core, for its own counters and slots. Normal path: -EBUSY if the host is held,
+ * -ECANCELED if a panic has taken it meanwhile. -EINVAL: CONFIG's area
  * is none, or not on this card.
  */
 export function recoverArea(): i32 {
@@ -161,9 +168,8 @@ export function recoverArea(): i32 {
   crc32cPrepare();
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
-  const status = scanZones();
-  release(token);
-  return status;
+  const status = scanZones(token);
+  return release(token) ? status : ECANCELED;
 }
 
 function writeSectors(zone: u32, first: u32, count: u32): i32 {
@@ -171,8 +177,8 @@ function writeSectors(zone: u32, first: u32, count: u32): i32 {
     const at = first + i * BOUNCE_SECTORS;
     const left = count - i * BOUNCE_SECTORS;
     const now = left < <u32>BOUNCE_SECTORS ? left : BOUNCE_SECTORS;
-    assembleSectors(at, now, BOUNCE_BASE);
-    const status = transferBlocks(true, zoneFirstLba(zone) + at, now, BOUNCE_BASE, writeFlags());
+    assembleSectors(at, now, PANIC_BOUNCE);
+    const status = transferBlocks(true, zoneFirstLba(zone) + at, now, PANIC_BOUNCE, writeFlags());
     if (status != OK) return status;
   }
   return OK;
@@ -186,8 +192,8 @@ function verifySectors(zone: u32, first: u32, count: u32): i32 {
     const now = left < <u32>BOUNCE_SECTORS ? left : BOUNCE_SECTORS;
     const status = transferBlocks(false, zoneFirstLba(zone) + at, now, VERIFY_BASE, 0);
     if (status != OK) return status;
-    assembleSectors(at, now, BOUNCE_BASE);
-    if (!bytesEqual(BOUNCE_BASE, VERIFY_BASE, now * SECTOR_BYTES)) return EIO;
+    assembleSectors(at, now, PANIC_BOUNCE);
+    if (!bytesEqual(PANIC_BOUNCE, VERIFY_BASE, now * SECTOR_BYTES)) return EIO;
   }
   return OK;
 }
@@ -195,14 +201,14 @@ function verifySectors(zone: u32, first: u32, count: u32): i32 {
 /** If the zone has a live header, its datalen becomes 0: until the commit it shall hold no record at all. */
 function invalidateHeader(zone: u32): i32 {
   const lba = zoneFirstLba(zone);
-  let status = transferBlocks(false, lba, 1, HEAD_BLOCK, 0);
+  let status = transferBlocks(false, lba, 1, PANIC_HEAD_BLOCK, 0);
   if (status != OK) return status;
   const live =
-    load<u32>(HEAD_BLOCK) == PSZ_SIG_KMSG &&
-    load<u32>(HEAD_BLOCK, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
-  if (!live || load<u32>(HEAD_BLOCK, 4) == 0) return OK;
-  eraseHeader(HEAD_BLOCK);
-  status = transferBlocks(true, lba, 1, HEAD_BLOCK, writeFlags());
+    load<u32>(PANIC_HEAD_BLOCK) == PSZ_SIG_KMSG &&
+    load<u32>(PANIC_HEAD_BLOCK, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
+  if (!live || load<u32>(PANIC_HEAD_BLOCK, 4) == 0) return OK;
+  eraseHeader(PANIC_HEAD_BLOCK);
+  status = transferBlocks(true, lba, 1, PANIC_HEAD_BLOCK, writeFlags());
   return status == OK ? makeDurable() : status;
 }
 
@@ -254,13 +260,13 @@ function takeOver(): i32 {
  * shows in nothing else, and to a scan every zone would be bad.
  */
 function proveWay(): i32 {
-  const status = transferBlocks(false, zoneFirstLba(0), 1, HEAD_BLOCK, 0);
+  const status = transferBlocks(false, zoneFirstLba(0), 1, PANIC_HEAD_BLOCK, 0);
   if (status == OK || blamesZone(status)) return OK;
   if (status == ENOMEDIUM) return status;
   resetBothLines();
   shadow().careful = 1;
   restartCard(false);
-  return takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
+  return takeOverCard(PANIC_TAIL_BLOCK, PANIC_TAIL_BLOCK + 4);
 }
 
 /** Step 4: the newest text as a deflate stream, if there is time for it and if it helps; plain as it stands if not. */
@@ -310,7 +316,7 @@ function storeRecord(part: u32): i32 {
       restartCard(wayFailures > 0);
       wayFailures += 1;
     }
-    const back = takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
+    const back = takeOverCard(PANIC_TAIL_BLOCK, PANIC_TAIL_BLOCK + 4);
     if (back != OK) return back;
     if (!blamesZone(status) && wayFailures < WAY_FAILURES_MAX) continue;
     failedZones += 1;
@@ -379,10 +385,10 @@ function hasTimeFor(index: u32): bool {
   return leftNs() >= sectorNs * flushSectors(index);
 }
 
-function storeRing(index: u32): i32 {
+function storeRing(token: u32, index: u32): i32 {
   let status: i32 = ETIMEDOUT;
   for (let attempt: u32 = 0; attempt < RING_ATTEMPTS_MAX && hasTimeFor(index); attempt++) {
-    status = flushRing(index);
+    status = flushRing(token, index);
     if (status == OK || isLate()) return status;
     shadow().careful = 1;
     if (leadBack() != OK) return status;
@@ -391,13 +397,13 @@ function storeRing(index: u32): i32 {
 }
 
 /** Step 9: what the rings have in memory alone. What became of the record and what becomes of them is independent. */
-function storeRings(): void {
+function storeRings(token: u32): void {
   let flushed: u32 = 0;
   let firstFailure: i32 = OK;
   for (let index: u32 = 0; index < ringCount() && index < <u32>RINGS_MAX; index++) {
-    if (ring(index).pendingBytes == 0) continue;
+    if (pendingBytes(index) == 0) continue;
     step(STEP_FLUSH_RING, index);
-    const status = storeRing(index);
+    const status = storeRing(token, index);
     if (status == OK) flushed += 1;
     else if (firstFailure == OK) firstFailure = status;
   }
@@ -427,13 +433,86 @@ function isTaken(reason: u32): bool {
   return reason <= (most == 0 ? REASON_OOPS : most);
 }
 
+/** The host for a panic: its token, or 0 if another panic holds it. RESULT_OWNER gets the id that held it before. */
+function takeHost(force: u32): u32 {
+  for (let i: u32 = 0; i < STEALS_MAX; i++) {
+    const before = steal();
+    const token = isPanicToken(before) ? (force != 0 ? stealFromPanic(before) : 0) : before | OWNER_PANIC;
+    if (token != 0) {
+      memory.fill(RESULT_BASE, 0, RESULT_BYTES);
+      store<u32>(RESULT_OWNER, before & 0xff);
+      return token;
+    }
+    if (force == 0) break;
+  }
+  return 0;
+}
+
 /**
- * Writes `textBytes` (0 … TEXT_BYTES_MAX) bytes at TEXT as one kmsg record, or with CONFIG_PARTS as several. `force`:
- * also take the host from a panic that died in the middle. Returns 0 when the record (of several, the one with the
- * newest text) has been read back from the medium, else nothing is promised of it: -ECANCELED filtered by
- * CONFIG_MAX_REASON, nothing was touched; -EBUSY another panic holds the host, -EINVAL, -ENOSPC no zone, -ENOMEDIUM,
- * -ENODEV another card, -ETIMEDOUT the deadline, -EIO or -EILSEQ what the last attempt met.
- * RESULT has the details, if something was touched.
+ * First half of a panic: takes the host, whoever holds it; `force`: also from a panic that died in the middle. Returns
+ * the token that panicRun() wants, with OWNER_PANIC in its low byte as no errno has it, or, with nothing changed, not
+ * even for a panic that is under way: -EINVAL a time that cannot be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY
+ * another panic holds the host. Behind it TEXT, CONFIG_PARTS and RESULT are the caller's.
+ */
+export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNsec: u32, force: u32): u32 {
+  if (timeNsec > 999999999) return EINVAL;
+  if (!isTaken(reason)) return ECANCELED;
+  const token = takeHost(force);
+  if (token == 0) return EBUSY;
+  clearDumpResult();
+  endPanicPlan();
+  storeTime(RESULT_START_NS_LOW);
+  store<u32>(RESULT_STATUS, EBUSY);
+  step(STEP_TAKE_HOST, load<u32>(RESULT_OWNER));
+  const lengthNs: u64 = <u64>load<u32>(CONFIG_DEADLINE_US) * 1000;
+  setDeadline(lengthNs > RESERVE_NS ? lengthNs - RESERVE_NS : 0);
+  shadow().careful = 0;
+  describeRecord(reason, <i64>(((<u64>timeSecHigh) << 32) | timeSecLow), timeNsec);
+  return token;
+}
+
+/** Steps 2 to 10. */
+function writeAll(token: u32, textBytes: u32): i32 {
+  // With less time than an orderly end costs, nothing is touched at all.
+  let status = isLate() ? ETIMEDOUT : takeOver();
+  if (status == OK && !areaFits(shadow().sectors)) status = EINVAL;
+  if (status == OK && mustScan()) {
+    if (isDefined(EXTERNAL_BUS)) status = proveWay();
+    if (status == OK) status = scanZones(token);
+  }
+  if (status == OK) status = storeText(textBytes);
+  else store<u32>(RESULT_DROPPED_BYTES, textBytes);
+  noteLastCommand(status);
+  const reached = load<u32>(RESULT_STEP);
+  // No zone for the record is no reason to lose the rings too.
+  if (status == OK || status == ENOSPC || blamesZone(status)) storeRings(token);
+  if (status == OK) {
+    storeDump();
+    step(STEP_DONE, load<u32>(RESULT_ZONE));
+  } else store<u32>(RESULT_STEP, reached);
+  return status;
+}
+
+/**
+ * Second half: writes `textBytes` (0 … TEXT_BYTES_MAX) bytes at TEXT as one kmsg record, or with CONFIG_PARTS as
+ * several, and gives the host back. Returns 0 when the record (of several, the one with the newest text) has been read
+ * back from the medium, else nothing is promised of it: -ECANCELED `token` does not hold the host (any more), -EINVAL,
+ * -ENOSPC no zone, -ENOMEDIUM, -ENODEV another card, -ETIMEDOUT the deadline, -EIO or -EILSEQ what the last attempt
+ * met. RESULT has the details.
+ */
+export function panicRun(token: u32, textBytes: u32): i32 {
+  if (!isPanicToken(token) || !holds(token)) return ECANCELED;
+  crc32cPrepare();
+  const status = textBytes > <u32>TEXT_BYTES_MAX ? EINVAL : writeAll(token, textBytes);
+  clearDeadline();
+  shadow().careful = 0;
+  publish(status);
+  return release(token) ? status : ECANCELED;
+}
+
+/**
+ * Both halves, for a text that stands at TEXT already: of a caller who is the only one that can panic, for the text of
+ * a panic under way would be written over. Errors: as panicTake() and panicRun().
  */
 export function panicWrite(
   reason: u32,
@@ -443,45 +522,7 @@ export function panicWrite(
   textBytes: u32,
   force: u32,
 ): i32 {
-  if (textBytes > <u32>TEXT_BYTES_MAX || timeNsec > 999999999) return EINVAL;
-  if (!isTaken(reason)) return ECANCELED;
-  const before = steal();
-  if ((before & 0xff) == OWNER_PANIC && force == 0) return EBUSY;
-  const token = (before & 0xff) == OWNER_PANIC ? stealFromPanic() : before | OWNER_PANIC;
-  memory.fill(RESULT_BASE, 0, RESULT_BYTES);
-  clearDumpResult();
-  storeTime(RESULT_START_NS_LOW);
-  store<u32>(RESULT_OWNER, before & 0xff);
-  store<u32>(RESULT_STATUS, EBUSY);
-  step(STEP_TAKE_HOST, before & 0xff);
-
-  const s = shadow();
-  const lengthNs: u64 = <u64>load<u32>(CONFIG_DEADLINE_US) * 1000;
-  setDeadline(lengthNs > RESERVE_NS ? lengthNs - RESERVE_NS : 0);
-  s.careful = 0;
-  crc32cPrepare();
-  describeRecord(reason, <i64>(((<u64>timeSecHigh) << 32) | timeSecLow), timeNsec);
-
-  // With less time than an orderly end costs, nothing is touched at all.
-  let status = isLate() ? ETIMEDOUT : takeOver();
-  if (status == OK && !areaFits(s.sectors)) status = EINVAL;
-  if (status == OK && mustScan()) {
-    if (isDefined(EXTERNAL_BUS)) status = proveWay();
-    if (status == OK) status = scanZones();
-  }
-  if (status == OK) status = storeText(textBytes);
-  else store<u32>(RESULT_DROPPED_BYTES, textBytes);
-  noteLastCommand(status);
-  const reached = load<u32>(RESULT_STEP);
-  // No zone for the record is no reason to lose the rings too.
-  if (status == OK || status == ENOSPC || blamesZone(status)) storeRings();
-  if (status == OK) {
-    storeDump();
-    step(STEP_DONE, load<u32>(RESULT_ZONE));
-  } else store<u32>(RESULT_STEP, reached);
-  clearDeadline();
-  s.careful = 0;
-  publish(status);
-  release(token);
-  return status;
+  if (textBytes > <u32>TEXT_BYTES_MAX) return EINVAL;
+  const token = panicTake(reason, timeSecLow, timeSecHigh, timeNsec, force);
+  return isPanicToken(token) ? panicRun(token, textBytes) : <i32>token;
 }

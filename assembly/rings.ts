@@ -3,25 +3,27 @@
 // bytes are written where no header shows them; where a full ring shows every byte, the oldest are blanked before the
 // header makes them the newest, and only then are the new ones written. Each step is durable before the next begins. A
 // flush that failed or died is not begun anew: it goes on at the step whose end nobody saw, so that nothing that the
-// medium shows is ever taken back.
+// medium shows is ever taken back. What is written to a ring while it is flushed is blank on the medium until its own
+// turn comes.
 
+import { headBlock } from "./buffers";
 import { NORMAL_ID } from "./driver/block";
 import { makeDurable, settleCache, writeFlags } from "./driver/durable";
 import { transferBlocks } from "./driver/transfer";
-import { EBUSY, EINVAL, EIO, OK } from "./errno";
+import { EBUSY, ECANCELED, EINVAL, EIO, OK } from "./errno";
 import {
   BOUNCE_SECTORS,
-  HEAD_BLOCK,
   RING_BYTES_MAX,
+  RING_INBOX,
+  RING_INBOX_BYTES,
   RINGS_MAX,
   SECTOR_BYTES,
-  TEXT_BASE,
-  TEXT_BYTES_MAX,
 } from "./layout";
-import { claim, holds, release } from "./owner";
+import { claim, holds, isPanicking, release } from "./owner";
 import {
   appendToRing,
   applyStage,
+  pendingBytes,
   planExtension,
   planRewrite,
   RING_BODY,
@@ -46,7 +48,7 @@ const PIECES_MAX: u32 = RING_BYTES_MAX / (BOUNCE_SECTORS * SECTOR_BYTES);
 const STAGES_MAX: u32 = 8;
 /** A flush that died, and what was written to the ring since. */
 const PLANS_MAX: u32 = 2;
-/** Sectors that a plan shares with other bytes: up to the zone's end, and from its start. */
+/** Sectors that a step shares with other bytes: up to the zone's end, and from its start. */
 const EDGES: u32 = 4;
 /** As block.ts has it for every request. */
 const TRIES_MAX: u32 = 3;
@@ -70,34 +72,36 @@ function writeZone(index: u32, from: u32, bytes: u32): i32 {
  * Whatever the zone shows, it shows nothing afterwards, even if the write that follows is torn: datalen is 0 whatever
  * the signature is. A header that cannot be read is written over.
  */
-function hideZone(index: u32): i32 {
+function hideZone(token: u32, index: u32): i32 {
   const lba = ringFirstLba(index);
-  const read = transferBlocks(false, lba, 1, HEAD_BLOCK, 0);
+  const head = headBlock(token);
+  const read = transferBlocks(false, lba, 1, head, 0);
   if (read != OK && read != EIO) return read;
-  if (read == EIO) memory.fill(HEAD_BLOCK, 0, SECTOR_BYTES);
-  else if (load<u32>(HEAD_BLOCK, 4) == 0) return OK;
-  store<u32>(HEAD_BLOCK, 0, 4);
-  const status = transferBlocks(true, lba, 1, HEAD_BLOCK, writeFlags());
+  if (read == EIO) memory.fill(head, 0, SECTOR_BYTES);
+  else if (load<u32>(head, 4) == 0) return OK;
+  store<u32>(head, 0, 4);
+  const status = transferBlocks(true, lba, 1, head, writeFlags());
   return status == OK ? makeDurable() : status;
 }
 
 /** The step at hand, durably. May be done again from its start, wherever it broke off. */
-function runStage(index: u32): i32 {
-  if (ring(index).stage == RING_HIDE) return hideZone(index);
+function runStage(token: u32, index: u32): i32 {
+  if (ring(index).stage == RING_HIDE) return hideZone(token, index);
   const bytes = stageBytes(index);
   if (bytes == 0) return OK;
   applyStage(index);
   return writeZone(index, stageFrom(index), bytes);
 }
 
-/** The plan, from the step on that has not come to its end. */
-function runPlan(index: u32): i32 {
+/** The flush at hand, from the step on that has not come to its end. Whoever lost the host notes nothing more. */
+function runStages(token: u32, index: u32): i32 {
   const r = ring(index);
   // A rewrite ends with its header.
   const last = r.isLive != 0 ? RING_FILL_FROM_START : RING_HEADER;
   for (let i: u32 = 0; i < STAGES_MAX; i++) {
-    const status = runStage(index);
+    const status = runStage(token, index);
     if (status != OK) return status;
+    if (!holds(token)) return ECANCELED;
     if (r.stage >= last) break;
     r.stage = r.stage == RING_BODY ? RING_HEADER : r.stage + 1;
   }
@@ -105,18 +109,19 @@ function runPlan(index: u32): i32 {
   return OK;
 }
 
-/** Everything that was written to the ring before is on the medium when this returns 0. */
-export function flushRing(index: u32): i32 {
+/** Everything that had been written to the ring when this began is on the medium when it returns 0. */
+export function flushRing(token: u32, index: u32): i32 {
   const r = ring(index);
-  if (r.pendingBytes == 0) return OK;
+  if (pendingBytes(index) == 0) return OK;
   const settled = settleCache();
   if (settled != OK) return settled;
-  for (let i: u32 = 0; i < PLANS_MAX && r.pendingBytes > 0; i++) {
+  for (let i: u32 = 0; i < PLANS_MAX && pendingBytes(index) > 0; i++) {
+    if (!holds(token)) return ECANCELED;
     // A zone that is live, or whose header alone may be missing, shows what is acknowledged or about to be: it stays.
     const isAsWritten = r.isLive != 0 || r.stage == RING_HEADER;
-    if (!isAsWritten || r.pendingBytes == ringCapacity(index)) planRewrite(index);
+    if (!isAsWritten || pendingBytes(index) == ringCapacity(index)) planRewrite(index);
     else if (r.stage == RING_SETTLED) planExtension(index);
-    const status = runPlan(index);
+    const status = runStages(token, index);
     if (status != OK) return status;
   }
   return OK;
@@ -124,19 +129,25 @@ export function flushRing(index: u32): i32 {
 
 /** No more sectors than this are written by a flush of the ring: blanks and bytes with the edges of both, headers. */
 export function flushSectors(index: u32): u32 {
-  const r = ring(index);
-  const plans: u32 = r.stage == RING_SETTLED ? 1 : PLANS_MAX;
-  return 2 * (r.pendingBytes / SECTOR_BYTES) + plans * (2 * EDGES + 2);
+  const plans: u32 = ring(index).stage == RING_SETTLED ? 1 : PLANS_MAX;
+  return 2 * (pendingBytes(index) / SECTOR_BYTES) + plans * (2 * EDGES + 2);
 }
 
-/** Appends `count` (0 … TEXT_BYTES_MAX) bytes at TEXT to a ring, in memory. -EINVAL: there is no such ring. */
+/**
+ * Appends `count` (0 … RING_INBOX_BYTES) bytes at RING_INBOX to a ring, in memory; a normal request may be under way.
+ * -EINVAL: there is no such ring. -EBUSY: a panic holds the host, and the ring stays as it found it.
+ */
 export function writeRing(index: u32, count: u32): i32 {
-  if (count > <u32>TEXT_BYTES_MAX || ringSectors(index) == 0) return EINVAL;
-  appendToRing(index, TEXT_BASE, count);
+  if (count > <u32>RING_INBOX_BYTES || ringSectors(index) == 0) return EINVAL;
+  if (isPanicking()) return EBUSY;
+  appendToRing(index, RING_INBOX, count);
   return OK;
 }
 
-/** All rings onto the medium. Normal path: -EBUSY if the host is held, else what the card or the bus had. */
+/**
+ * All rings onto the medium. Normal path: -EBUSY if the host is held, -ECANCELED a panic has taken it meanwhile, else
+ * what the card or the bus had.
+ */
 export function flushRings(): i32 {
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
@@ -144,10 +155,9 @@ export function flushRings(): i32 {
   for (let index: u32 = 0; index < ringCount() && index < <u32>RINGS_MAX && status == OK; index++) {
     if (ringSectors(index) == 0) continue;
     for (let i: u32 = 0; i < TRIES_MAX && holds(token); i++) {
-      status = flushRing(index);
+      status = flushRing(token, index);
       if (status == OK) break;
     }
   }
-  release(token);
-  return status;
+  return release(token) ? status : ECANCELED;
 }

@@ -576,6 +576,12 @@ const REGIONS: Region[] = [
   { name: "DMA_TABLE", from: layout.DMA_TABLE, bytes: layout.DMA_TABLE_BYTES },
   { name: "RING_DATA", from: layout.RING_DATA, bytes: layout.RING_BYTES_MAX },
   { name: "ZONE_LOGS", from: layout.ZONE_LOGS, bytes: layout.ZONES_MAX * 8 },
+  { name: "RING_INBOX", from: layout.RING_INBOX, bytes: layout.RING_INBOX_BYTES },
+  { name: "PANIC_BOUNCE", from: layout.PANIC_BOUNCE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
+  { name: "PANIC_HEAD_BLOCK", from: layout.PANIC_HEAD_BLOCK, bytes: 512 },
+  { name: "PANIC_TAIL_BLOCK", from: layout.PANIC_TAIL_BLOCK, bytes: 512 },
+  { name: "PANIC_REGISTER_BLOCK", from: layout.PANIC_REGISTER_BLOCK, bytes: 512 },
+  { name: "PANIC_ADMA_TABLE", from: layout.PANIC_ADMA_TABLE, bytes: 8 },
   { name: "MEDIUM_BASE", from: layout.MEDIUM_BASE, bytes: 0 },
 ];
 
@@ -613,6 +619,7 @@ test("every address in layout.ts is one of these regions or a word in CONFIG or 
     "RING_BYTES_MAX",
     "DMA_PAGE_BYTES",
     "DMA_TABLE_BYTES",
+    "RING_INBOX_BYTES",
     "RESULT_BYTES",
     "DEFLATED_BYTES_MAX",
   ];
