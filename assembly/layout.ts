@@ -7,8 +7,8 @@
 //   0x02000  write cache     0x0a200  DUMP, 0xb600     0x0c000  protection       0x10000  BOUNCE
 //   0x20000  VERIFY          0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
 //   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 zone logs
-//   0x2a0000 rings on the medium                       0x320000 RING_INBOX       0x330000 the panic's own
-//   0x341000 driver          0x350000 medium
+//   0x2a0000 RING_INBOX      0x2b0000 the panic's own  0x2c1000 driver          0x2d0000 rings, as on the medium
+//   0x350000 medium
 
 export const PAGE_BYTES = 0x10000;
 export const SECTOR_BYTES = 512;
@@ -429,10 +429,9 @@ export const DEFLATE_TOKENS = 0x148000; // u32 a literal or match of the block a
 /** The stream: half of TEXT_BYTES_MAX, because a kernel's log deflates to some 35 %. */
 export const DEFLATED_BASE = 0x150000;
 export const DEFLATED_BYTES_MAX = 0x80000;
-// The rings: a few words of state each, and their zones as the medium shall have them, one behind the other. What it has
-// is in RING_MEDIUM.
+// The rings: a few words of state each, and their zones as the medium shall have them, one behind the other.
 export const RING_STATES = 0x1d0000; // RINGS_MAX × RING_STATE_BYTES
-export const RING_STATE_BYTES = 48;
+export const RING_STATE_BYTES = 40;
 export const FTRACE_CPUS_MAX = 64;
 export const RINGS_MAX = 66; // pmsg, console, and an ftrace slice for each CPU
 /** A page of a guest's memory that its DMA reads, fetched at once: assembly/sdhci/dma.ts. */
@@ -444,19 +443,19 @@ export const DMA_TABLE_BYTES = 0x80;
 export const RING_DATA = 0x1e0000;
 export const RING_BYTES_MAX = 0x80000; // all rings together
 export const ZONE_LOGS = 0x260000; // u64 a zone: the sequence of the newest part of its log, 0 without a seal
-/** The rings' zones as the medium has them, in the order of RING_DATA: what a flush has written, or is writing. */
-export const RING_MEDIUM = 0x2a0000; // RING_BYTES_MAX
 /** What writeRing() takes its bytes from. */
-export const RING_INBOX = 0x320000;
+export const RING_INBOX = 0x2a0000;
 export const RING_INBOX_BYTES = 0x10000;
 // The panic's own, beside TEXT and VERIFY: no normal request, and no panic that was refused, stores here.
-export const PANIC_BOUNCE = 0x330000; // BOUNCE_SECTORS sectors
-export const PANIC_HEAD_BLOCK = 0x340000; // 512, scratch: a zone's or a ring's first sector
-export const PANIC_TAIL_BLOCK = 0x340200; // 512, scratch: a zone's last sector
-export const PANIC_REGISTER_BLOCK = 0x340400; // 512, what CMD8, ACMD51, CMD6 returned
-export const PANIC_ADMA_TABLE = 0x340600; // descriptors
-export const DRIVER_BASE = 0x341000; // OWNER_COPIES × SHADOW_BYTES: assembly/driver/shadow.ts
+export const PANIC_BOUNCE = 0x2b0000; // BOUNCE_SECTORS sectors
+export const PANIC_HEAD_BLOCK = 0x2c0000; // 512, scratch: a zone's or a ring's first sector
+export const PANIC_TAIL_BLOCK = 0x2c0200; // 512, scratch: a zone's last sector
+export const PANIC_REGISTER_BLOCK = 0x2c0400; // 512, what CMD8, ACMD51, CMD6 returned
+export const PANIC_ADMA_TABLE = 0x2c0600; // descriptors
+export const DRIVER_BASE = 0x2c1000; // OWNER_COPIES × SHADOW_BYTES: assembly/driver/shadow.ts
 export const SHADOW_BYTES = 0x100;
+/** The rings' zones as the medium has them, in the order of RING_DATA: what a flush has written, or is writing. */
+export const RING_MEDIUM = 0x2d0000; // RING_BYTES_MAX
 export const MEDIUM_BASE = 0x350000;
 /** Pages without a medium: what every module declares as its initial memory. */
 export const MACHINE_PAGES = 53;

@@ -23,7 +23,6 @@ import { claim, holds, isPanicking, release } from "./owner";
 import {
   appendToRing,
   applyStage,
-  isUnderWay,
   pendingBytes,
   planExtension,
   planRewrite,
@@ -31,6 +30,7 @@ import {
   RING_FILL_FROM_START,
   RING_HEADER,
   RING_HIDE,
+  RING_SETTLED,
   ring,
   ringCapacity,
   ringCount,
@@ -48,7 +48,7 @@ const PIECES_MAX: u32 = RING_BYTES_MAX / (BOUNCE_SECTORS * SECTOR_BYTES);
 const STAGES_MAX: u32 = 8;
 /** A flush that died, and what was written to the ring since. */
 const PLANS_MAX: u32 = 2;
-/** Sectors that a plan shares with other bytes: up to the zone's end, and from its start. */
+/** Sectors that a step shares with other bytes: up to the zone's end, and from its start. */
 const EDGES: u32 = 4;
 /** As block.ts has it for every request. */
 const TRIES_MAX: u32 = 3;
@@ -93,8 +93,8 @@ function runStage(token: u32, index: u32): i32 {
   return writeZone(token, index, stageFrom(index), bytes);
 }
 
-/** The plan, from the step on that has not come to its end. Its steps are those of who holds the host. */
-function runPlan(token: u32, index: u32): i32 {
+/** The flush at hand, from the step on that has not come to its end. Whoever lost the host notes nothing more. */
+function runStages(token: u32, index: u32): i32 {
   const r = ring(index);
   // A rewrite ends with its header.
   const last = r.isLive != 0 ? RING_FILL_FROM_START : RING_HEADER;
@@ -118,10 +118,10 @@ export function flushRing(token: u32, index: u32): i32 {
   for (let i: u32 = 0; i < PLANS_MAX && pendingBytes(index) > 0; i++) {
     if (!holds(token)) return ECANCELED;
     // A zone that is live, or whose header alone may be missing, shows what is acknowledged or about to be: it stays.
-    const isAsWritten = r.isLive != 0 || (isUnderWay(index) && r.stage == RING_HEADER);
+    const isAsWritten = r.isLive != 0 || r.stage == RING_HEADER;
     if (!isAsWritten || pendingBytes(index) == ringCapacity(index)) planRewrite(index);
-    else if (!isUnderWay(index)) planExtension(index);
-    const status = runPlan(token, index);
+    else if (r.stage == RING_SETTLED) planExtension(index);
+    const status = runStages(token, index);
     if (status != OK) return status;
   }
   return OK;
@@ -129,7 +129,7 @@ export function flushRing(token: u32, index: u32): i32 {
 
 /** No more sectors than this are written by a flush of the ring: blanks and bytes with the edges of both, headers. */
 export function flushSectors(index: u32): u32 {
-  const plans: u32 = isUnderWay(index) ? PLANS_MAX : 1;
+  const plans: u32 = ring(index).stage == RING_SETTLED ? 1 : PLANS_MAX;
   return 2 * (pendingBytes(index) / SECTOR_BYTES) + plans * (2 * EDGES + 2);
 }
 

@@ -30,14 +30,15 @@ export const RING_FTRACE: u32 = 2;
 
 /**
  * Steps of a flush, in their order. A step's number is stored before its first write: a flush that died is taken up at the
- * step that may not have come to its end, as one that is on the medium must not be taken back.
+ * step that may not have come to its end, so that nothing that the medium shows is taken back.
  */
+export const RING_SETTLED: u32 = 0; // no flush is under way
 export const RING_HIDE: u32 = 1; // a rewrite: what the zone shows goes
 export const RING_BODY: u32 = 2; // a rewrite: all bytes, which nothing shows
 export const RING_BLANK_TO_END: u32 = 3; // a full ring: the oldest bytes, up to the zone's end, become blank
 export const RING_BLANK_FROM_START: u32 = 4; // those that follow at the zone's start
 export const RING_BEHIND: u32 = 5; // a ring that is not full: new bytes behind datalen
-export const RING_HEADER: u32 = 6; // the header becomes the plan's
+export const RING_HEADER: u32 = 6; // the header shows the bytes that the flush is about, or their blanks
 export const RING_FILL_TO_END: u32 = 7; // new bytes in the place of the blanks
 export const RING_FILL_FROM_START: u32 = 8;
 
@@ -54,14 +55,10 @@ const BLANK: u8 = 0;
 export class Ring {
   written: u64; // bytes of this boot; of a longer write those for which there is room
   flushed: u64; // of them the oldest, which the medium has, or which were too many for it
-  planEnd: u64; // `written` as the plan found it; `flushed` where no plan is under way
+  flushing: u64; // `written` as the flush at hand found it, until that has come to its end
   incomingBytes: u32; // behind the written ones: they are being stored, and are neither old nor new
-  stage: u32; // RING_*, while a plan is under way
   isLive: u32; // the zone's header on the medium is of this boot
-  // The plan, which is not changed until it ends, whatever is written to the ring meanwhile.
-  planFrom: u32; // offset of its first byte, from the start of the data
-  planBytes: u32; // they may go on at the zone's start
-  planCovers: u32; // 1: the ring was full, so the zone shows older bytes in their place
+  stage: u32; // RING_*
 }
 
 export function ring(index: u32): Ring {
@@ -115,8 +112,9 @@ export function ringSignature(index: u32): u32 {
 export function beginRings(): void {
   memory.fill(RING_STATES, 0, RINGS_MAX * RING_STATE_BYTES);
   const bytes = firstSector(ringCount()) * SECTOR_BYTES;
-  memory.fill(RING_DATA, 0xff, bytes < <u32>RING_BYTES_MAX ? bytes : RING_BYTES_MAX);
-  memory.fill(RING_MEDIUM, 0xff, bytes < <u32>RING_BYTES_MAX ? bytes : RING_BYTES_MAX);
+  const zoneBytes = bytes < <u32>RING_BYTES_MAX ? bytes : RING_BYTES_MAX;
+  memory.fill(RING_DATA, 0xff, zoneBytes);
+  memory.fill(RING_MEDIUM, 0xff, zoneBytes);
 }
 
 function writtenWord(index: u32): usize {
@@ -157,66 +155,58 @@ export function pendingBytes(index: u32): u32 {
   return least(published64(writtenWord(index)) - ring(index).flushed, ringCapacity(index));
 }
 
-/** True while the steps of a plan are on their way, or one that did them has died. */
-export function isUnderWay(index: u32): bool {
-  return ring(index).planEnd != ring(index).flushed;
-}
-
-/**
- * How many bytes behind the plan's last one somebody has stored since, or is storing. The writer counts a byte first as
- * incoming, then as written: read in this order, some may count twice, none is missed.
- */
-function newerBytes(index: u32): u32 {
-  const incoming = published32(incomingWord(index));
-  return least(published64(writtenWord(index)) - ring(index).planEnd + incoming, ringCapacity(index));
-}
-
 /** Nothing of what the medium has stays: the first flush of a boot, or as many bytes are new as the ring holds. */
 export function planRewrite(index: u32): void {
   const r = ring(index);
-  const written = published64(writtenWord(index));
   r.isLive = 0;
-  // First of the plan: one that was under way is not to be taken for as good as written.
   r.stage = RING_HIDE;
-  r.planBytes = least(written, ringCapacity(index));
-  r.planFrom = written >= ringCapacity(index) ? <u32>(written % ringCapacity(index)) : 0;
-  r.planCovers = 0;
-  // Last: from here on the plan counts.
-  r.planEnd = written;
+  r.flushing = published64(writtenWord(index));
 }
 
-/** What is pending becomes the newest of what the live zone shows. */
+/** What is pending, less than the capacity, becomes the newest of what the live zone shows. */
 export function planExtension(index: u32): void {
   const r = ring(index);
-  const written = published64(writtenWord(index));
-  const datalen = load<u32>(ringOnMedium(index), 4);
-  r.planCovers = datalen < ringCapacity(index) ? 0 : 1;
-  r.planFrom = r.planCovers != 0 ? load<u32>(ringOnMedium(index), 8) : datalen;
-  r.planBytes = least(written - r.flushed, ringCapacity(index));
+  r.flushing = published64(writtenWord(index));
   r.stage = RING_BLANK_TO_END;
-  r.planEnd = written;
 }
 
-/** The flush has come to its end: the medium has what was planned. */
+/** The flush has come to its end: the medium has what it was about. */
 export function settleRing(index: u32): void {
   const r = ring(index);
   r.isLive = 1;
-  r.flushed = r.planEnd;
+  r.flushed = r.flushing;
+  // Whoever comes in between finds a last step with nothing to do.
+  r.stage = RING_SETTLED;
 }
 
-/** Of the plan's bytes those up to the zone's end. */
-function bytesToEnd(index: u32): u32 {
+/** Of the bytes that the flush is about, those that the medium lacks; they go round from flushFrom() on. */
+function flushingBytes(index: u32): u32 {
   const r = ring(index);
-  const room = ringCapacity(index) - r.planFrom;
-  return r.planBytes < room ? r.planBytes : room;
+  return least(r.flushing - r.flushed, ringCapacity(index));
+}
+
+function flushFrom(index: u32): u32 {
+  return <u32>(ring(index).flushed % ringCapacity(index));
+}
+
+/** Those up to the zone's end. */
+function bytesToEnd(index: u32): u32 {
+  const room = ringCapacity(index) - flushFrom(index);
+  const bytes = flushingBytes(index);
+  return bytes < room ? bytes : room;
+}
+
+/** Whether the live zone showed a full ring before, so that new bytes take the place of shown ones. */
+function wasFull(index: u32): bool {
+  return ring(index).flushed >= ringCapacity(index);
 }
 
 /** First byte of the zone that the step at hand writes. */
 export function stageFrom(index: u32): u32 {
-  const r = ring(index);
-  if (r.stage == RING_HEADER || r.stage == RING_BODY) return 0;
-  const isAtStart = r.stage == RING_BLANK_FROM_START || r.stage == RING_FILL_FROM_START;
-  return PSZ_BUFFER_BYTES + (isAtStart ? 0 : r.planFrom);
+  const stage = ring(index).stage;
+  if (stage == RING_HEADER || stage == RING_BODY) return 0;
+  const isAtStart = stage == RING_BLANK_FROM_START || stage == RING_FILL_FROM_START;
+  return PSZ_BUFFER_BYTES + (isAtStart ? 0 : flushFrom(index));
 }
 
 /** How many; 0: the step has nothing to do. */
@@ -225,65 +215,67 @@ export function stageBytes(index: u32): u32 {
   const toEnd = bytesToEnd(index);
   switch (r.stage) {
     case RING_BODY:
-      return PSZ_BUFFER_BYTES + r.planBytes;
+      return PSZ_BUFFER_BYTES + least(r.flushing, ringCapacity(index));
     case RING_HEADER:
       return PSZ_BUFFER_BYTES;
     case RING_BLANK_TO_END:
     case RING_FILL_TO_END:
-      return r.planCovers != 0 ? toEnd : 0;
+      return wasFull(index) ? toEnd : 0;
     case RING_BEHIND:
-      return r.planCovers != 0 ? 0 : toEnd;
+      return wasFull(index) ? 0 : toEnd;
     default:
-      return r.planBytes - toEnd;
+      return flushingBytes(index) - toEnd;
   }
 }
 
-/** Bytes `begin … end - 1` of the zone become blank, as far as they are among the `bytes` from `from` on. */
-function blankWithin(zone: usize, from: u32, bytes: u32, begin: u32, end: u32): void {
-  const first = begin > from ? begin : from;
-  const until = end < from + bytes ? end : from + bytes;
-  if (first < until) memory.fill(zone + first, BLANK, until - first);
+/** The header of the ring as the flush leaves it. Full: the oldest byte stands where the next one will. */
+function putHeader(index: u32, shown: bool): void {
+  const zone = ringOnMedium(index);
+  const capacity = ringCapacity(index);
+  const flushing = ring(index).flushing;
+  const datalen = least(flushing, capacity);
+  store<u32>(zone, ringSignature(index));
+  store<u32>(zone, shown ? datalen : 0, 4);
+  store<u32>(zone, datalen == capacity ? <u32>(flushing % capacity) : 0, 8);
 }
 
-/**
- * Of the `bytes` just copied from byte `from` of the zone on, those that are newer than the plan: their turn comes. Asked
- * behind the copy, so that nothing that came while it was made is missed.
- */
-function blankNewer(index: u32, from: u32, bytes: u32): void {
-  const newer = newerBytes(index);
-  if (newer == 0) return;
-  const zone = ringOnMedium(index);
-  const zoneEnd = PSZ_BUFFER_BYTES + ringCapacity(index);
-  const begin = PSZ_BUFFER_BYTES + <u32>(ring(index).planEnd % ringCapacity(index));
-  const end = begin + newer;
-  blankWithin(zone, from, bytes, begin, end < zoneEnd ? end : zoneEnd);
-  if (end > zoneEnd) blankWithin(zone, from, bytes, PSZ_BUFFER_BYTES, PSZ_BUFFER_BYTES + end - zoneEnd);
+/** Of bytes `from … until - 1` of the copy those become blank that are at `at … at + count - 1`. */
+function blankWithin(zone: usize, from: u32, until: u32, at: u32, count: u32): void {
+  const begin = at > from ? at : from;
+  const end = at + count < until ? at + count : until;
+  if (begin < end) memory.fill(zone + begin, BLANK, end - begin);
 }
 
 /** The copy of the medium as the step at hand makes it. The same when it is done again. */
 export function applyStage(index: u32): void {
-  const r = ring(index);
+  const stage = ring(index).stage;
   const zone = ringOnMedium(index);
-  const capacity = ringCapacity(index);
-  const end = r.planFrom + r.planBytes;
-  if (r.stage == RING_BODY || r.stage == RING_HEADER) {
-    // Full: the oldest byte stands where the next one will.
-    const isFull = r.planCovers != 0 || end >= capacity;
-    store<u32>(zone, ringSignature(index));
-    store<u32>(zone, isFull ? end % capacity : 0, 8);
-    // Until the header's turn comes a rewritten zone shows nothing.
-    store<u32>(zone, r.stage == RING_BODY ? 0 : isFull ? capacity : end, 4);
-    if (r.stage == RING_HEADER) return;
-    memory.copy(zone + PSZ_BUFFER_BYTES, ringImage(index) + PSZ_BUFFER_BYTES, capacity);
-    blankNewer(index, PSZ_BUFFER_BYTES, capacity);
+  if (stage == RING_HEADER) {
+    putHeader(index, true);
     return;
   }
   const from = stageFrom(index);
   const bytes = stageBytes(index);
-  const isBlank = r.stage == RING_BLANK_TO_END || r.stage == RING_BLANK_FROM_START;
-  if (isBlank) memory.fill(zone + from, BLANK, bytes);
-  else {
-    memory.copy(zone + from, ringImage(index) + from, bytes);
-    blankNewer(index, from, bytes);
+  if (stage == RING_BLANK_TO_END || stage == RING_BLANK_FROM_START) {
+    memory.fill(zone + from, BLANK, bytes);
+    return;
   }
+  memory.copy(zone + from, ringImage(index) + from, bytes);
+  // Asked behind the copy: of what came while it was made nothing is missed. It is newer than what the header says.
+  const newer = newerBytes(index);
+  const capacity = ringCapacity(index);
+  const at = <u32>(ring(index).flushing % capacity);
+  const toEnd = newer < capacity - at ? newer : capacity - at;
+  blankWithin(zone, from, from + bytes, PSZ_BUFFER_BYTES + at, toEnd);
+  blankWithin(zone, from, from + bytes, PSZ_BUFFER_BYTES, newer - toEnd);
+  if (stage == RING_BODY) putHeader(index, false);
+}
+
+/**
+ * How many bytes behind those of the flush somebody has stored since, or is storing. The writer counts a byte first as
+ * incoming, then as written: read in this order, some may count twice, none is missed.
+ */
+function newerBytes(index: u32): u32 {
+  const incoming = published32(incomingWord(index));
+  return least(published64(writtenWord(index)) - ring(index).flushing + incoming, ringCapacity(index));
 }
