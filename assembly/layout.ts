@@ -29,6 +29,9 @@ export const GUEST_NEXT_NS = 0x458;
 export const HOST_POWERED = 0x460; // u32, 1 = the device was switched on
 export const HOST_FTRACE_CALLS = 0x468; // u64, the ftrace rings' clock
 
+/** u32, 1 = the machine has power: openCard() sets it, machineCut() and machineInit() clear it. */
+export const MACHINE_ON = 0x478;
+
 // CONFIG: u32 words, written by the host before machineInit().
 export const CONFIG_BASE = 0x480;
 export const CONFIG_CARD_KIND = 0x480; // CARD_*
@@ -256,7 +259,10 @@ export const SPI_BASE = 0x880; // … 0x8ff
 export const CARD_BASE = 0x900; // … 0xbff
 export const SDHCI_REGISTERS = 0xc00; // 256 bytes as a driver sees them
 export const SDHCI_BASE = 0xd00; // … 0xdff
-export const DRIVER_BASE = 0xe00; // … 0xfff
+export const DRIVER_BASE = 0xe00; // … 0xfbf
+/** Both of them: what a power cut makes the driver forget. */
+export const DRIVER_BYTES = 512;
+export const DRIVER_TIME = 0xfc0; // … 0xfff, the driver's own time: assembly/driver/time.ts
 export const PSTORE_BASE = 0x1000; // … 0x11ff
 export const EXT_CSD_BASE = 0x1200; // 512 bytes; SD: SSR (64), SCR (8), write-protected groups
 export const CARD_BLOCK = 0x1400; // 512, the block on its way out of the card

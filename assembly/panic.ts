@@ -4,14 +4,15 @@
 
 import { bytesEqual } from "./bytes";
 import { crc32cPrepare } from "./crc";
-import { NORMAL_ID } from "./driver/block";
+import { claimHost } from "./driver/block";
 import { resetBothLines } from "./driver/command";
 import { makeDurable, writeFlags } from "./driver/durable";
-import { portNowNs, portWorked } from "./driver/port";
+import { portNowNs, portStartTime, portWorked } from "./driver/port";
 import { clearDeadline, isLate, leftNs, setDeadline, shadow } from "./driver/shadow";
 import { leadBack, quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
-import { EBUSY, ECANCELED, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import { readSector } from "./driver/way";
+import { EBUSY, ECANCELED, EINVAL, EIO, ENODEV, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_BASE,
   BOUNCE_SECTORS,
@@ -65,7 +66,7 @@ import {
   ZONES_MAX,
 } from "./layout";
 import { MARK_RESULT, mark } from "./mark";
-import { claim, OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
+import { OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
 import { clearDumpResult, storeDump } from "./panic-dump";
 import {
   PSTORE_KMSG_HEADER_MAGIC,
@@ -142,10 +143,10 @@ function scanZones(): i32 {
   beginRecovery();
   for (let zone: u32 = 0; zone < count && zone < <u32>ZONES_MAX; zone++) {
     const first = zoneFirstLba(zone);
-    let status = transferBlocks(false, first, 1, HEAD_BLOCK, 0);
-    if (status == OK) status = transferBlocks(false, first + zoneSectors() - 1, 1, TAIL_BLOCK, 0);
+    let status = readSector(first, HEAD_BLOCK);
+    if (status == OK) status = readSector(first + zoneSectors() - 1, TAIL_BLOCK);
     if (status == OK) recoverZone(zone, HEAD_BLOCK, TAIL_BLOCK);
-    else if (isLate() || status == ENOMEDIUM) return status;
+    else if (isLate() || shadow().identified == 0 || status == ENOMEDIUM || status == ENODEV) return status;
     else recoverBadZone(zone);
   }
   endRecovery();
@@ -159,7 +160,7 @@ function scanZones(): i32 {
 export function recoverArea(): i32 {
   if (!areaFits(shadow().sectors)) return EINVAL;
   crc32cPrepare();
-  const token = claim(NORMAL_ID);
+  const token = claimHost();
   if (token == 0) return EBUSY;
   const status = scanZones();
   release(token);
@@ -246,20 +247,6 @@ function takeOver(): i32 {
   quietController();
   step(STEP_TAKE_CARD, 0);
   return takeOverCard(RESULT_CARD_STATE, RESULT_RUNG);
-}
-
-/**
- * One block of the area, to see that data come through: the lines that a guest has left may not be the card's, which
- * shows in nothing else, and to a scan every zone would be bad.
- */
-function proveWay(): i32 {
-  const status = transferBlocks(false, zoneFirstLba(0), 1, HEAD_BLOCK, 0);
-  if (status == OK || blamesZone(status)) return OK;
-  if (status == ENOMEDIUM) return status;
-  resetBothLines();
-  shadow().careful = 1;
-  restartCard(false);
-  return takeOverCard(TAIL_BLOCK, TAIL_BLOCK + 4);
 }
 
 /** Step 4: the newest text as a deflate stream, if there is time for it and if it helps; plain as it stands if not. */
@@ -449,6 +436,7 @@ export function panicWrite(
   const token = (before & 0xff) == OWNER_PANIC ? stealFromPanic() : before | OWNER_PANIC;
   memory.fill(RESULT_BASE, 0, RESULT_BYTES);
   clearDumpResult();
+  portStartTime();
   storeTime(RESULT_START_NS_LOW);
   store<u32>(RESULT_OWNER, before & 0xff);
   store<u32>(RESULT_STATUS, EBUSY);
@@ -464,10 +452,7 @@ export function panicWrite(
   // With less time than an orderly end costs, nothing is touched at all.
   let status = isLate() ? ETIMEDOUT : takeOver();
   if (status == OK && !areaFits(s.sectors)) status = EINVAL;
-  if (status == OK && mustScan()) {
-    if (isDefined(EXTERNAL_BUS)) status = proveWay();
-    if (status == OK) status = scanZones();
-  }
+  if (status == OK && mustScan()) status = scanZones();
   if (status == OK) status = storeText(textBytes);
   else store<u32>(RESULT_DROPPED_BYTES, textBytes);
   noteLastCommand(status);

@@ -4,7 +4,7 @@
 // header makes them the newest, and only then are the new ones written. Every write here is durable before the next
 // begins, and a flush that failed may be repeated from its start.
 
-import { NORMAL_ID } from "./driver/block";
+import { claimHost, leadBackFor, TRIES_MAX } from "./driver/block";
 import { makeDurable, writeFlags } from "./driver/durable";
 import { transferBlocks } from "./driver/transfer";
 import { EBUSY, EINVAL, EIO, OK } from "./errno";
@@ -18,7 +18,7 @@ import {
   TEXT_BASE,
   TEXT_BYTES_MAX,
 } from "./layout";
-import { claim, holds, release } from "./owner";
+import { holds, release } from "./owner";
 import { PSZ_BUFFER_BYTES } from "./pstore/format";
 import {
   appendToRing,
@@ -35,8 +35,6 @@ import {
 const PIECES_MAX: u32 = RING_BYTES_MAX / (BOUNCE_SECTORS * SECTOR_BYTES);
 /** Up to the zone's end, and from its start. */
 const RANGES_MAX: u32 = 2;
-/** As block.ts has it for every request. */
-const TRIES_MAX: u32 = 3;
 /** What a byte is while it is neither old nor new. */
 const BLANK: u8 = 0;
 
@@ -183,7 +181,7 @@ export function writeRing(index: u32, count: u32): i32 {
 
 /** All rings onto the medium. Normal path: -EBUSY if the host is held, else what the card or the bus had. */
 export function flushRings(): i32 {
-  const token = claim(NORMAL_ID);
+  const token = claimHost();
   if (token == 0) return EBUSY;
   let status: i32 = OK;
   for (let index: u32 = 0; index < ringCount() && index < <u32>RINGS_MAX && status == OK; index++) {
@@ -191,6 +189,11 @@ export function flushRings(): i32 {
     for (let i: u32 = 0; i < TRIES_MAX && holds(token); i++) {
       status = flushRing(index);
       if (status == OK) break;
+      const back = leadBackFor(status, i);
+      if (back != OK) {
+        status = back;
+        break;
+      }
     }
   }
   release(token);

@@ -3,7 +3,6 @@
 
 import { EBUSY, EINVAL, EOPNOTSUPP, OK } from "../errno";
 import { BOUNCE_BASE, SECTOR_BYTES } from "../layout";
-import { claim } from "../owner";
 import {
   SDHCI_BUFFER_PORT,
   SDHCI_CLOCK_CONTROL,
@@ -11,7 +10,7 @@ import {
   SDHCI_INT_SPACE_AVAIL,
   SDHCI_POWER_CONTROL,
 } from "../sdhci/registers";
-import { NORMAL_ID, startErase } from "./block";
+import { claimHost, startErase } from "./block";
 import { ANSWER_NONE, ANSWER_R1, awaitStatus, pause, sendCommand, startCommand } from "./command";
 import { portDelay, portRead32, portWrite8, portWrite16, portWrite32 } from "./port";
 import { KIND_EMMC, shadow, untilNs, usesDma } from "./shadow";
@@ -88,7 +87,7 @@ function suspend(): i32 {
 export function leaveInFlight(kind: u32, lba: u32, count: u32): i32 {
   const s = shadow();
   if (count < 2 || count > 64 || lba >= s.sectors || count > s.sectors - lba) return EINVAL;
-  if (claim(NORMAL_ID) == 0) return EBUSY;
+  if (claimHost() == 0) return EBUSY;
   switch (kind) {
     case INFLIGHT_READ:
     case INFLIGHT_WRITE: {

@@ -12,6 +12,7 @@ import {
   mmioWrite16,
   mmioWrite32,
 } from "../sdhci/mmio";
+import { noteAccess, notePause, ownTimeNs, startTime } from "./time";
 
 declare function read(offset: u32, bytes: u32): u32;
 declare function write(offset: u32, bytes: u32, value: u32): void;
@@ -21,36 +22,42 @@ declare function nowHigh(): u32;
 
 export function portRead8(offset: u32): u32 {
   mark(MARK_READ | offset);
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) return read(offset, 1);
   return mmioRead8(offset);
 }
 
 export function portRead16(offset: u32): u32 {
   mark(MARK_READ | offset);
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) return read(offset, 2);
   return mmioRead16(offset);
 }
 
 export function portRead32(offset: u32): u32 {
   mark(MARK_READ | offset);
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) return read(offset, 4);
   return mmioRead32(offset);
 }
 
 export function portWrite8(offset: u32, value: u32): void {
   mark(MARK_WRITE | offset);
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) write(offset, 1, value);
   else mmioWrite8(offset, value);
 }
 
 export function portWrite16(offset: u32, value: u32): void {
   mark(MARK_WRITE | offset);
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) write(offset, 2, value);
   else mmioWrite16(offset, value);
 }
 
 export function portWrite32(offset: u32, value: u32): void {
   mark(MARK_WRITE | offset);
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) write(offset, 4, value);
   else mmioWrite32(offset, value);
 }
@@ -58,16 +65,28 @@ export function portWrite32(offset: u32, value: u32): void {
 /** Waits by doing nothing, as udelay() does. */
 export function portDelay(lengthNs: u32): void {
   mark(MARK_DELAY);
+  notePause(lengthNs);
   if (isDefined(EXTERNAL_PORT)) delay(lengthNs);
   else idleNs(lengthNs);
 }
 
 /** The CPU has worked for `lengthNs`: where time is real it has passed by itself. */
 export function portWorked(lengthNs: u32): void {
+  notePause(lengthNs);
   if (!isDefined(EXTERNAL_PORT)) idleNs(lengthNs);
 }
 
-export function portNowNs(): u64 {
+function clockNs(): u64 {
   if (isDefined(EXTERNAL_PORT)) return ((<u64>nowHigh()) << 32) | nowLow();
   return nowNs();
+}
+
+/** An operation begins: the clock is believed anew. */
+export function portStartTime(): void {
+  startTime(clockNs());
+}
+
+/** The time of the operation under way: the clock's, as far as it can be true (time.ts). */
+export function portNowNs(): u64 {
+  return ownTimeNs(clockNs());
 }

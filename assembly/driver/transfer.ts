@@ -29,12 +29,12 @@ import {
   POLLS_MAX,
   pause,
   resetBothLines,
-  STATUS_BLOCK_ERRORS,
-  STATUS_READY,
   sendAppCommand,
   sendCommand,
+  sendOrder,
 } from "./command";
 import { portRead32, portWrite32 } from "./port";
+import { R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
 import { setHostControl } from "./setup";
 import { addressOf, isLate, isOver, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
 
@@ -47,8 +47,6 @@ export const READ_NS: u64 = 400 * MILLISECOND;
 export const WRITE_NS: u64 = 3000 * MILLISECOND;
 /** With DMA one wait covers all blocks. Each may take the longest busy of §1.10; the controller times each one out. */
 const DMA_BLOCK_NS: u64 = 500 * MILLISECOND;
-const STATUS_OUT_OF_RANGE: u32 = 1 << 31;
-const STATUS_STOP_ERRORS: u32 = STATUS_BLOCK_ERRORS & ~STATUS_OUT_OF_RANGE;
 const CARD_STATE_STBY: u32 = 3;
 const CARD_STATE_TRAN: u32 = 4;
 const CARD_STATE_DATA: u32 = 5;
@@ -85,8 +83,8 @@ export function awaitReady(lengthNs: u64): i32 {
       const r1 = lastResponse();
       if (status == OK) {
         const state = (r1 >>> 9) & 15;
-        errors |= r1 & STATUS_BLOCK_ERRORS;
-        if (state == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) return errors != 0 ? EIO : OK;
+        errors |= workErrors(r1);
+        if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) return errors != 0 ? EIO : OK;
         // The card never got its CMD12.
         if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) errors |= stopErrors();
         // Deselected by whoever else is on the bus: it programs on, and DAT0 does not show it.
@@ -139,7 +137,7 @@ export function readRegister(index: u32, argument: u32, blockBytes: u32, app: bo
   prepareBlocks(blockBytes, 1, REGISTER_BLOCK, false);
   let status = app
     ? sendAppCommand(index, argument, ANSWER_DATA, SDHCI_TRNS_READ)
-    : sendCommand(index, argument, ANSWER_DATA, SDHCI_TRNS_READ);
+    : sendOrder(index, argument, ANSWER_DATA, SDHCI_TRNS_READ);
   if (status == OK) status = moveBlocks(false, 1, REGISTER_BLOCK, blockBytes, false);
   if (status != OK) resetBothLines();
   return status;
@@ -150,19 +148,16 @@ export function stopTransmission(): i32 {
   return sendCommand(12, 0, ANSWER_R1, 0);
 }
 
-/**
- * CMD12 behind a transfer. The error bits of its R1: what went wrong is told there and not again by CMD13. OUT_OF_RANGE
- * is no error, for a card may have read ahead of the host (mmc.md §1.2).
- */
+/** CMD12 behind a transfer. The error bits of its R1: what went wrong is told there and not again by CMD13. */
 function stopErrors(): u32 {
-  if (stopTransmission() == OK) return lastResponse() & STATUS_STOP_ERRORS;
+  if (stopTransmission() == OK) return stopErrorsOf(lastResponse());
   shadow().answerLost = 1;
   return 0;
 }
 
 /** CMD7 to the card, and the error bits of its R1. */
 function selectErrors(): u32 {
-  if (sendCommand(7, shadow().rca << 16, ANSWER_R1, 0) == OK) return lastResponse() & STATUS_BLOCK_ERRORS;
+  if (sendCommand(7, shadow().rca << 16, ANSWER_R1, 0) == OK) return workErrors(lastResponse());
   shadow().answerLost = 1;
   return 0;
 }
@@ -171,19 +166,17 @@ function selectErrors(): u32 {
 export function startBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32, dma: bool): i32 {
   const counted = flags != 0 || (count > 1 && usesCmd23());
   if (counted) {
-    const armed = sendCommand(23, count | flags, ANSWER_R1, 0);
+    // Refused, it has armed nothing, and the write would be neither reliable nor forced.
+    const armed = sendOrder(23, count | flags, ANSWER_R1, 0);
     if (armed != OK) return armed;
-    if ((lastResponse() & STATUS_BLOCK_ERRORS) != 0) return EIO;
   }
   const multiple = counted || count > 1;
   prepareBlocks(SECTOR_BYTES, count, ptr, dma);
   let mode: u32 = multiple ? SDHCI_TRNS_MULTI | SDHCI_TRNS_BLK_CNT_EN : 0;
   if (!isWrite) mode |= SDHCI_TRNS_READ;
   if (dma) mode |= SDHCI_TRNS_DMA;
-  const status = sendCommand((isWrite ? 24 : 17) + (multiple ? 1 : 0), addressOf(lba), ANSWER_DATA, mode);
-  if (status != OK) return status;
   // Beyond the end, misaligned: the card stays in tran and no data comes.
-  return (lastResponse() & STATUS_BLOCK_ERRORS) != 0 ? EIO : OK;
+  return sendOrder((isWrite ? 24 : 17) + (multiple ? 1 : 0), addressOf(lba), ANSWER_DATA, mode);
 }
 
 function transferOnce(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
@@ -223,10 +216,12 @@ function transferSurely(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: 
  * Moves `count` (1 … BOUNCE_SECTORS) sectors between the card and `ptr`. `flags` (writes):
  * WRITE_RELIABLE, WRITE_FORCED, or 0.
  * Returns 0 when the card is back in tran without an error bit, else: -EIO the card refused or lost a sector,
- * -EILSEQ CRC, -ETIMEDOUT, -ENOMEDIUM.
+ * -EILSEQ CRC, -ETIMEDOUT (also: the card is not identified), -ENOMEDIUM.
  */
 export function transferBlocks(isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
   if (count == 0 || count > <u32>BOUNCE_SECTORS) return EINVAL;
+  // What an address counts is not known: it could be written anywhere.
+  if (shadow().identified == 0) return ETIMEDOUT;
   if (shadow().careful == 0) return transferSurely(isWrite, lba, count, ptr, flags);
   for (let i: u32 = 0; i < count && i < <u32>BOUNCE_SECTORS; i++) {
     const status = transferSurely(isWrite, lba + i, 1, ptr + i * SECTOR_BYTES, flags);
