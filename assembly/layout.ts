@@ -32,6 +32,9 @@ export const GUEST_NEXT_NS = 0x458;
 export const HOST_POWERED = 0x460; // u32, 1 = the device was switched on
 export const HOST_FTRACE_CALLS = 0x468; // u64, the ftrace rings' clock
 
+/** u32, 1 = the machine has power: openCard() sets it, machineCut() and machineInit() clear it. */
+export const MACHINE_ON = 0x478;
+
 // CONFIG: u32 words, written by the host before machineInit().
 export const CONFIG_BASE = 0x480;
 export const CONFIG_CARD_KIND = 0x480; // CARD_*
@@ -454,6 +457,8 @@ export const PANIC_REGISTER_BLOCK = 0x2c0400; // 512, what CMD8, ACMD51, CMD6 re
 export const PANIC_ADMA_TABLE = 0x2c0600; // descriptors
 export const DRIVER_BASE = 0x2c1000; // OWNER_COPIES × SHADOW_BYTES: assembly/driver/shadow.ts
 export const SHADOW_BYTES = 0x100;
+export const DRIVER_TIME = 0x2c2000; // … 0x2c203f, the driver's own time: assembly/driver/time.ts
+export const DRIVER_TIME_BYTES = 0x40;
 /** The rings' zones as the medium has them, in the order of RING_DATA: what a flush has written, or is writing. */
 export const RING_MEDIUM = 0x2d0000; // RING_BYTES_MAX
 export const MEDIUM_BASE = 0x350000;

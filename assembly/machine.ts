@@ -8,10 +8,13 @@ import { endPanicPlan } from "./dump/plan";
 import {
   CLOCK_NOW,
   CONFIG_BASE,
+  DRIVER_TIME,
+  DRIVER_TIME_BYTES,
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_COUNT,
   FAULTS_MAX,
+  MACHINE_ON,
   MEDIUM_STORES,
   OWNER_WORD,
   PSTORE_BASE,
@@ -40,6 +43,7 @@ export function machineInit(): void {
 
 /** What dies with the power of the machine, besides the card: controller, driver, what was known of the area. */
 function startOver(): void {
+  store<u32>(MACHINE_ON, 0);
   makeController();
   resetPort();
   memory.fill(PSTORE_BASE, 0, 0x200);
@@ -50,6 +54,7 @@ function startOver(): void {
   endPanicPlan();
   freeOwner();
   beginShadows();
+  memory.fill(DRIVER_TIME, 0, DRIVER_TIME_BYTES);
 }
 
 /**

@@ -6,10 +6,10 @@
 import { headBlock, tailBlock } from "./buffers";
 import { bytesEqual } from "./bytes";
 import { crc32cPrepare } from "./crc";
-import { NORMAL_ID } from "./driver/block";
+import { claimHost } from "./driver/block";
 import { resetBothLines } from "./driver/command";
 import { makeDurable, settleCache, writeFlags } from "./driver/durable";
-import { portNowNs, portWorked } from "./driver/port";
+import { portNowNs, portStartTime, portWorked } from "./driver/port";
 import {
   clearDeadline,
   currentShadow,
@@ -22,8 +22,9 @@ import {
 } from "./driver/shadow";
 import { leadBack, quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
+import { readSector } from "./driver/way";
 import { endPanicPlan } from "./dump/plan";
-import { EBUSY, ECANCELED, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import { EBUSY, ECANCELED, EINVAL, EIO, ENODEV, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_SECTORS,
   CONFIG_COMPRESS,
@@ -77,7 +78,7 @@ import {
   ZONES_MAX,
 } from "./layout";
 import { MARK_RESULT, mark } from "./mark";
-import { claim, holds, isPanicToken, OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
+import { holds, isPanicToken, OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
 import { clearDumpResult, storeDump } from "./panic-dump";
 import {
   PSTORE_KMSG_HEADER_MAGIC,
@@ -158,10 +159,11 @@ function scanZones(token: u32): i32 {
   beginRecovery();
   for (let zone: u32 = 0; zone < count && zone < <u32>ZONES_MAX; zone++) {
     const first = zoneFirstLba(zone);
-    let status = transferBlocks(token, false, first, 1, head, 0);
-    if (status == OK) status = transferBlocks(token, false, first + zoneSectors() - 1, 1, tail, 0);
+    let status = readSector(token, first, head);
+    if (status == OK) status = readSector(token, first + zoneSectors() - 1, tail);
     if (status == OK) recoverZone(token, zone, head, tail);
-    else if (isLate(token) || status == ENOMEDIUM) return status;
+    else if (isLate(token) || shadow(token).identified == 0 || status == ENOMEDIUM || status == ENODEV)
+      return status;
     else recoverBadZone(token, zone);
   }
   if (!holds(token)) return ECANCELED;
@@ -176,7 +178,7 @@ function scanZones(token: u32): i32 {
 export function recoverArea(): i32 {
   if (!areaFits(currentShadow().sectors)) return EINVAL;
   crc32cPrepare();
-  const token = claim(NORMAL_ID);
+  const token = claimHost();
   if (token == 0) return EBUSY;
   const status = scanZones(token);
   return release(token) ? status : ECANCELED;
@@ -263,20 +265,6 @@ function takeOver(token: u32): i32 {
   quietController(token);
   if (!step(token, STEP_TAKE_CARD, 0)) return ECANCELED;
   return takeOverCard(token, RESULT_CARD_STATE, RESULT_RUNG);
-}
-
-/**
- * One block of the area, to see that data come through: the lines that a guest has left may not be the card's, which
- * shows in nothing else, and to a scan every zone would be bad.
- */
-function proveWay(token: u32): i32 {
-  const status = transferBlocks(token, false, zoneFirstLba(0), 1, PANIC_HEAD_BLOCK, 0);
-  if (status == OK || blamesZone(status)) return OK;
-  if (status == ENOMEDIUM) return status;
-  resetBothLines(token);
-  shadow(token).careful = 1;
-  restartCard(token, false);
-  return takeOverCard(token, PANIC_TAIL_BLOCK, PANIC_TAIL_BLOCK + 4);
 }
 
 /** Step 4: the newest text as a deflate stream, if there is time for it and if it helps; plain as it stands if not. */
@@ -464,7 +452,7 @@ function takeHost(force: u32): u32 {
 
 /**
  * First half of a panic: takes the host, whoever holds it; `force`: also from a panic that died in the middle. Returns
- * the token that panicRun() wants, with OWNER_PANIC in its low byte as no errno has it, or, with nothing changed, not
+ * the token that panicRun(token) wants, with OWNER_PANIC in its low byte as no errno has it, or, with nothing changed, not
  * even for a panic that is under way: -EINVAL a time that cannot be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY
  * another panic holds the host (-ECANCELED too where one was forced behind this one at once). Behind it TEXT, CONFIG_PARTS and RESULT are the caller's.
  */
@@ -475,6 +463,7 @@ export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNs
   if (token == 0) return EBUSY;
   clearDumpResult();
   endPanicPlan();
+  portStartTime();
   storeTime(RESULT_START_NS_LOW);
   store<u32>(RESULT_STATUS, EBUSY);
   if (!step(token, STEP_TAKE_HOST, load<u32>(RESULT_OWNER))) return ECANCELED;
@@ -490,10 +479,7 @@ function writeAll(token: u32, textBytes: u32): i32 {
   // With less time than an orderly end costs, nothing is touched at all.
   let status = isLate(token) ? ETIMEDOUT : takeOver(token);
   if (status == OK && !areaFits(shadow(token).sectors)) status = EINVAL;
-  if (status == OK && mustScan()) {
-    if (isDefined(EXTERNAL_BUS)) status = proveWay(token);
-    if (status == OK) status = scanZones(token);
-  }
+  if (status == OK && mustScan()) status = scanZones(token);
   if (!holds(token)) return ECANCELED;
   if (status == OK) status = storeText(token, textBytes);
   else store<u32>(RESULT_DROPPED_BYTES, textBytes);
@@ -528,7 +514,7 @@ export function panicRun(token: u32, textBytes: u32): i32 {
 
 /**
  * Both halves, for a text that stands at TEXT already: of a caller who is the only one that can panic, for the text of
- * a panic under way would be written over. Errors: as panicTake() and panicRun().
+ * a panic under way would be written over. Errors: as panicTake() and panicRun(token).
  */
 export function panicWrite(
   reason: u32,

@@ -8,6 +8,7 @@ import {
   FAULTS_MAX,
   HOST_FTRACE_CALLS,
   HOST_POWERED,
+  MACHINE_ON,
   MEDIUM_BASE,
   MEDIUM_STORES,
   OWNER_WORD,
@@ -319,8 +320,10 @@ export class Device {
   /**
    * Everything written before is on the medium afterwards. EIO, once: the card had to be started again behind a
    * write that was not flushed, and may have lost it; or it could not store what its cache held. Others: as read().
+   * ENODEV: the device has no power, and the cache went with it.
    */
   flush(): void {
+    this.#checkRange("flush", 0, 0);
     this.#check(this.#core.blockFlush(), "flush");
   }
 
@@ -347,7 +350,8 @@ export class Device {
 
   /**
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card or
-   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes.
+   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes. -ENODEV: the device has no
+   * power (powerCut(), and no powerOn() since): nothing runs that could panic. A powerOn() that failed is enough.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */
   panicWrite(input: PanicInput): PanicResult {
@@ -359,6 +363,7 @@ export class Device {
     const parts = input.parts ?? this.#parts;
     requireNumber("parts", parts, 1, PARTS_MAX);
     const text = typeof input.text === "string" ? new TextEncoder().encode(input.text) : input.text;
+    if (this.#words.getUint32(MACHINE_ON, true) === 0) return this.#refused(-ERRNO.ENODEV, text.length);
     const kept = text.subarray(Math.max(0, text.length - TEXT_BYTES_MAX));
     const timeSec = BigInt.asUintN(64, input.timeSec ?? 0n);
     const low = Number(timeSec & 0xffffffffn);
@@ -371,12 +376,13 @@ export class Device {
       status = this.#core.panicRun(token, kept.length);
     }
     const result = readResult(this.#memory);
-    // Refused before anything was touched: RESULT is still that of the dump before.
-    if (status === -ERRNO.ECANCELED || status === -ERRNO.EBUSY) {
-      const nothing = { parts: 0, partsStatus: 0, storedBytes: 0, payloadBytes: 0, commitNs: 0n };
-      return { ...result, ...nothing, status, droppedBytes: text.length };
-    }
     return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept.length };
+  }
+
+  /** Refused before anything was touched: RESULT is still that of the dump before. */
+  #refused(status: number, textBytes: number): PanicResult {
+    const nothing = { parts: 0, partsStatus: 0, storedBytes: 0, payloadBytes: 0, commitNs: 0n };
+    return { ...readResult(this.#memory), ...nothing, status, droppedBytes: textBytes };
   }
 
   /**
