@@ -2,7 +2,7 @@
 // Every function returns 0 or an errno; -EBUSY: somebody else, or a panic, holds the host.
 
 import { storeBigEndian32 } from "../bytes";
-import { EBUSY, EINVAL, EIO, ENODEV, ENOMEDIUM, OK } from "../errno";
+import { EBUSY, EILSEQ, EINVAL, EIO, ENODEV, ENOMEDIUM, OK } from "../errno";
 import { BOUNCE_BASE, BOUNCE_SECTORS, REGISTER_BLOCK, SECTOR_BYTES, TAIL_BLOCK } from "../layout";
 import { claim, holds, release } from "../owner";
 import {
@@ -20,13 +20,18 @@ import { powerUp } from "./setup";
 import { addressOf, clearDeadline, KIND_EMMC, shadow } from "./shadow";
 import { flushCache } from "./switch";
 import { quietController, restartCard, takeOverCard } from "./takeover";
-import { awaitReady, readRegister, transferBlocks } from "./transfer";
+import { awaitReady, awaitReadyWithout, readRegister, transferBlocks } from "./transfer";
 
 /** The id that normal requests claim the host with. */
 export const NORMAL_ID: u32 = 1;
 /** Linux's default cap for an erase, 60 s. */
 const ERASE_NS: u64 = 60000 * MILLISECOND;
 const SELECT_NS: u64 = 500 * MILLISECOND;
+
+/** ERASE_SEQ_ERROR, ERASE_PARAM, WP_ERASE_SKIP: some of the range is not erased. */
+const STATUS_ERASE_ERRORS: u32 = (1 << 28) | (1 << 27) | (1 << 15);
+/** An erase is done once more when the card's word on it was lost. */
+const ERASES_MAX: u32 = 2;
 
 /** A request, the same behind the ladder, and behind a power cycle. */
 const TRIES_MAX: u32 = 3;
@@ -117,20 +122,46 @@ export function blockWrite(lba: u32, count: u32): i32 {
   return transfer(WRITE, lba, count);
 }
 
-/** `first … last` become zero: eMMC trim, SD erase. Errors: as blockRead(). */
+/**
+ * `first … last` become zero: eMMC trim, SD erase, and zeros are written where an erased byte is another. Errors: as
+ * blockRead(); -EIO, too, if some of it is write-protected: that keeps its bytes, the rest may be erased.
+ */
 export function blockErase(first: u32, last: u32): i32 {
   const s = shadow();
   if (first > last || last >= s.sectors) return EINVAL;
   const token = claim(NORMAL_ID);
   if (token == 0) return EBUSY;
   const status = tryRequest(token, ERASE, first, last - first + 1);
+  if (s.erasesToOnes != 0 && s.cacheOn != 0) s.unflushed = 1;
   release(token);
   return status;
 }
 
+/**
+ * The card skips what is protected and says so once, in the R1 behind: an erase whose status was lost is done again.
+ * -EILSEQ: lost twice.
+ */
 function eraseRange(first: u32, last: u32): i32 {
-  const started = startErase(first, last, shadow().kind == KIND_EMMC ? 1 : 0);
-  return started == OK ? awaitReady(ERASE_NS) : started;
+  if (shadow().erasesToOnes != 0) return writeZeros(first, last);
+  for (let i: u32 = 0; i < ERASES_MAX; i++) {
+    shadow().answerLost = 0;
+    let status = startErase(first, last, shadow().kind == KIND_EMMC ? 1 : 0);
+    if (status == OK) status = awaitReadyWithout(STATUS_BLOCK_ERRORS | STATUS_ERASE_ERRORS, ERASE_NS);
+    if (status != OK || shadow().answerLost == 0) return status;
+  }
+  return EILSEQ;
+}
+
+/** What an erase of a card whose erased bytes are ones cannot do. BOUNCE is the request's. */
+function writeZeros(first: u32, last: u32): i32 {
+  memory.fill(BOUNCE_BASE, 0, BOUNCE_SECTORS * SECTOR_BYTES);
+  let status: i32 = OK;
+  for (let lba = first; lba <= last && status == OK; lba += BOUNCE_SECTORS) {
+    const left = last - lba + 1;
+    const count = left < <u32>BOUNCE_SECTORS ? left : <u32>BOUNCE_SECTORS;
+    status = transferBlocks(true, lba, count, BOUNCE_BASE, 0);
+  }
+  return status;
 }
 
 /** CMD35, 36, 38 (SD 32, 33, 38): the card is busy afterwards. `kind`: the argument of CMD38. */
@@ -145,7 +176,7 @@ export function startErase(first: u32, last: u32, kind: u32): i32 {
 function sendErase(index: u32, argument: u32): i32 {
   const status = sendCommand(index, argument, ANSWER_R1, 0);
   if (status != OK) return status;
-  return (lastResponse() & (STATUS_BLOCK_ERRORS | (3 << 27))) != 0 ? EIO : OK;
+  return (lastResponse() & (STATUS_BLOCK_ERRORS | STATUS_ERASE_ERRORS)) != 0 ? EIO : OK;
 }
 
 /** -EIO: the card was started again behind a write that had not been flushed, and may have lost it. Told once. */

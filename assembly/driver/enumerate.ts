@@ -40,6 +40,7 @@ const EXT_CSD_HPI_MGMT: u32 = 161;
 const EXT_CSD_WR_REL_PARAM: u32 = 166;
 const EXT_CSD_ERASE_GROUP_DEF: u32 = 175;
 const EXT_CSD_PARTITION_CONFIG: u32 = 179;
+const EXT_CSD_ERASED_MEM_CONT: u32 = 181;
 const EXT_CSD_SEC_COUNT: u32 = 212;
 const EXT_CSD_CACHE_SIZE: u32 = 249;
 const EXT_CSD_HPI_FEATURES: u32 = 503;
@@ -63,9 +64,9 @@ function powerUpCard(app: bool, argument: u32): i32 {
   return ETIMEDOUT;
 }
 
-/** CMD2: the CID, compared with the one that was there before. -ENODEV: another card. */
-function checkIdentity(): i32 {
-  const status = sendCommand(2, 0, ANSWER_R2, 0);
+/** CMD2, or CMD10: the CID, compared with the one that was there before. -ENODEV: another card. */
+export function checkIdentity(index: u32, argument: u32): i32 {
+  const status = sendCommand(index, argument, ANSWER_R2, 0);
   if (status != OK) return status;
   const s = shadow();
   const first = longResponse(0);
@@ -119,6 +120,7 @@ function setUpEmmc(): i32 {
   s.hasCmd23 = 1;
   s.hasReliableWrite = (extCsd(EXT_CSD_WR_REL_PARAM) >>> 2) & 1;
   s.hasHpi = extCsd(EXT_CSD_HPI_FEATURES) & 1;
+  s.erasesToOnes = extCsd(EXT_CSD_ERASED_MEM_CONT) & 1;
   s.bootPartitionConfig = extCsd(EXT_CSD_PARTITION_CONFIG) & ~7;
   const partition = extCsd(EXT_CSD_PARTITION_CONFIG) & 7;
   const cacheKib = load<u32>(REGISTER_BLOCK + EXT_CSD_CACHE_SIZE);
@@ -160,6 +162,7 @@ function setUpSd(): i32 {
   if (status != OK) return status;
   s.hasCmd23 = (load<u8>(REGISTER_BLOCK + 3) >>> 1) & 1;
   s.hasSwitch = (load<u8>(REGISTER_BLOCK) & 15) != 0 ? 1 : 0;
+  s.erasesToOnes = load<u8>(REGISTER_BLOCK + 1) >>> 7;
   s.hasReliableWrite = 0;
   s.hasHpi = 0;
   return setBus();
@@ -186,7 +189,7 @@ function identifyAs(kind: u32, version1: bool): i32 {
     status = powerUpCard(false, OCR_VOLTAGES | OCR_SECTORS);
   }
   const unit: u32 = (lastResponse() & OCR_SECTORS) != 0 ? 1 : SECTOR_BYTES;
-  if (status == OK) status = checkIdentity();
+  if (status == OK) status = checkIdentity(2, 0);
   if (status != OK) return status;
   s.kind = kind;
   s.addressUnit = unit;

@@ -39,6 +39,7 @@ export class Shadow {
   answerLost: u32; // of the operation at hand: a status did not come, and its error bits, told once, are gone
   unflushed: u32; // blocks were written since the cache was flushed last
   cacheLost: u32; // the card was started again with such blocks in its cache
+  erasesToOnes: u32; // an erased byte reads 0xff: EXT_CSD_ERASED_MEM_CONT, SCR DATA_STAT_AFTER_ERASE
   addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
 }
 

@@ -32,6 +32,7 @@ import {
 } from "./command";
 import { identify } from "./enumerate";
 import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
+import { readdressCard } from "./readdress";
 import {
   awaitSupply,
   enableStatus,
@@ -183,8 +184,9 @@ function climb(rung: u32): i32 {
       }
       return OK;
     case RUNG_SELECT:
-      sendCommand(7, s.rca << 16, ANSWER_R1, 0);
-      return OK;
+      if (sendCommand(7, s.rca << 16, ANSWER_R1, 0) == OK || s.kind != KIND_SD) return OK;
+      awaitBusyEnd(patienceNs());
+      return readdressCard() == ENODEV ? ENODEV : OK;
     case RUNG_IDENTIFY:
       return identify();
     default: {

@@ -72,6 +72,11 @@ export function sendStatus(): i32 {
  * bit of the operation before shows. Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
  */
 export function awaitReady(lengthNs: u64): i32 {
+  return awaitReadyWithout(STATUS_BLOCK_ERRORS, lengthNs);
+}
+
+/** The same, with the bits of R1 that are errors of this operation; lastResponse() has those that showed. */
+export function awaitReadyWithout(errorBits: u32, lengthNs: u64): i32 {
   const endNs = untilNs(lengthNs);
   let pauseNs: u32 = 0;
   let errors: u32 = 0;
@@ -85,8 +90,11 @@ export function awaitReady(lengthNs: u64): i32 {
       const r1 = lastResponse();
       if (status == OK) {
         const state = (r1 >>> 9) & 15;
-        errors |= r1 & STATUS_BLOCK_ERRORS;
-        if (state == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) return errors != 0 ? EIO : OK;
+        errors |= r1 & errorBits;
+        if (state == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) {
+          shadow().lastR1 = r1 | errors;
+          return errors != 0 ? EIO : OK;
+        }
         // The card never got its CMD12.
         if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) errors |= stopErrors();
         // Deselected by whoever else is on the bus: it programs on, and DAT0 does not show it.
