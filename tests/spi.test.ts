@@ -62,7 +62,7 @@ class Host {
   answersCondition = false;
 
   constructor(options: DeviceOptions = {}) {
-    this.device = Device.open(coreModule("debug"), { sizeBytes: 8 * 2 ** 20, ...options });
+    this.device = Device.open(coreModule(), { sizeBytes: 8 * 2 ** 20, ...options });
     this.card = new SpiCard(this.device);
   }
 

@@ -22,11 +22,11 @@ import {
 } from "./state";
 import { receiveRegister, sendRegister } from "./transfer";
 
-/** The RCA that a new SD card publishes first, and how far the next one is from it: odd, so that none comes soon again. */
+/** The RCA that a new SD card publishes first, and how far the next one is: odd, so that none comes soon again. */
 const FIRST_RCA: u32 = 0x1234;
 const RCA_STEP: u32 = 0x3b2d;
 
-/** CMD3: another address each time, behind CMD0 and the supply too, so that a host which keeps an old one is found out. */
+/** CMD3: another address each time, behind CMD0 and the supply too: a host that keeps an old one is found out. */
 function publishAddress(): u32 {
   const c = card();
   const state = c.state;

@@ -1,5 +1,6 @@
-// An SD card whose address is another one than the driver knows: it publishes a new one at each CMD3, and somebody else,
-// a guest's driver, has asked since. It is not lost for that: in stby it tells the next one, and keeps lines and speed.
+// An SD card whose address is another one than the driver knows: it publishes a new one at each CMD3, and somebody
+// else, a guest's driver, has asked since. It is not lost for that: in stby it tells the next one, and keeps lines and
+// speed.
 
 import { OK } from "../errno";
 import { ANSWER_NONE, ANSWER_R1, ANSWER_R6, lastResponse, sendCommand } from "./command";
