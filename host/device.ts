@@ -130,6 +130,8 @@ export interface DeviceState {
 
 /** The core counts a pause in 32 bits. */
 const IDLE_STEP_NS = 0x7fffffff;
+/** R1 bit 15: an erase has left out what is write-protected. */
+const R1_WP_ERASE_SKIP = 1 << 15;
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 
 /** What the core's panicTake() returned is a token: OWNER_PANIC is in its low byte, as in no errno's. */
@@ -303,7 +305,12 @@ export class Device {
     });
   }
 
-  /** The bytes become zero: whole sectors by trim (SD: erase), parts of sectors by writing. Errors: as read(). */
+  /**
+   * The bytes become zero: whole sectors by trim (SD: erase), parts of sectors by writing, and everything by writing on
+   * a card whose erased bytes are ones. Errors: as read(); EIO, too, if some of it is write-protected (`r1` has
+   * WP_ERASE_SKIP where it was erased): that keeps its bytes, and the rest may be zero. What was written of it is, like
+   * all written bytes, durable after flush().
+   */
   erase(offset: number, lengthBytes: number): void {
     this.#checkRange("erase", offset, lengthBytes);
     const end = offset + lengthBytes;
@@ -312,7 +319,9 @@ export class Device {
     if (firstWhole > offset) this.write(offset, new Uint8Array(firstWhole - offset));
     if (endWhole > firstWhole) {
       const status = this.#core.blockErase(firstWhole / SECTOR_BYTES, endWhole / SECTOR_BYTES - 1);
-      this.#check(status, `erase ${endWhole - firstWhole} bytes at ${firstWhole}`);
+      const isProtected = status !== 0 && (this.#core.lastResponse() & R1_WP_ERASE_SKIP) !== 0;
+      const left = isProtected ? ": what is write-protected of it keeps its bytes, the rest is erased" : "";
+      this.#check(status, `erase ${endWhole - firstWhole} bytes at ${firstWhole}${left}`);
     }
     if (end > endWhole) this.write(endWhole, new Uint8Array(end - endWhole));
   }

@@ -36,7 +36,7 @@ import {
   sendOrder,
 } from "./command";
 import { portRead32, portWrite32 } from "./port";
-import { R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
+import { ALL_BITS, R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
 import { setHostControl } from "./setup";
 import {
   addressOf,
@@ -82,6 +82,11 @@ export function sendStatus(token: u32): i32 {
  * bit of the operation before shows. Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
  */
 export function awaitReady(token: u32, lengthNs: u64): i32 {
+  return awaitReadyWithout(token, workErrors(ALL_BITS), lengthNs);
+}
+
+/** The same, with the bits of R1 that are errors of this operation; lastResponse(token) has those that showed. */
+export function awaitReadyWithout(token: u32, errorBits: u32, lengthNs: u64): i32 {
   const endNs = untilNs(token, lengthNs);
   let pauseNs: u32 = 0;
   let errors: u32 = 0;
@@ -95,8 +100,11 @@ export function awaitReady(token: u32, lengthNs: u64): i32 {
       const r1 = lastResponse(token);
       if (status == OK) {
         const state = (r1 >>> 9) & 15;
-        errors |= workErrors(r1);
-        if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) return errors != 0 ? EIO : OK;
+        errors |= r1 & errorBits;
+        if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) {
+          shadow(token).lastR1 = r1 | errors;
+          return errors != 0 ? EIO : OK;
+        }
         // The card never got its CMD12.
         if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) errors |= stopErrors(token);
         // Deselected by whoever else is on the bus: it programs on, and DAT0 does not show it.
