@@ -8,8 +8,9 @@ import { NORMAL_ID } from "./driver/block";
 import { resetBothLines } from "./driver/command";
 import { makeDurable, writeFlags } from "./driver/durable";
 import { portNowNs, portWorked } from "./driver/port";
+import { forgetRefusal } from "./driver/refusal";
 import { clearDeadline, isLate, leftNs, setDeadline, shadow } from "./driver/shadow";
-import { leadBack, quietController, restartCard, takeOverCard } from "./driver/takeover";
+import { leadBack, NO_STATE, quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
 import { EBUSY, ECANCELED, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
@@ -37,6 +38,10 @@ import {
   RESULT_PARTS_STATUS,
   RESULT_PAYLOAD_BYTES,
   RESULT_R1,
+  RESULT_REFUSED_ARGUMENT,
+  RESULT_REFUSED_COMMAND,
+  RESULT_REFUSED_R1,
+  RESULT_REFUSED_STATUS,
   RESULT_RINGS_FLUSHED,
   RESULT_RINGS_STATUS,
   RESULT_RUNG,
@@ -404,10 +409,16 @@ function storeRings(): void {
   store<u32>(RESULT_RINGS_STATUS, firstFailure);
 }
 
-/** What the record's last attempt met on the bus. */
-function noteLastCommand(status: i32): void {
-  store<u32>(RESULT_COMMAND, status == OK ? 0xffffffff : shadow().lastCommand);
-  store<u32>(RESULT_R1, shadow().lastR1);
+/** What the record met on the bus: the command sent last, and the first that was refused. */
+function noteCommands(status: i32): void {
+  const s = shadow();
+  store<u32>(RESULT_COMMAND, status == OK ? 0xffffffff : s.lastCommand);
+  store<u32>(RESULT_R1, s.lastR1);
+  if (s.refused == 0) return;
+  store<u32>(RESULT_REFUSED_COMMAND, s.refusedCommand);
+  store<u32>(RESULT_REFUSED_ARGUMENT, s.refusedArgument);
+  store<u32>(RESULT_REFUSED_R1, s.refusedR1);
+  store<u32>(RESULT_REFUSED_STATUS, s.refusedStatus);
 }
 
 function publish(status: i32): i32 {
@@ -452,6 +463,8 @@ export function panicWrite(
   storeTime(RESULT_START_NS_LOW);
   store<u32>(RESULT_OWNER, before & 0xff);
   store<u32>(RESULT_STATUS, EBUSY);
+  store<u32>(RESULT_CARD_STATE, NO_STATE);
+  store<u32>(RESULT_REFUSED_COMMAND, 0xffffffff);
   step(STEP_TAKE_HOST, before & 0xff);
 
   const s = shadow();
@@ -462,7 +475,10 @@ export function panicWrite(
   describeRecord(reason, <i64>(((<u64>timeSecHigh) << 32) | timeSecLow), timeNsec);
 
   // With less time than an orderly end costs, nothing is touched at all.
+  forgetRefusal();
   let status = isLate() ? ETIMEDOUT : takeOver();
+  // Questions that a card in disorder does not answer are how it was found, unless it was not brought back.
+  if (status == OK) forgetRefusal();
   if (status == OK && !areaFits(s.sectors)) status = EINVAL;
   if (status == OK && mustScan()) {
     if (isDefined(EXTERNAL_BUS)) status = proveWay();
@@ -470,7 +486,7 @@ export function panicWrite(
   }
   if (status == OK) status = storeText(textBytes);
   else store<u32>(RESULT_DROPPED_BYTES, textBytes);
-  noteLastCommand(status);
+  noteCommands(status);
   const reached = load<u32>(RESULT_STEP);
   // No zone for the record is no reason to lose the rings too.
   if (status == OK || status == ENOSPC || blamesZone(status)) storeRings();

@@ -320,7 +320,7 @@ function emmcOf(options: DeviceOptions, sizeBytes: number): EmmcConfig {
   };
 }
 
-function requireName(what: string, name: string, names: object): void {
+export function requireName(what: string, name: string, names: object): void {
   if (Object.hasOwn(names, name)) return;
   throw new MmcError("EINVAL", `${what}: ${name} is not one of ${Object.keys(names).join(", ")}`);
 }

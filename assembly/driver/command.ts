@@ -31,6 +31,7 @@ import {
   SDHCI_SOFTWARE_RESET,
 } from "../sdhci/registers";
 import { portDelay, portNowNs, portRead8, portRead32, portWrite8, portWrite32 } from "./port";
+import { noteAnswer } from "./refusal";
 import { isLate, isOver, shadow, untilNs } from "./shadow";
 
 export const ANSWER_NONE: u32 = 0;
@@ -158,9 +159,11 @@ export function sendCommand(index: u32, argument: u32, answer: u32, mode: u32): 
   if (status == OK) status = awaitStatus(SDHCI_INT_RESPONSE, COMMAND_NS);
   if (status == OK) {
     if ((answer & 3) != 0) shadow().lastR1 = portRead32(SDHCI_RESPONSE);
+    noteAnswer(index, argument, answer, OK, lastResponse());
     return OK;
   }
   if (!isCardPresent()) status = ENOMEDIUM;
+  noteAnswer(index, argument, answer, status, 0);
   resetBothLines();
   return status;
 }

@@ -40,6 +40,12 @@ export class Shadow {
   unflushed: u32; // blocks were written since the cache was flushed last
   cacheLost: u32; // the card was started again with such blocks in its cache
   addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
+  // The first command since forgetRefusal() that was not taken: refusal.ts.
+  refused: u32; // 0: none was
+  refusedCommand: u32;
+  refusedArgument: u32;
+  refusedR1: u32; // 0: none came
+  refusedStatus: i32; // 0: the R1 has error bits; else the errno in place of an answer
 }
 
 export function shadow(): Shadow {
