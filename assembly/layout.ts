@@ -377,6 +377,7 @@ export const DUMP_RESULT_BYTES = 0x30;
 // What no source could bring, in the order of the file.
 export const DUMP_FAILED = DUMP_AREA_BASE + 0x80;
 export const DUMP_FAILED_RANGES = DUMP_FAILED + 0x0; // u32, also those behind the list's end
+export const DUMP_FAILED_GONE = DUMP_FAILED + 0x4; // u32, 1 = of a region that the host knows no more: not complete
 export const DUMP_FAILED_BYTES = DUMP_FAILED + 0x8; // u64
 export const DUMP_FAILED_END = DUMP_FAILED + 0x10; // u64, of the last one
 export const DUMP_FAILED_LIST = DUMP_FAILED + 0x18; // DUMP_FAILED_MAX × { u64 offset in the file, u64 bytes }

@@ -54,6 +54,7 @@ import {
   sizeBytesOf,
 } from "./device-options.js";
 import { bring, isRemote, type Region, RegionTable, regionTableBytes } from "./dump/region-table.js";
+import { coreIdentity, decodeState, encodeState, type SavedMachine } from "./embed/state.js";
 import { ERRNO, MmcError } from "./errors.js";
 import { rehearse } from "./rehearsal.js";
 
@@ -161,6 +162,7 @@ export class Device {
   readonly #core: CoreExports;
   /** … and for questions that leave no trace. */
   readonly #silent: CoreExports;
+  readonly #module: WebAssembly.Module;
   readonly #memory: WebAssembly.Memory;
   /** All of it, which never grows. */
   readonly #words: DataView;
@@ -191,6 +193,7 @@ export class Device {
     external: ExternalMedium | null,
     imports: CoreImports,
   ) {
+    this.#module = module;
     this.#sizeBytes = sizeBytesOf(options, external);
     const config = configOf(options, this.#sizeBytes);
     this.#card = config.card;
@@ -230,7 +233,7 @@ export class Device {
     const source: CoreImports["source"] = {
       read: (slot, offsetLow, offsetHigh, bytes, ptr) => {
         const entry = this.#regions?.entries[slot];
-        if (entry === undefined) return 0;
+        if (entry === undefined) return -1;
         const offset = (offsetHigh >>> 0) * 2 ** 32 + (offsetLow >>> 0);
         const target = new Uint8Array(this.#memory.buffer, ptr >>> 0, bytes >>> 0);
         return this.#during("source", () => bring({ entry, offset, target }));
@@ -661,19 +664,40 @@ export class Device {
     return new Uint8Array(this.#memory.buffer, MEDIUM_BASE, this.#sizeBytes);
   }
 
-  /** The whole machine, medium included if it is in memory. */
-  saveState(): Uint8Array {
-    return new Uint8Array(this.#memory.buffer).slice();
+  /**
+   * The whole machine, the medium included if it is in memory or has a saveState() of its own; another medium stays as
+   * it is. `guestOffsetNs` is for SdhciPeripheral, whose states are these.
+   */
+  saveState(guestOffsetNs: bigint | null = null): Uint8Array {
+    return this.#calls.run("saveState", () =>
+      this.#during("medium.saveState", () => encodeState(this.#savedMachine(), guestOffsetNs)),
+    );
   }
 
-  /** Back to a saved state of this device or of one with the same options. */
+  /**
+   * Back to a saved state of this device or of one with the same core and options (tracing aside). Regions of the crash
+   * dump are those of the state; of one that has not been registered with this device under the same id, name, address
+   * and size, no bytes can be had, unless they are in its memory: a dump says so and is not complete.
+   * @throws MmcError EINVAL bytes that are no state, cut off or damaged, of another version, core, build, card, size or
+   * options; whatever the medium's loadState() throws. Nothing has changed then
+   */
   loadState(state: Uint8Array): void {
-    if (state.length !== this.#memory.buffer.byteLength) {
-      throw new MmcError("EINVAL", `loadState: ${state.length} bytes are not a state of this device`);
-    }
-    this.#tell();
-    new Uint8Array(this.#memory.buffer).set(state);
-    this.#tracer.skip(this.#memory);
+    this.#calls.run("loadState", () => {
+      const { memory, restoreMedium } = decodeState(state, this.#savedMachine());
+      this.#tell();
+      this.#during("medium.loadState", restoreMedium);
+      new Uint8Array(this.#memory.buffer).set(memory);
+      this.#regions?.forgetOthers();
+      this.#tracer.skip(this.#memory);
+    });
+  }
+
+  #savedMachine(): SavedMachine {
+    return {
+      memory: new Uint8Array(this.#memory.buffer),
+      external: this.#external,
+      identity: coreIdentity(this.#module),
+    };
   }
 
   /** POWER_*. A supply that somebody else has switched on, through `core`, is one too. */

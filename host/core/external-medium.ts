@@ -1,5 +1,6 @@
 // A medium that is not in the machine's memory, and the two calls by which the core reaches it. Nothing of Node.
 import { SECTOR_BYTES } from "../../assembly/layout.js";
+import { MmcError } from "../errors.js";
 import type { CoreImports } from "./instantiate.js";
 
 /** A medium that is not in the machine's memory: a file, OPFS. Both calls are synchronous; they throw on failure. */
@@ -91,7 +92,16 @@ export function mediumImports(
   failures: MediumFailures,
   onCall: () => void,
 ): NonNullable<CoreImports["medium"]> {
-  const guarded = (isWrite: boolean, call: (offset: number, bytes: Uint8Array) => void) => {
+  const guarded = (isWrite: boolean, move: (offset: number, bytes: Uint8Array) => unknown) => {
+    const call = (offset: number, bytes: Uint8Array) => {
+      const said = move(offset, bytes);
+      if (!(said instanceof Promise)) return;
+      said.catch(() => undefined);
+      throw new MmcError(
+        "EINVAL",
+        `medium: ${isWrite ? "write" : "read"}() is to be over when it returns, not a promise`,
+      );
+    };
     return (partition: number, lba: number, sectors: number, ptr: number) => {
       // Boot partitions of an external medium have no place to be.
       if (partition !== 0) return -1;

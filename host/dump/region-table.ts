@@ -99,6 +99,8 @@ export interface DumpOptions {
 }
 
 const CAPACITY = 201;
+/** u32: generation << 16 | slot, 0 = empty. `id` of Slot in assembly/dump/state.ts. */
+const SLOT_ID = 64;
 
 const REASONS: Record<number, string> = {
   [REFUSED_NAME]: "is no name: 1 to 15 printable ASCII characters without space",
@@ -273,6 +275,26 @@ export class RegionTable {
   unregister(id: number): void {
     this.check(this.#core.dumpUnregister(id), `region ${id}`);
     this.#entries[id & 0xffff] = undefined;
+  }
+
+  /**
+   * The core's table has been replaced by a saved one: sources are kept of those regions only that are the same ones
+   * in it.
+   */
+  forgetOthers(): void {
+    const view = this.#view();
+    const table = view.getUint32(DUMP_WORK, true);
+    for (const [slot, entry] of this.#entries.entries()) {
+      if (entry === undefined) continue;
+      const at = table + slot * DUMP_SLOT_BYTES;
+      const name = new TextDecoder().decode(new Uint8Array(this.#memory.buffer, at + SLOT_NAME, 16));
+      const isSame =
+        view.getUint32(at + SLOT_ID, true) === entry.id &&
+        name.replace(/\0+$/, "") === entry.name &&
+        view.getBigUint64(at + SLOT_ADDRESS, true) === entry.address &&
+        view.getBigUint64(at + SLOT_SIZE, true) === BigInt(entry.size);
+      if (!isSame) this.#entries[slot] = undefined;
+    }
   }
 
   /** What the core returned, unless it is an errno. @throws MmcError with the core's reason */
