@@ -239,7 +239,7 @@ export const RESULT_PARTS_STATUS = 0x864; // 0, or what kept the next part from 
 export const RESULT_REFUSED_COMMAND = 0x870; // its index, or 0xffffffff: none was refused
 export const RESULT_REFUSED_ARGUMENT = 0x874;
 export const RESULT_REFUSED_R1 = 0x878; // its card status; 0: none came
-export const RESULT_REFUSED_STATUS = 0x87c; // 0: the card answered with error bits; else the errno that came for an answer
+export const RESULT_REFUSED_STATUS = 0x87c; // 0: its R1 has error bits; else the errno in place of an answer
 export const RESULT_BYTES = 0x80;
 
 export const STEP_NONE = 0;

@@ -34,8 +34,8 @@ interface Failure {
 }
 
 /**
- * What an external medium has thrown and no retry has healed. Each failure belongs to the call of the device in which it
- * happened and is forgotten when the next one begins; those of a guest's accesses, which belong to none, stay until
+ * What an external medium has thrown and no retry has healed. Each failure belongs to the call of the device in which
+ * it happened and is forgotten when the next one begins; those of a guest's accesses, which belong to none, stay until
  * somebody takes them.
  */
 export class MediumFailures {

@@ -1,5 +1,5 @@
-// What becomes of the volatile write cache when the power goes: which of its sectors are kept, as a mask of 64 bits, one
-// for each that a cache can have. Nothing of Node.
+// What becomes of the volatile write cache when the power goes: which of its sectors are kept, as a mask of 64 bits,
+// one for each that a cache can have. Nothing of Node.
 import { CACHE_SECTORS_MAX } from "../../assembly/layout.js";
 import { MmcError } from "../errors.js";
 import type { CoreExports } from "./instantiate.js";

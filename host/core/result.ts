@@ -41,7 +41,7 @@ export interface RefusedCommand {
   lba: number | null;
   /** The R1 that refused it, a u32; null: none came. */
   r1: number | null;
-  /** Names of the R1's error bits, the highest first. COM_CRC_ERROR and ILLEGAL_COMMAND say no to the command before. */
+  /** Names of the R1's error bits. COM_CRC_ERROR and ILLEGAL_COMMAND say no to the command before. */
   errors: string[];
   /** What came in place of an answer: ETIMEDOUT nothing, EILSEQ a damaged one, ENOMEDIUM, EBUSY; null: the R1 came. */
   code: ErrorCode | null;

@@ -1,8 +1,8 @@
 // A saved state of a device: the machine's memory without its empty pages, what an external medium gives, and for a
 // peripheral the guest's clock. Device and SdhciPeripheral have this one format. Numbers are little-endian, sizes f64:
 //   0 "mmcpstor"   8 u32 STATE_VERSION   12 u32 CRC-32C of all that follows
-//   16 32 bytes, which core it is of (coreIdentity)   48 u32 1 = the guest's clock is known   52 i64 its offset
-//   60 memory bytes   68 pages   76 bytes of the medium, MEDIUM_IN_MEMORY, or MEDIUM_LEFT_OUT
+//   16 memory bytes   24 pages   32 bytes of the medium, MEDIUM_IN_MEMORY, or MEDIUM_LEFT_OUT
+//   40 u32 1 = the guest's clock is known   44 i64 its offset   52 32 bytes, which core it is of (coreIdentity)
 //   84 pages: { u32 number, ascending; 4096 bytes } …, then the medium's bytes
 // A state is taken only if every length fits, the checksum is right, it is of this very core, and the machine that it
 // came from was configured as this one is. Somebody who forges a checksum can make the card do anything and the core
@@ -18,7 +18,8 @@ const MAGIC = new TextEncoder().encode("mmcpstor");
 const CRC_OFFSET = 12;
 const CHECKED_FROM = 16;
 const IDENTITY_BYTES = 32;
-const CLOCK_OFFSET = 48;
+const CLOCK_OFFSET = 40;
+const IDENTITY_OFFSET = 52;
 const HEAD_BYTES = 84;
 const PAGE_BYTES = 4096;
 const ENTRY_BYTES = 4 + PAGE_BYTES;
@@ -117,12 +118,12 @@ export function encodeState(machine: SavedMachine, offsetNs: bigint | null): Uin
   const view = new DataView(state.buffer);
   state.set(MAGIC);
   view.setUint32(8, STATE_VERSION, true);
-  state.set(identity, CHECKED_FROM);
+  state.set(identity, IDENTITY_OFFSET);
   view.setUint32(CLOCK_OFFSET, offsetNs === null ? 0 : 1, true);
   view.setBigInt64(CLOCK_OFFSET + 4, offsetNs ?? 0n, true);
-  view.setFloat64(60, memory.length, true);
-  view.setFloat64(68, pages.length, true);
-  view.setFloat64(76, typeof medium === "number" ? medium : bytes.length, true);
+  view.setFloat64(16, memory.length, true);
+  view.setFloat64(24, pages.length, true);
+  view.setFloat64(32, typeof medium === "number" ? medium : bytes.length, true);
   let at = HEAD_BYTES;
   for (const page of pages) {
     view.setUint32(at, page, true);
@@ -145,17 +146,17 @@ function readHead(state: Uint8Array) {
   const view = new DataView(state.buffer, state.byteOffset, state.byteLength);
   const version = view.getUint32(8, true);
   if (version !== STATE_VERSION) refuse(`a state of version ${version}, not ${STATE_VERSION}`);
-  const pages = view.getFloat64(68, true);
-  const mediumBytes = view.getFloat64(76, true);
+  const pages = view.getFloat64(24, true);
+  const mediumBytes = view.getFloat64(32, true);
   const storedBytes = Math.max(0, mediumBytes);
   if (!(pages >= 0 && HEAD_BYTES + pages * ENTRY_BYTES + storedBytes === state.length)) {
     refuse(`it is cut off, or longer than it says: ${state.length} bytes`);
   }
   if (crc32c(state, CHECKED_FROM) !== view.getUint32(CRC_OFFSET, true)) refuse("its checksum is wrong");
   return {
-    identity: state.subarray(CHECKED_FROM, CHECKED_FROM + IDENTITY_BYTES),
+    identity: state.subarray(IDENTITY_OFFSET, IDENTITY_OFFSET + IDENTITY_BYTES),
     hasClock: view.getUint32(CLOCK_OFFSET, true),
-    memoryBytes: view.getFloat64(60, true),
+    memoryBytes: view.getFloat64(16, true),
     pages,
     mediumBytes,
     view,
