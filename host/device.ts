@@ -11,7 +11,6 @@ import {
   MEDIUM_BASE,
   MEDIUM_STORES,
   OWNER_WORD,
-  PARTS_MAX,
   REGISTER_BLOCK,
   SDHCI_REGISTERS,
   SECTOR_BYTES,
@@ -48,14 +47,23 @@ import {
   type DeviceOptions,
   MEMORY_MEDIUM_BYTES_MAX,
   type PanicArea,
-  requireName,
+  type PanicInput,
   requireNumber,
   roundUp,
   sizeBytesOf,
 } from "./device-options.js";
-import { bring, isRemote, type Region, RegionTable, regionTableBytes } from "./dump/region-table.js";
+import { DEVICE_OPTIONS, FTRACE_CALLS, PANIC_INPUT } from "./device-shapes.js";
+import {
+  bring,
+  isRemote,
+  judgeRegion,
+  type Region,
+  RegionTable,
+  regionTableBytes,
+} from "./dump/region-table.js";
 import { coreIdentity, decodeState, encodeState, type SavedMachine } from "./embed/state.js";
 import { ERRNO, MmcError } from "./errors.js";
+import { big, bytes, having, judge, oneOf, U32 } from "./judge.js";
 import { rehearse } from "./rehearsal.js";
 
 /** The card's registers as they come over the wire; the last byte of CID and CSD (CRC7) stays in the controller. */
@@ -70,18 +78,7 @@ export interface CardRegisters {
   ssr: Uint8Array | null;
 }
 
-export type { CacheOutcome, Reason };
-
-export interface PanicInput {
-  text: Uint8Array | string;
-  reason?: Reason | undefined;
-  timeSec?: bigint | undefined;
-  timeNsec?: number | undefined;
-  /** In place of the device's. */
-  parts?: number | undefined;
-  /** Takes the host even from a panic that died in the middle. */
-  force?: boolean | undefined;
-}
+export type { CacheOutcome, PanicInput, Reason };
 
 /** A request that a CPU left in the middle when it stopped. */
 export type InFlight =
@@ -131,6 +128,11 @@ const MAX_REASON_DEFAULT = REASONS.Oops;
 const SDHCI_POWER_CONTROL = 0x29;
 /** The core counts a pause in 32 bits. */
 const IDLE_STEP_NS = 0x7fffffff;
+const IN_FLIGHT_KIND = oneOf(IN_FLIGHT);
+const CUT_OUTCOME = oneOf(CUT_OUTCOMES);
+const GUEST_OFFSET = big(-(2n ** 63n), 2n ** 63n - 1n);
+const EXTERNAL_MEDIUM = having("read", "write");
+const DMA = having("read", "write");
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 /** What a sector that cannot be read or stored makes of a request; nothing else is the medium's fault. */
 const MEDIUM_ERRNOS: ReadonlySet<number> = new Set([ERRNO.EIO, ERRNO.ENOSPC]);
@@ -189,10 +191,12 @@ export class Device {
 
   private constructor(
     module: WebAssembly.Module,
-    options: DeviceOptions,
+    given: DeviceOptions,
     external: ExternalMedium | null,
     imports: CoreImports,
   ) {
+    const options = judge("", given, DEVICE_OPTIONS);
+    if (external !== null) EXTERNAL_MEDIUM("medium", external);
     this.#module = module;
     this.#sizeBytes = sizeBytesOf(options, external);
     const config = configOf(options, this.#sizeBytes);
@@ -301,6 +305,7 @@ export class Device {
   connectDma(dma: NonNullable<CoreImports["dma"]>): (callback: () => void) => void {
     return this.#calls.run("connectDma", () => {
       if (!this.#reachesGuest) throw new MmcError("EINVAL", "a peripheral's device needs the embed core");
+      DMA("connectDma", dma);
       this.#dma = dma;
       return (callback) => this.#during("dma.written", callback);
     });
@@ -328,6 +333,7 @@ export class Device {
   }
 
   #write(offset: number, data: Uint8Array): void {
+    bytes("write: data", data);
     this.#checkRange("write", offset, data.length);
     this.#eachPiece(offset, data.length, (lba, count, skipBytes, partBytes, doneBytes) => {
       const what = `write ${partBytes} bytes at ${offset + doneBytes}`;
@@ -370,7 +376,7 @@ export class Device {
    */
   leaveInFlight(kind: InFlight, offset = 0, lengthBytes = 8 * SECTOR_BYTES): void {
     this.#calls.run("leaveInFlight", () => {
-      requireName("kind", kind, IN_FLIGHT);
+      IN_FLIGHT_KIND("kind", kind);
       this.#checkRange(kind, offset, lengthBytes);
       const count = inFlightSectors(kind, offset, lengthBytes);
       this.#check(this.#core.blockRead(offset / SECTOR_BYTES, count), `${kind} in flight`);
@@ -382,6 +388,7 @@ export class Device {
   /** The same, with bytes of the caller's: a write that is new. */
   leaveWriteInFlight(offset: number, data: Uint8Array): void {
     this.#calls.run("leaveWriteInFlight", () => {
+      bytes("leaveWriteInFlight: data", data);
       this.#checkRange("write", offset, data.length);
       const count = inFlightSectors("write", offset, data.length);
       new Uint8Array(this.#memory.buffer, BOUNCE_BASE, data.length).set(data);
@@ -421,15 +428,10 @@ export class Device {
 
   #judgePanic(input: PanicInput) {
     if (!this.#hasArea) throw new MmcError("EINVAL", "panicWrite: the device was opened without an area");
-    const timeNsec = input.timeNsec ?? 0;
-    requireNumber("timeNsec", timeNsec, 0, 999_999_999);
-    const reason = input.reason ?? "Panic";
-    requireName("reason", reason, REASONS);
-    const parts = input.parts ?? this.#parts;
-    requireNumber("parts", parts, 1, PARTS_MAX);
-    const text = typeof input.text === "string" ? new TextEncoder().encode(input.text) : input.text;
-    const timeSec = BigInt.asUintN(64, input.timeSec ?? 0n);
-    return { text, reason: REASONS[reason], timeSec, timeNsec, parts, force: input.force ?? false };
+    const { text: said, reason = "Panic", timeSec = 0n, ...rest } = judge("", input, PANIC_INPUT);
+    const { timeNsec = 0, parts = this.#parts, force = false } = rest;
+    const text = typeof said === "string" ? new TextEncoder().encode(said) : said;
+    return { text, reason: REASONS[reason], timeSec: BigInt.asUintN(64, timeSec), timeNsec, parts, force };
   }
 
   /** The newest bytes to TEXT, as many as there is room for; returns how many. */
@@ -452,7 +454,8 @@ export class Device {
     return this.#calls.run("registerRegion", () => this.#registerRegion(region));
   }
 
-  #registerRegion(region: Region): number {
+  #registerRegion(given: Region): number {
+    const region = judgeRegion(given);
     const { name, source } = region;
     if (isRemote(source)) {
       throw new MmcError("EOPNOTSUPP", `region ${name}: is remote, and a panic can wait for nobody`);
@@ -469,7 +472,10 @@ export class Device {
 
   /** @throws MmcError EINVAL no `dump`; ENOENT no region has this id (any more) */
   unregisterRegion(id: number): void {
-    this.#calls.run("unregisterRegion", () => this.#regionTable().unregister(id));
+    this.#calls.run("unregisterRegion", () => {
+      U32("unregisterRegion: id", id);
+      this.#regionTable().unregister(id);
+    });
   }
 
   /**
@@ -504,7 +510,8 @@ export class Device {
     this.#calls.run("writeFtrace", () => this.#writeFtrace(calls));
   }
 
-  #writeFtrace(calls: readonly FtraceCall[]): void {
+  #writeFtrace(given: readonly FtraceCall[]): void {
+    const calls = FTRACE_CALLS("writeFtrace", given);
     for (const { cpu } of calls) requireNumber("writeFtrace: cpu", cpu, 0, this.#cpus - 1);
     for (const { cpu, ip, parentIp } of calls) {
       const count = this.#words.getBigUint64(HOST_FTRACE_CALLS, true) + 1n;
@@ -524,8 +531,9 @@ export class Device {
     this.#calls.run("flushRings", () => this.#check(this.#core.flushRings(), "flush the rings"));
   }
 
-  #writeRing(what: string, index: number, bytes: Uint8Array): void {
-    if (this.#core.writeRing(index, this.#putText(bytes)) === 0) return;
+  #writeRing(what: string, index: number, said: Uint8Array): void {
+    bytes(what, said);
+    if (this.#core.writeRing(index, this.#putText(said)) === 0) return;
     throw new MmcError("EINVAL", `${what}: the device was opened without such a ring`);
   }
 
@@ -535,7 +543,7 @@ export class Device {
    */
   powerCut(outcome: CutOutcome = "old", cache: CacheOutcome = "lost"): void {
     this.#calls.run("powerCut", () => {
-      requireName("outcome", outcome, CUT_OUTCOMES);
+      CUT_OUTCOME("outcome", outcome);
       cutPower(this.#core, CUT_OUTCOMES[outcome], cacheMaskOf(cache));
       this.#setPowered(POWER_OFF);
     });
@@ -669,6 +677,7 @@ export class Device {
    * it is. `guestOffsetNs` is for SdhciPeripheral, whose states are these.
    */
   saveState(guestOffsetNs: bigint | null = null): Uint8Array {
+    if (guestOffsetNs !== null) GUEST_OFFSET("saveState: guestOffsetNs", guestOffsetNs);
     return this.#calls.run("saveState", () =>
       this.#during("medium.saveState", () => encodeState(this.#savedMachine(), guestOffsetNs)),
     );
