@@ -5,7 +5,7 @@
 import { registerBlock, tailBlock } from "../buffers";
 import { storeBigEndian32 } from "../bytes";
 import { EBUSY, ECANCELED, EILSEQ, EINVAL, EIO, ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
-import { BOUNCE_BASE, BOUNCE_SECTORS, MACHINE_ON, SECTOR_BYTES } from "../layout";
+import { BOUNCE_BASE, BOUNCE_SECTORS, SECTOR_BYTES } from "../layout";
 import { claim, holds, release } from "../owner";
 import {
   ANSWER_NONE,
@@ -49,7 +49,6 @@ export function claimHost(): u32 {
 export function openCard(): i32 {
   const token = claimHost();
   if (token == 0) return EBUSY;
-  store<u32>(MACHINE_ON, 1);
   shadow(token).careful = 0;
   let status = powerUp(token);
   if (status == OK) status = identify(token);
