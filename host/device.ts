@@ -51,6 +51,7 @@ import {
 } from "./device-options.js";
 import { bring, isRemote, type Region, RegionTable, regionTableBytes } from "./dump/region-table.js";
 import { ERRNO, MmcError } from "./errors.js";
+import { ownBytes } from "./own-bytes.js";
 import { rehearse } from "./rehearsal.js";
 
 /** The card's registers as they come over the wire; the last byte of CID and CSD (CRC7) stays in the controller. */
@@ -538,7 +539,7 @@ export class Device {
     const read = (name: string, index: number, lengthBytes: number, app = false) => {
       const status = this.#core.readCardRegister(index, lengthBytes, app ? 1 : 0);
       this.#check(status, `read ${name}`);
-      return new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes).slice();
+      return ownBytes(new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes));
     };
     const isSd = this.#card !== "emmc";
     return {
@@ -559,7 +560,7 @@ export class Device {
 
   /** The whole machine, medium included if it is in memory. */
   saveState(): Uint8Array {
-    return new Uint8Array(this.#memory.buffer).slice();
+    return ownBytes(new Uint8Array(this.#memory.buffer));
   }
 
   /** Back to a saved state of this device or of one with the same options. */

@@ -8,6 +8,8 @@
 // Any bytes at all are a region: nothing here throws, and memory is bounded by INFLATE_BUDGET_BYTES beside copies of
 // the zones. The region itself is never changed. Little-endian, as every machine that we know to run ramoops. Nothing
 // of Node.
+
+import { ownBytes } from "../own-bytes.js";
 import { inflateRaw } from "../pstore/inflate.js";
 import { ReedSolomon } from "./reed-solomon.js";
 
@@ -350,8 +352,8 @@ function findEccSize(bytes: Uint8Array, spans: Span[]): number {
     let votes = 0;
     for (const { offset, size } of spans.slice(0, ZONES_ASKED)) {
       if (eccShape(size, eccSize, DEFAULT_ECC_BLOCK_SIZE) === null) continue;
-      const header = bytes.slice(offset, offset + HEADER_BYTES);
-      const parity = bytes.slice(offset + size - eccSize, offset + size);
+      const header = ownBytes(bytes, offset, offset + HEADER_BYTES);
+      const parity = ownBytes(bytes, offset + size - eccSize, offset + size);
       if (header.every((byte) => byte === 0)) continue;
       const isMatch =
         eccSize === DEFAULT_ECC_SIZE
@@ -393,9 +395,9 @@ function readZone(
     if (errors < 0) ecc.badBlocks++;
     else ecc.correctedBytes += errors;
   };
-  const header = region.slice(offset, offset + HEADER_BYTES);
+  const header = ownBytes(region, offset, offset + HEADER_BYTES);
   if (code !== null)
-    count(code.correct(header, region.slice(offset + size - code.parityBytes, offset + size)));
+    count(code.correct(header, ownBytes(region, offset + size - code.parityBytes, offset + size)));
   const view = viewOf(header);
   const isSigned = view.getUint32(0, true) === SIGNATURE || (type === "ftrace" && isFtraceSignature(view, 0));
   if (!isSigned) return nothing;
@@ -407,12 +409,13 @@ function readZone(
   if (datalen === 0) return nothing;
 
   const dataAt = offset + HEADER_BYTES;
-  const data = region.slice(dataAt, dataAt + shape.dataBytes);
+  const data = ownBytes(region, dataAt, dataAt + shape.dataBytes);
   if (code !== null) {
     const parityAt = dataAt + shape.dataBytes;
     // Blocks of which nothing was written have no parity yet, as Linux knows too.
     for (let at = 0, block = 0; at < datalen; at += blockSize, block++) {
-      const parity = region.slice(
+      const parity = ownBytes(
+        region,
         parityAt + block * code.parityBytes,
         parityAt + (block + 1) * code.parityBytes,
       );

@@ -9,6 +9,7 @@
 import { CONFIG_BASE, CONFIG_END, CONFIG_TRACE } from "../../assembly/layout.js";
 import type { ExternalMedium } from "../core/external-medium.js";
 import { MmcError } from "../errors.js";
+import { ownBytes } from "../own-bytes.js";
 import { crc32c } from "../pstore/crc32c.js";
 
 /** One more with every change of assembly/layout.ts or of a struct that lies there. */
@@ -118,7 +119,7 @@ export function decodeState(
     restoreMedium() {
       if (external === null) return;
       if (!external.loadState) refuse("the medium takes no state");
-      external.loadState(state.slice(at));
+      external.loadState(ownBytes(state, at));
     },
   };
 }

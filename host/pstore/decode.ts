@@ -46,8 +46,7 @@ function isSameRecord(one: PstoreRecord, other: PstoreRecord): boolean {
 /**
  * Reads a whole area. Never throws, on any bytes; takes time linear in the area, and memory bounded by the
  * area, plus at most 64 MiB for inflated records (what is beyond that is `undecodable`).
- * @param area the whole area; at most its first 128 MiB are looked at. Records may be views into it, so it
- *   must not be changed while they are in use.
+ * @param area the whole area; at most its first 128 MiB are looked at. It is not changed and not kept.
  * @param options sizes in bytes and the ABI, where known. An unsealed record in a zone of guessed size is
  *   `torn` if its bytes would allow another size as well; with an explicit kmsgSize there is no such doubt.
  */

@@ -1,5 +1,7 @@
 // One kmsg zone: the state of its record, by header and seal, and what can be had of a damaged one. FORMAT.md, "The
 // state of a kmsg zone" and "Salvage".
+
+import { ownBytes } from "../own-bytes.js";
 import { crc32c } from "./crc32c.js";
 import {
   type Abi,
@@ -36,7 +38,7 @@ const NO_BYTES = new Uint8Array(0);
 
 /** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
 function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
-  const mended = area.bytes.slice(offset, offset + PSZ_BUFFER_SIZE + datalen);
+  const mended = ownBytes(area.bytes, offset, offset + PSZ_BUFFER_SIZE + datalen);
   const view = new DataView(mended.buffer);
   view.setUint32(0, PSZ_SIG_KMSG, true);
   view.setInt32(4, datalen, true);
@@ -82,7 +84,9 @@ function readRecord(
   const isUndecodable = header.compressed && inflated === null;
   const reason = REASON_NAMES[header.reason] ?? "Unknown";
   const count = header.counter | 0;
-  const bytes = header.compressed ? (inflated?.bytes ?? payload) : withHeaderLine(reason, count, payload);
+  const bytes = header.compressed
+    ? (inflated?.bytes ?? ownBytes(payload))
+    : withHeaderLine(reason, count, payload);
   const isPart = seal !== null && seal.part > 0;
   return {
     name: recordName("kmsg", index, isUndecodable),
@@ -119,7 +123,7 @@ function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRec
   const start = zone.offset + SECTOR_SIZE;
   const end = zone.offset + PSZ_BUFFER_SIZE + Math.min(seal.datalen, zone.size - PSZ_BUFFER_SIZE - SEAL_SIZE);
   if (end - start < SALVAGED_TEXT_BYTES_MIN) return null;
-  const bytes = area.bytes.subarray(start, end);
+  const bytes = ownBytes(area.bytes, start, end);
   if (textBytesAtStart(bytes) < bytes.length) return null;
   const name = recordName("kmsg", zone.index);
   return { ...bareRecord(zone, name, abi, bytes), id: zone.index, reason: "Unknown", state: "salvaged" };

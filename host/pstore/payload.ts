@@ -1,5 +1,7 @@
 // What a kmsg record's file holds, made of the payload in its zone: inflated within limits that a bomb cannot pass, or
 // behind the line that Linux puts before a plain one; and what passes for the text of a log.
+
+import { ownBytes } from "../own-bytes.js";
 import { inflateRaw } from "./inflate.js";
 
 /** Linux inflates at most three times what a zone takes, and writes no more; so a bomb costs four times its zone. */
@@ -44,7 +46,7 @@ export function inflatePayload(payload: Uint8Array, zoneSize: number, budget: Bu
   if (status === "ok") return { bytes, isWhole: true };
   if (status === "too-large") return null;
   const count = textBytesAtStart(bytes);
-  return count < SALVAGED_TEXT_BYTES_MIN ? null : { bytes: bytes.slice(0, count), isWhole: false };
+  return count < SALVAGED_TEXT_BYTES_MIN ? null : { bytes: ownBytes(bytes, 0, count), isWhole: false };
 }
 
 export function withHeaderLine(reason: string, count: number, payload: Uint8Array): Uint8Array {
