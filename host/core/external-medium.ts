@@ -3,16 +3,16 @@ import { SECTOR_BYTES } from "../../assembly/layout.js";
 import type { CoreImports } from "./instantiate.js";
 
 /**
- * A medium that is not in the machine's memory: a file, OPFS. All calls are synchronous and throw on failure. Offsets and
- * lengths are bytes, whole sectors of 512; `target` and `data` are views that hold during the call only.
+ * A medium that is not in the machine's memory: a file, OPFS. All calls are synchronous and throw on failure. Offsets
+ * and lengths are bytes, whole sectors of 512; `target` and `data` are views that hold during the call only.
  */
 export interface ExternalMedium {
   readonly sizeBytes: number;
   read(offset: number, target: Uint8Array): void;
   write(offset: number, data: Uint8Array): void;
   /**
-   * The range reads as `byte` (0 or 255) from now on. One call for each erase, trim or discard of the card's, which may be
-   * as large as the card: whoever can should store less than the bytes. Without it they are written, 1 MiB at a time.
+   * The range reads as `byte` (0 or 255) from now on. One call for each erase, trim or discard of the card's, which may
+   * be as large as the card: whoever can should store less than the bytes. Without it they are written, 1 MiB at a time.
    */
   erase?(offset: number, lengthBytes: number, byte: number): void;
   /** What it holds now, for SdhciPeripheral.saveState(); OverlayMedium has it. */

@@ -324,7 +324,8 @@ export class Devlink {
 
   /**
    * Takes over a state: snapshots go to the regions of the same name, whose `maxSnapshots` is then the state's; regions
-   * that this instance does not have are added, without a source. Their bytes are copied. Nothing has changed if it throws.
+   * that this instance does not have are added, without a source. The bytes are copied. Nothing has changed if it
+   * throws.
    * @throws MmcError EBADMSG a state that no instance can have been in; EINVAL a region of the same name and another
    *   size, another handle, or an instance that has snapshots
    */

@@ -1,6 +1,6 @@
 // A medium that is written beside another one: reads find what was written, the other one is only read. A machine
-// can be restored to a saved state without a copy of its disk. What was written is kept by pages, what was erased as ranges
-// (erased-ranges.ts), so a guest that discards its whole disk costs a few bytes. Nothing of Node.
+// can be restored to a saved state without a copy of its disk. What was written is kept by pages, what was erased as
+// ranges (erased-ranges.ts), so a guest that discards its whole disk costs a few bytes. Nothing of Node.
 import type { ExternalMedium } from "../core/external-medium.js";
 import { MmcError } from "../errors.js";
 import { type ErasedRange, ErasedRanges } from "./erased-ranges.js";
@@ -161,7 +161,7 @@ export class OverlayMedium implements ExternalMedium {
     return page;
   }
 
-  /** What was written of sectors `first` to `end` is gone. Costs what is there, or what is asked for, whichever is less. */
+  /** What was written of sectors `first` to `end` is gone. Costs the lesser of what is there and what is asked for. */
   #forgetWritten(first: number, end: number): void {
     const firstPage = Math.floor(first / PAGE_SECTORS);
     const endPage = Math.ceil(end / PAGE_SECTORS);

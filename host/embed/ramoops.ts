@@ -123,8 +123,10 @@ const CANDIDATES_MAX = 32;
 /** How many zones are asked which code they have. */
 const ZONES_ASKED = 16;
 const TEXT_BYTES_MAX = 16 * 1024 * 1024;
-/** For one region, because each of its records may be a bomb. */
+/** What all records of a region may give together beyond what Linux can have packed, which each may always. */
 const INFLATE_BUDGET_BYTES = 64 * 1024 * 1024;
+/** Linux packs at most three times what a zone takes. */
+const INFLATED_ZONES = 4;
 /** What a deflate block is taken to cost, in bytes inflated: its tables are built even if it gives none. */
 const BLOCK_COST_BYTES = 64;
 
@@ -466,7 +468,7 @@ function recordOf({ zone, data }: ReadZone, budget: { bytes: number }): RamoopsR
     record.compressed = letter === "C";
     record.bytes = data.subarray(line.length);
   }
-  if (record.compressed) inflateRecord(record, budget);
+  if (record.compressed) inflateRecord(record, zone.size, budget);
   const first = /^([A-Za-z]{1,16})#(\d{1,9}) Part(\d{1,9})\n/.exec(latin1(record.bytes.subarray(0, 64)));
   record.reason = first?.[1] ?? "Unknown";
   record.count = Number(first?.[2] ?? 0);
@@ -474,8 +476,8 @@ function recordOf({ zone, data }: ReadZone, budget: { bytes: number }): RamoopsR
   return record;
 }
 
-function inflateRecord(record: RamoopsRecord, budget: { bytes: number }): void {
-  const limitBytes = Math.min(TEXT_BYTES_MAX, budget.bytes);
+function inflateRecord(record: RamoopsRecord, zoneBytes: number, budget: { bytes: number }): void {
+  const limitBytes = Math.min(TEXT_BYTES_MAX, Math.max(INFLATED_ZONES * zoneBytes, budget.bytes));
   const { status, bytes, blockCount } = inflateRaw(
     record.bytes,
     limitBytes,

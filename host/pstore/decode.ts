@@ -6,7 +6,6 @@
 import { openArea } from "./format.js";
 import { findGeometryIn, type Geometry, type GeometryOptions } from "./geometry.js";
 import { decodeKmsgZone } from "./kmsg-zone.js";
-import { type Budget, INFLATE_BUDGET_BYTES } from "./payload.js";
 import type { PstoreRecord, ZoneInfo } from "./record.js";
 import { decodeRings } from "./rings.js";
 
@@ -44,8 +43,8 @@ function isSameRecord(one: PstoreRecord, other: PstoreRecord): boolean {
 }
 
 /**
- * Reads a whole area. Never throws, on any bytes; takes time linear in the area, and memory bounded by the
- * area, plus at most 64 MiB for inflated records (what is beyond that is `undecodable`).
+ * Reads a whole area. Never throws, on any bytes; takes time linear in the area, and memory for copies of the records,
+ * of which a deflated one has at most four times its zone (what would be more is `undecodable`).
  * @param area the whole area; at most its first 128 MiB are looked at. It is not changed and not kept.
  * @param options sizes in bytes and the ABI, where known. An unsealed record in a zone of guessed size is
  *   `torn` if its bytes would allow another size as well; with an explicit kmsgSize there is no such doubt.
@@ -57,9 +56,8 @@ export function decodeArea(area: Uint8Array, options: GeometryOptions = {}): Dec
   const { zones, records: ringRecords } = decodeRings(opened, geometry, options);
   const records: PstoreRecord[] = [];
   const erasedRecords: PstoreRecord[] = [];
-  const budget: Budget = { inflateBytes: INFLATE_BUDGET_BYTES };
   for (let index = 0; index < geometry.kmsgCount; index++) {
-    const { zone, record, erased } = decodeKmsgZone(opened, found, index, options.abi, budget);
+    const { zone, record, erased } = decodeKmsgZone(opened, found, index, options.abi, undefined);
     zones.push(zone);
     if (record !== null) records.push(record);
     if (erased !== null) erasedRecords.push(erased);

@@ -22,7 +22,7 @@ import {
 import { type FoundGeometry, isInDoubt } from "./geometry.js";
 import { recordName } from "./names.js";
 import {
-  type Budget,
+  type InflateWhole,
   inflatePayload,
   SALVAGED_TEXT_BYTES_MIN,
   textBytesAtStart,
@@ -73,14 +73,14 @@ function readRecord(
   abi: Abi,
   datalen: number,
   seal: Seal | null,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): KmsgRecord {
   const { index, offset, size } = zone;
   const header = readKmsgHeader(area, offset, abi);
   const payloadStart = offset + PSZ_BUFFER_SIZE + KMSG_HEADER_SIZES[abi];
   const recordEnd = offset + PSZ_BUFFER_SIZE + datalen;
   const payload = recordEnd > payloadStart ? area.bytes.subarray(payloadStart, recordEnd) : NO_BYTES;
-  const inflated = header.compressed ? inflatePayload(payload, size, budget) : null;
+  const inflated = header.compressed ? inflatePayload(payload, size, inflateWhole) : null;
   const isUndecodable = header.compressed && inflated === null;
   const reason = REASON_NAMES[header.reason] ?? "Unknown";
   const count = header.counter | 0;
@@ -135,7 +135,7 @@ function salvageZone(
   zone: ZoneInfo,
   abis: readonly [Abi, ...Abi[]],
   seal: Seal | null,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): KmsgRecord | null {
   const { offset, size } = zone;
   const datalen = area.view.getInt32(offset + 4, true);
@@ -145,11 +145,11 @@ function salvageZone(
   if (hasOne && datalen === 0) return null; // it was removed before
   if (seal !== null && isProvedMended(area, offset, size, seal, "i386")) {
     const abi = abis.find((one) => isPlausibleHeader(area, offset, one)) ?? abis[0];
-    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, inflateWhole));
   }
   const abi = abis.find((one) => datalen >= KMSG_HEADER_SIZES[one] && isPlausibleHeader(area, offset, one));
   if (hasOne && abi !== undefined && datalen <= size - PSZ_BUFFER_SIZE) {
-    return asSalvaged(readRecord(area, zone, abi, datalen, null, budget));
+    return asSalvaged(readRecord(area, zone, abi, datalen, null, inflateWhole));
   }
   return seal === null ? null : readHeadless(area, zone, abis[0], seal);
 }
@@ -166,7 +166,7 @@ export function decodeKmsgZone(
   found: FoundGeometry,
   index: number,
   forcedAbi: Abi | undefined,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): DecodedKmsgZone {
   const { geometry } = found;
   const size = geometry.kmsgSize;
@@ -177,7 +177,7 @@ export function decodeKmsgZone(
   if (!isKmsgZone(area, offset)) {
     const other: Abi = geometry.abi === "lp64" ? "i386" : "lp64";
     const abis: [Abi, ...Abi[]] = forcedAbi === undefined ? [geometry.abi, other] : [forcedAbi];
-    const record = salvageZone(area, zone, abis, seal, budget);
+    const record = salvageZone(area, zone, abis, seal, inflateWhole);
     if (record !== null) {
       zone.state = record.state;
       zone.sealed = record.sealed;
@@ -200,7 +200,7 @@ export function decodeKmsgZone(
     if (seal === null || !isProvedMended(area, offset, size, seal, abi))
       return { zone, record: null, erased: null };
     const erased: PstoreRecord = {
-      ...readRecord(area, zone, abi, seal.datalen, seal, budget),
+      ...readRecord(area, zone, abi, seal.datalen, seal, inflateWhole),
       state: "erased",
     };
     return { zone, record: null, erased };
@@ -217,9 +217,9 @@ export function decodeKmsgZone(
 
   let record: KmsgRecord;
   if (isTorn && seal !== null && isProvedMended(area, offset, size, seal, abi)) {
-    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, inflateWhole));
   } else {
-    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, budget);
+    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, inflateWhole);
     if (isTorn) record.state = "torn";
   }
   zone.state = record.state;
