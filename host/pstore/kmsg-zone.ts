@@ -2,6 +2,7 @@
 // state of a kmsg zone" and "Salvage".
 
 import { ownBytes } from "../own-bytes.js";
+import { crc32cOf } from "./area-view.js";
 import { crc32c } from "./crc32c.js";
 import {
   type Abi,
@@ -38,7 +39,7 @@ const NO_BYTES = new Uint8Array(0);
 
 /** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
 function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
-  const mended = ownBytes(area.bytes, offset, offset + PSZ_BUFFER_SIZE + datalen);
+  const mended = ownBytes(area.part(offset, offset + PSZ_BUFFER_SIZE + datalen));
   const view = new DataView(mended.buffer);
   view.setUint32(0, PSZ_SIG_KMSG, true);
   view.setInt32(4, datalen, true);
@@ -79,7 +80,7 @@ function readRecord(
   const header = readKmsgHeader(area, offset, abi);
   const payloadStart = offset + PSZ_BUFFER_SIZE + KMSG_HEADER_SIZES[abi];
   const recordEnd = offset + PSZ_BUFFER_SIZE + datalen;
-  const payload = recordEnd > payloadStart ? area.bytes.subarray(payloadStart, recordEnd) : NO_BYTES;
+  const payload = recordEnd > payloadStart ? area.part(payloadStart, recordEnd) : NO_BYTES;
   const inflated = header.compressed ? inflatePayload(payload, size, inflateWhole) : null;
   const isUndecodable = header.compressed && inflated === null;
   const reason = REASON_NAMES[header.reason] ?? "Unknown";
@@ -123,7 +124,7 @@ function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRec
   const start = zone.offset + SECTOR_SIZE;
   const end = zone.offset + PSZ_BUFFER_SIZE + Math.min(seal.datalen, zone.size - PSZ_BUFFER_SIZE - SEAL_SIZE);
   if (end - start < SALVAGED_TEXT_BYTES_MIN) return null;
-  const bytes = ownBytes(area.bytes, start, end);
+  const bytes = ownBytes(area.part(start, end));
   if (textBytesAtStart(bytes) < bytes.length) return null;
   const name = recordName("kmsg", zone.index);
   return { ...bareRecord(zone, name, abi, bytes), id: zone.index, reason: "Unknown", state: "salvaged" };
@@ -211,7 +212,7 @@ export function decodeKmsgZone(
   const recordEnd = offset + PSZ_BUFFER_SIZE + shownDatalen;
   let isTorn = !isInRange || datalen < headerSize;
   if (!isTorn && seal !== null) {
-    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32c(area.bytes, offset, recordEnd);
+    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32cOf(area, offset, recordEnd);
   }
   if (!isTorn && seal === null) isTorn = isInDoubt(found, offset, recordEnd);
 

@@ -59,7 +59,7 @@ function decodeRing(
   const state: RecordState = isGuess && mayBeKmsgZones(area, offset, size) ? "torn" : "ok";
   zone.state = datalen === 0 ? "erased" : state;
   if (datalen === 0) return { zone, log: null };
-  const data = area.bytes.subarray(offset + PSZ_BUFFER_SIZE, offset + PSZ_BUFFER_SIZE + datalen);
+  const data = area.part(offset + PSZ_BUFFER_SIZE, offset + PSZ_BUFFER_SIZE + datalen);
   if (start === 0 || start === datalen) return { zone, log: ownBytes(data) };
   const log = new Uint8Array(datalen);
   log.set(data.subarray(start), 0);
