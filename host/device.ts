@@ -67,6 +67,7 @@ import {
 import { coreIdentity, decodeState, encodeState, type SavedMachine } from "./embed/state.js";
 import { ERRNO, MmcError } from "./errors.js";
 import { big, bytes, having, judge, oneOf, U32 } from "./judge.js";
+import { ownBytes } from "./own-bytes.js";
 import { rehearse } from "./rehearsal.js";
 
 /** The card's registers as they come over the wire; the last byte of CID and CSD (CRC7) stays in the controller. */
@@ -683,7 +684,7 @@ export class Device {
     const read = (name: string, index: number, lengthBytes: number, app = false) => {
       const status = this.#core.readCardRegister(index, lengthBytes, app ? 1 : 0);
       this.#check(status, `read ${name}`);
-      return new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes).slice();
+      return ownBytes(new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes));
     };
     const isSd = this.#card !== "emmc";
     return {
@@ -765,10 +766,14 @@ export class Device {
   }
 
   #mediumImports(external: ExternalMedium): NonNullable<CoreImports["medium"]> {
-    const guarded: Pick<ExternalMedium, "read" | "write"> = {
+    const guarded: Pick<ExternalMedium, "read" | "write" | "erase"> = {
       read: (offset, target) => this.#during("medium.read", () => external.read(offset, target)),
       write: (offset, data) => this.#during("medium.write", () => external.write(offset, data)),
     };
+    if (external.erase) {
+      guarded.erase = (offset, lengthBytes, byte) =>
+        this.#during("medium.erase", () => external.erase?.(offset, lengthBytes, byte));
+    }
     return mediumImports(guarded, this.#memory, this.#failures, () => this.#tell());
   }
 
