@@ -206,7 +206,10 @@ function invalidateHeader(zone: u32): i32 {
   return status == OK ? makeDurable() : status;
 }
 
-/** Body, then header: the header's sector is the commit. */
+/**
+ * Seal, body, then header: the header's sector is the commit. The seal goes first, so that what is cut before the header
+ * stands is known for ours: no foreign bytes end with one.
+ */
 function writeRecord(zone: u32): i32 {
   const sectors = recordSectors();
   const last = zoneSectors() - 1;
@@ -215,9 +218,9 @@ function writeRecord(zone: u32): i32 {
   if (status != OK) return status;
   step(STEP_WRITE_BODY, zone);
   const bodyNs = portNowNs();
-  if (sectors > 1) status = writeSectors(zone, 1, sectors - 1);
-  // Unless the text reaches into it, the sector with the seal stands alone.
-  if (status == OK && sectors <= last) status = writeSectors(zone, last, 1);
+  status = writeSectors(zone, last, 1);
+  const bodyEnd = sectors < last ? sectors : last;
+  if (status == OK && bodyEnd > 1) status = writeSectors(zone, 1, bodyEnd - 1);
   if (status == OK) status = makeDurable();
   if (status != OK) return status;
   step(STEP_COMMIT, zone);

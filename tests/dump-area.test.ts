@@ -191,7 +191,7 @@ test(`${FUZZ_INPUTS} random and mutated headers: nothing is thrown, nothing lies
     2n ** 64n - 1n,
   ];
   const pick = () => odd[random(odd.length)] ?? 0n;
-  const counts = { none: 0, complete: 0, partial: 0, torn: 0, damaged: 0 };
+  const counts = { none: 0, complete: 0, partial: 0, torn: 0, damaged: 0, removed: 0, wiped: 0 };
   for (let i = 0; i < FUZZ_INPUTS; i++) {
     const make = (): Uint8Array => {
       if (random(8) === 0) return pattern(random(1e9), random(600));

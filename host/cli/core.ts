@@ -73,6 +73,7 @@ function dumpJson(dump: CardDump): object {
 function reasonOf({ status, state, problem }: CardDump): string | null {
   if (problem !== null) return problem;
   if (state === "torn") return "it was begun and not ended";
+  if (state === "removed") return "its bytes are still there: core rm --wipe";
   if (state === "complete") return null;
   if (status === -ERRNO.ETIMEDOUT) return "the deadline came first (ETIMEDOUT)";
   if (status === -ERRNO.ENOSPC) return "there was no more room (ENOSPC)";

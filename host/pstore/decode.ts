@@ -20,6 +20,11 @@ export interface Decoded {
   records: PstoreRecord[];
   /** Removed records whose bytes the seal still proves, by zone index; of the others nothing can be said. */
   erased: PstoreRecord[];
+  /**
+   * Zones that show no record, and hold bytes of one that nothing proves: `erased`, removed by Linux or by an `rm --wipe`
+   * that was cut, and `unfinished`, a write that was cut. Without text of their own.
+   */
+  remains: PstoreRecord[];
   /** In the order of the medium. */
   zones: ZoneInfo[];
 }
@@ -55,17 +60,20 @@ export function decodeArea(area: Uint8Array, options: GeometryOptions = {}): Dec
   const opened = openArea(area);
   const found = findGeometryIn(opened, options);
   const { geometry } = found;
-  const { zones, records: ringRecords } = decodeRings(opened, geometry, options);
+  const { zones, records: ringRecords, remains: ringRemains } = decodeRings(opened, geometry, options);
   const records: PstoreRecord[] = [];
   const erasedRecords: PstoreRecord[] = [];
+  const remains: PstoreRecord[] = [];
   const budget: Budget = { inflateBytes: INFLATE_BUDGET_BYTES };
   for (let index = 0; index < geometry.kmsgCount; index++) {
-    const { zone, record, erased } = decodeKmsgZone(opened, found, index, options.abi, budget);
+    const { zone, record, erased, remains: rest } = decodeKmsgZone(opened, found, index, options.abi, budget);
     zones.push(zone);
     if (record !== null) records.push(record);
     if (erased !== null) erasedRecords.push(erased);
+    if (rest !== undefined) remains.push(rest);
   }
   markDuplicates(records);
   records.push(...ringRecords);
-  return { geometry, records, erased: erasedRecords, zones };
+  remains.push(...ringRemains);
+  return { geometry, records, erased: erasedRecords, remains, zones };
 }

@@ -128,3 +128,9 @@ export function readKmsgHeader({ view }: Area, zone: number, abi: Abi): KmsgHead
         reason: view.getUint32(zone + 36, true),
       };
 }
+
+/** Whether a range holds a byte that is neither 0x00 nor, as in erased flash and Linux's rings, 0xff. */
+export function hasBytes({ bytes }: Area, from: number, until: number): boolean {
+  for (let at = from; at < until; at++) if (bytes[at] !== 0 && bytes[at] !== 0xff) return true;
+  return false;
+}
