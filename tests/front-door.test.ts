@@ -64,11 +64,19 @@ const KINDS: Record<string, Kind> = {
   qcow: { says: /a qcow image/, pieces: [[0, "QFI\xfb\0\0\0\x01"]], packed: true },
   qcow2: { says: /a qcow2 image.*qemu-img convert -O raw/, pieces: [[0, "QFI\xfb\0\0\0\x03"]], packed: true },
   vmdk: { says: /a VMDK/, pieces: [[0, "KDMV\x01\0\0\0"]], packed: true },
-  "vmdk descriptor": { says: /descriptor of a VMDK/, pieces: [[0, "# Disk DescriptorFile\nversion=1\n"]], packed: true },
+  "vmdk descriptor": {
+    says: /descriptor of a VMDK/,
+    pieces: [[0, "# Disk DescriptorFile\nversion=1\n"]],
+    packed: true,
+  },
   vdi: { says: /a VDI/, pieces: [[0x40, [0x7f, 0x10, 0xda, 0xbe]]], packed: true },
   vhd: { says: /a VHD image/, pieces: [[0, "conectix"]], packed: true },
   vhdx: { says: /a VHDX/, pieces: [[0, "vhdxfile"]], packed: true },
-  "android sparse": { says: /Android sparse.*simg2img/, pieces: [[0, [0x3a, 0xff, 0x26, 0xed, 1, 0]]], packed: true },
+  "android sparse": {
+    says: /Android sparse.*simg2img/,
+    pieces: [[0, [0x3a, 0xff, 0x26, 0xed, 1, 0]]],
+    packed: true,
+  },
   dmg: { says: /DMG/, pieces: [[256 * KIB - 512, "koly\0\0\0\x04"]], packed: true },
   xz: { says: /xz-compressed.*xz -d/, pieces: [[0, [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]]], packed: true },
   zstd: { says: /zstd-compressed.*zstd -d/, pieces: [[0, [0x28, 0xb5, 0x2f, 0xfd]]], packed: true },
@@ -79,7 +87,13 @@ const KINDS: Record<string, Kind> = {
   tar: { says: /tar archive/, pieces: [[257, "ustar\x0000"]], packed: true },
   kdump: { says: /kdump-compressed/, pieces: [[0, "KDUMP   "]], packed: true },
   flattened: { says: /flattened dump of makedumpfile/, pieces: [[0, "makedumpfile\0\0\0\0"]], packed: true },
-  mbr: { says: /partition/, pieces: [[446, [0x80, 0, 2, 0, 0x83, 0, 0, 0, 8, 0, 0, 0, 64, 0, 0, 0]], [510, [0x55, 0xaa]]] },
+  mbr: {
+    says: /partition/,
+    pieces: [
+      [446, [0x80, 0, 2, 0, 0x83, 0, 0, 0, 8, 0, 0, 0, 64, 0, 0, 0]],
+      [510, [0x55, 0xaa]],
+    ],
+  },
   ext2: { says: /ext2/, pieces: ext(0, 2) },
   ext3: { says: /ext3/, pieces: ext(4, 2) },
   ext4: { says: /ext4/, pieces: ext(4, 0x242) },
@@ -87,8 +101,22 @@ const KINDS: Record<string, Kind> = {
   fat16: { says: /FAT16/, pieces: [...fat, [0x36, "FAT16   "]] },
   fat32: { says: /FAT32/, pieces: [...fat, [0x52, "FAT32   "]] },
   "a nameless fat": { says: /a FAT file system/, pieces: fat },
-  exfat: { says: /exFAT/, pieces: [[0, [0xeb, 0x76, 0x90]], [3, "EXFAT   "], [510, [0x55, 0xaa]]] },
-  ntfs: { says: /NTFS/, pieces: [[0, [0xeb, 0x52, 0x90]], [3, "NTFS    "], [510, [0x55, 0xaa]]] },
+  exfat: {
+    says: /exFAT/,
+    pieces: [
+      [0, [0xeb, 0x76, 0x90]],
+      [3, "EXFAT   "],
+      [510, [0x55, 0xaa]],
+    ],
+  },
+  ntfs: {
+    says: /NTFS/,
+    pieces: [
+      [0, [0xeb, 0x52, 0x90]],
+      [3, "NTFS    "],
+      [510, [0x55, 0xaa]],
+    ],
+  },
   btrfs: { says: /btrfs/, pieces: [[0x10040, "_BHRfS_M"]] },
   xfs: { says: /XFS/, pieces: [[0, "XFSB"]] },
   f2fs: { says: /F2FS/, pieces: [[0x400, [0x10, 0x20, 0xf5, 0xf2]]] },
@@ -107,11 +135,41 @@ const KINDS: Record<string, Kind> = {
   "windows dump": { says: /crash dump of Windows/, pieces: [[0, "PAGEDU64"]] },
   lime: { says: /LiME/, pieces: [[0, "EMiL\x01\0\0\0"]] },
   rawdump: { says: /rawdump of Qualcomm/, pieces: [[0, "Raw_Dmp!\0\x10\0\0"]] },
-  sahara: { says: /Sahara container.*sahara unpack/, pieces: [[0, [0xef, 0xcd, 0xab, 0x90, 0x78, 0x56, 0x34, 0x12]]] },
-  mtdoops: { says: /mtdoops/, pieces: [[0, [1, 0, 0, 0, 0, 0x5d, 0, 0x5d]], [8, "<0>[ 1.0] BOOM"]] },
-  ramoops: { says: /ramoops.*mmcpstore harvest/, pieces: [[0, "DBGC"], [4, [60, 0, 0, 0, 60, 0, 0, 0]], [12, "====1700000000.123456-D\nPanic#1 Part1\n"], [65536, "DBGC"]] },
-  "big-endian": { says: /big-endian/, pieces: [[0, "CGBD"], [4, [0, 0, 0, 80, 0, 0, 0, 0, 0x4d, 0xfc, 0x3a, 0xe5]]] },
-  "a big-endian ring": { says: /big-endian/, pieces: [[0, "CGBF"], [4, [0, 0, 0, 80, 0, 0, 0, 0]], [12, "console text"]] },
+  sahara: {
+    says: /Sahara container.*sahara unpack/,
+    pieces: [[0, [0xef, 0xcd, 0xab, 0x90, 0x78, 0x56, 0x34, 0x12]]],
+  },
+  mtdoops: {
+    says: /mtdoops/,
+    pieces: [
+      [0, [1, 0, 0, 0, 0, 0x5d, 0, 0x5d]],
+      [8, "<0>[ 1.0] BOOM"],
+    ],
+  },
+  ramoops: {
+    says: /ramoops.*mmcpstore harvest/,
+    pieces: [
+      [0, "DBGC"],
+      [4, [60, 0, 0, 0, 60, 0, 0, 0]],
+      [12, "====1700000000.123456-D\nPanic#1 Part1\n"],
+      [65536, "DBGC"],
+    ],
+  },
+  "big-endian": {
+    says: /big-endian/,
+    pieces: [
+      [0, "CGBD"],
+      [4, [0, 0, 0, 80, 0, 0, 0, 0, 0x4d, 0xfc, 0x3a, 0xe5]],
+    ],
+  },
+  "a big-endian ring": {
+    says: /big-endian/,
+    pieces: [
+      [0, "CGBF"],
+      [4, [0, 0, 0, 80, 0, 0, 0, 0]],
+      [12, "console text"],
+    ],
+  },
   "random bytes": { says: /holds data/, pieces: [[0, [...noise(4096)]]] },
   "random bytes behind a blank sector": { says: /holds data/, pieces: [[512, [...noise(4096, 7)]]] },
   "text far inside": { says: /holds data/, pieces: [[200 * KIB, "somebody's only copy"]] },
@@ -189,7 +247,8 @@ test("a zone on the grid of somebody's image makes no area of it", async () => {
       count++;
     }
     // What begins an image that nobody called an area is no list of records under wrong numbers.
-    if (!/random|text|ramoops|big/.test(name)) await refused(["ls", image], image, kind.says);
+    if (!/random|text|ramoops|big/.test(name))
+      await refused(["ls", image], image, new RegExp(kind.says.source.split(".*")[0] as string, "i"));
   }
   console.log(`# ${count} commands that would have written`);
 });
@@ -209,7 +268,11 @@ test("an area behind a file system: without --offset it is named, with it both s
   const front = readFileSync(image).subarray(0, 256 * KIB);
   assert.is((await run(["panic", image, "--log", log, "--time", "9", ...area])).code, 0);
   assert.is((await run(["format", image, "--wipe", ...area])).code, 0);
-  assert.ok(readFileSync(image).subarray(0, 256 * KIB).equals(front));
+  assert.ok(
+    readFileSync(image)
+      .subarray(0, 256 * KIB)
+      .equals(front),
+  );
 });
 
 test("--force means the same everywhere", async () => {
@@ -244,6 +307,7 @@ test("a file system that was made over an old area is not a torn record", async 
   const zones = [1n, 2n, 3n, 4n].map((sequence) => buildZone(64 * KIB, { payload: noise(3000), sequence }));
   const bytes = new Uint8Array(Buffer.concat(zones));
   // mke2fs leaves the first 1024 bytes alone if a boot loader may be there.
+  bytes.fill(0, 1024, 2048);
   for (const [at, piece] of (KINDS.ext4 as Kind).pieces) bytes.set(piece as number[], at);
   const image = file(bytes);
   for (const args of WRITERS(image).slice(0, 3)) await refused([...args, "--offset", "0"], image, /ext4/);
@@ -260,15 +324,35 @@ test("the second copy of a GUID partition table is in nobody's way, and not writ
 
 test("a dump area: each end and everything between is blank or a dump's", async () => {
   const region = ["--dump-region", `r=${file(noise(20_000))}@0x80000000`];
-  const args = (image: string) => ["panic", image, "--log", log, "--size", "64K", "--dump-area", "64K:192K", ...region];
-  const kinds = ["ext4", "btrfs", "xfs", "swap", "lvm", "luks1", "qcow2", "random bytes behind a blank sector"];
+  const args = (image: string) => [
+    "panic",
+    image,
+    "--log",
+    log,
+    "--size",
+    "64K",
+    "--dump-area",
+    "64K:192K",
+    ...region,
+  ];
+  const kinds = [
+    "ext4",
+    "btrfs",
+    "xfs",
+    "swap",
+    "lvm",
+    "luks1",
+    "qcow2",
+    "random bytes behind a blank sector",
+  ];
   for (const name of kinds) {
     const bytes = new Uint8Array(512 * KIB);
     bytes.set(imageOf(KINDS[name] as Kind, null), 64 * KIB);
     const image = file(bytes);
     await refused(args(image), image, /the dump area of 196608 bytes at 65536 holds .*--force/);
     // The other end still has the header of an old dump.
-    assert.is((await run([...args(image), "--force"])).code, 0, name);
+    const forced = await run([...args(image), "--force"]);
+    assert.is(forced.code, 0, `${name}: ${forced.err}`);
     assert.is((await run(args(image))).code, 0, name);
     const later = readFileSync(image);
     for (const [at, piece] of (KINDS[name] as Kind).pieces) {
@@ -282,7 +366,11 @@ test("a dump area: each end and everything between is blank or a dump's", async 
   const image = file(new Uint8Array(256 * KIB));
   assert.is((await run(args(image))).code, 0);
   assert.is((await run(args(image))).code, 0);
-  await refused(["core", "rm", image, "--all", "--offset", "0", "--size", "256K"], image, /dump area of 196608 bytes/);
+  await refused(
+    ["core", "rm", image, "--all", "--offset", "0", "--size", "256K"],
+    image,
+    /dump area of 196608 bytes/,
+  );
 });
 
 test("a blank area is an area: no records, exit 0, and every command takes it", async () => {
@@ -306,7 +394,9 @@ const FIRST: [string, string[]][] = [
   ["a ring", ["--console", log, "--console-size", "4K", "--kmsg-size", "8K"]],
   ["i386 on an SD card", ["--abi", "i386", "--card", "sd"]],
 ];
-const longLog = file(Buffer.from(Array.from({ length: 420 }, (_, i) => `<6>[ ${i}.0] line ${i * 7919}\n`).join("")));
+const longLog = file(
+  Buffer.from(Array.from({ length: 420 }, (_, i) => `<6>[ ${i}.0] line ${i * 7919}\n`).join("")),
+);
 
 for (const [name, options] of FIRST) {
   test(`a first panic, ${name}: behind each write the image is readable, writable, and can be emptied`, async () => {
@@ -332,7 +422,10 @@ for (const [name, options] of FIRST) {
         assert.is(listed.code, 0, `${what}: ${listed.err}`);
         assert.not.match(listed.out, /torn/, what);
         for (const [, state] of listed.out.matchAll(/(unfinished|salvaged|ok)/g)) states.add(state as string);
-        for (const args of [["rm", image, "--all", ...known], ["format", image, "--wipe", ...known]]) {
+        for (const args of [
+          ["rm", image, "--all", ...known],
+          ["format", image, "--wipe", ...known],
+        ]) {
           writeFileSync(image, cut);
           const done = await run(args);
           assert.is(done.code, 0, `${what}: ${args.join(" ")} ${done.err}`);

@@ -16,7 +16,7 @@ import { withArea } from "./open-area.js";
 import { addImageOptions, type ImageOptions, imageHelp, parseChoice } from "./options.js";
 import { color, colorState, counted, formatJson, formatTable, remark, UsageError, write } from "./output.js";
 import { formatTime } from "./time.js";
-import { makeWholeFile, writeAll } from "./whole-file.js";
+import { cleanLeftovers, makeWholeFile, writeAll } from "./whole-file.js";
 
 interface Target {
   path: string;
@@ -130,12 +130,13 @@ async function extract(location: string, folder: string, options: ExtractOptions
       timeSec: undefined,
     });
     const isNew = makeFolder(folder);
+    cleanLeftovers(folder);
     const force = options.force === true;
     const missing = targets.filter((target) => !isThere(target, force));
     let written = 0;
     try {
       for (const { path, bytes, timeSec } of missing) {
-        makeWholeFile(path, (fd) => writeAll(fd, bytes), { replace: force, timeSec });
+        makeWholeFile(path, (fd) => writeAll(fd, bytes), { replace: force, timeSec, isClean: true });
         written++;
       }
     } catch (error) {
@@ -192,12 +193,13 @@ async function collect(
     const planned = layout === "systemd" ? planSystemd(records) : planAbrt(records);
     makeFolder(folder);
     for (const path of new Set(planned.map((file) => dirname(file.path)))) makeFolder(join(folder, path));
+    for (const path of new Set(planned.map((file) => dirname(file.path)))) cleanLeftovers(join(folder, path));
     const listed: { file: string; size: number; record: string; state: string; added: boolean }[] = [];
     for (const { path, bytes, mode, record } of planned) {
       const wanted: Target = { path: join(folder, path), bytes, timeSec: fileTime(record), mode };
       const { target, isKept } = freeTarget(wanted);
       const { timeSec } = target;
-      if (!isKept) makeWholeFile(target.path, (fd) => writeAll(fd, bytes), { timeSec, mode });
+      if (!isKept) makeWholeFile(target.path, (fd) => writeAll(fd, bytes), { timeSec, mode, isClean: true });
       const file = relative(folder, target.path);
       listed.push({ file, size: bytes.length, record: record.name, state: record.state, added: !isKept });
     }

@@ -2,6 +2,7 @@
 // blank. A blank area is all zero and complete: Linux writes nothing when it formats. Must never touch an
 // old image outside its area, and never without --wipe.
 import { ftruncateSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Command } from "commander";
 import { MmcError } from "../errors.js";
 import type { RawImage } from "../image/raw.js";
@@ -10,7 +11,7 @@ import { checkGeometry, type OpenedArea, type WritableOptions, withWritableArea 
 import { addAreaOptions, addForceOption, addGeometryOptions, imageHelp } from "./options.js";
 import { color, counted, formatSize, UsageError, write } from "./output.js";
 import { makeProgress } from "./progress.js";
-import { exists, makeWholeFile } from "./whole-file.js";
+import { cleanLeftovers, exists, makeWholeFile } from "./whole-file.js";
 
 const IMAGE_GRANULE_BYTES = 4096;
 /** What the simulated card's 32-bit sector numbers reach, rounded down. */
@@ -63,6 +64,7 @@ async function makeImage(path: string, options: FormatOptions): Promise<void> {
     { ...options, kmsgSize: options.kmsgSize ?? Math.min(DEFAULT_KMSG_BYTES, areaBytes) },
     areaBytes,
   );
+  cleanLeftovers(dirname(path));
   if (exists(path)) {
     throw new MmcError("EEXIST", `${path}: exists already, --wipe clears its pstore area`);
   }

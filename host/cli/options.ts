@@ -173,7 +173,7 @@ The pstore area is found: without a partition table it is the whole image, other
 holds zones or is named pstore. Zone sizes are found from the records. Sizes: 65536, 64K, 1M.
 ${
   write
-    ? "What is no zone (a file system, another image format …) is refused before anything is written, unless --force.\n"
+    ? "What is no zone (a file system, another image format) is refused before anything is written, unless --force.\n"
     : ""
 }`;
 }

@@ -16,7 +16,7 @@ import { machineOf, type NoteMachine } from "../dump/notes.js";
 import type { Region } from "../dump/region-table.js";
 import { MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
-import { checkDumpArea } from "../image/judge.js";
+import { checkDumpArea, foreignEnds } from "../image/judge.js";
 import { findPartition, readPartitionTable } from "../image/partitions.js";
 import { openRaw, type RawImage } from "../image/raw.js";
 import { crc32c } from "../pstore/crc32c.js";
@@ -128,10 +128,19 @@ export class PanicDump {
    * Finds the area on the image, and what a device has to be told.
    * @throws MmcError EUCLEAN the area holds something else, unless `force`; ENOENT, EINVAL no such area
    */
-  async place(image: Image, force: boolean): Promise<PanicDumpOptions> {
+  async place(image: RawImage, force: boolean): Promise<PanicDumpOptions> {
     const area = await findArea(image, this.#area);
     const dumpBytes = this.regions.reduce((sum, { size }) => sum + Number(size), 0) + CORE_HEAD_BYTES_MAX;
-    if (!force) await checkDumpArea(image, area, dumpBytes);
+    try {
+      await checkDumpArea(image, area, dumpBytes);
+    } catch (error) {
+      if (!force || !(error instanceof MmcError) || error.code !== "EUCLEAN") throw error;
+      // What is left of it would be in the way of the next panic.
+      for (const one of await foreignEnds(image, area)) {
+        image.writeSync(area.offset + one.offset, new Uint8Array(one.sizeBytes));
+      }
+      image.syncSync();
+    }
     const is64 = this.#machine === "x86-64" || this.#machine === "aarch64";
     return {
       class: is64 ? 64 : 32,

@@ -143,8 +143,9 @@ export function addRm(program: Command): void {
       "after",
       `${imageHelp(true)}
 Nothing is removed unless every name is there, or was removed before. Of a record whose write was cut, or whose
-header is lost, nothing stays. What was killed is finished by the same command. After --wipe only the headers are left: time, reason and
-count, so that counters go on. What is cleared is the zone on IMAGE; flash may keep old copies of its own.
+header is lost, nothing stays. What was killed is finished by the same command. After --wipe only the headers are
+left: time, reason and count, so that counters go on. What is cleared is the zone on IMAGE; flash may keep old
+copies of its own.
 
 Examples:
   mmcpstore rm disk.img dmesg-pstore_blk-0 dmesg-pstore_blk-1

@@ -6,6 +6,7 @@
 import {
   DUMP_HEADER_BYTES,
   DUMP_ROOM_BYTES,
+  decodeDumpArea,
   dumpAreaBytesOf,
   dumpBackOffset,
   hasDumpMagic,
@@ -137,8 +138,14 @@ export function judgeArea(bytes: Uint8Array, decoded: Decoded, found: Decoded = 
     }
     const isFirst = atStart !== null && offset < HEAD_BYTES;
     const head = (from: number) => identifyForeign(bytes.subarray(from, from + HEAD_BYTES));
-    const known = isFirst ? atStart : (head(offset) ?? head(strange) ?? tailOf(bytes, end));
-    findings.push({ ...base, offset: isFirst ? 0 : strange, known, kind: "foreign" });
+    const atZone = isFirst ? atStart : head(offset);
+    const known = atZone ?? head(strange) ?? tailOf(bytes, end);
+    findings.push({
+      ...base,
+      offset: isFirst ? 0 : atZone !== null ? offset : strange,
+      known,
+      kind: "foreign",
+    });
   };
   let end = 0;
   for (const zone of decoded.zones) {
@@ -258,8 +265,9 @@ export async function checkDumpArea(
         "--force gives its dumps up",
     );
   }
-  const isPstore = firstZone(front) === 0;
-  const known = isPstore ? identify(front) : identifyForeign(front);
+  // Behind a whole header stand the dump's bytes, which may be anything.
+  const head = said === 0 ? front : front.subarray(0, DUMP_ROOM_BYTES);
+  const known = firstZone(head) === 0 ? identify(head) : identifyForeign(head);
   if (known !== null) throw refuse(offset, known);
   for (const [room, at] of [
     [front.subarray(0, DUMP_ROOM_BYTES), offset],
@@ -276,4 +284,27 @@ export async function checkDumpArea(
     const used = firstUsedSector(chunk);
     if (used >= 0) throw refuse(offset + at + used, identifyForeign(chunk.subarray(used)));
   }
+}
+
+/**
+ * What --force has to make blank so that a dump area is one, also for the next panic: the ends, without headers of this
+ * very area and their dumps. Ranges in bytes from the start of the area.
+ */
+export async function foreignEnds(
+  image: ByteReader,
+  { offset, sizeBytes }: { offset: number; sizeBytes: number },
+): Promise<{ offset: number; sizeBytes: number }[]> {
+  const backAt = dumpBackOffset(sizeBytes);
+  const front = await image.read(offset, DUMP_HEADER_BYTES);
+  const back = await image.read(offset + backAt, DUMP_HEADER_BYTES);
+  const isOwnHeader = (header: Uint8Array) => dumpAreaBytesOf(header) === backAt + DUMP_ROOM_BYTES;
+  const [hasFront, hasBack] = [isOwnHeader(front), isOwnHeader(back)];
+  const kept = decodeDumpArea(front, back, sizeBytes).find(({ slot }) => slot === "back");
+  const limit = Math.min(HEAD_BYTES - (HEAD_BYTES % 512) + 512, kept && kept.storedBytes > 0 ? kept.dataOffset : backAt);
+  const from = hasFront ? DUMP_HEADER_BYTES : 0;
+  const backFrom = hasBack ? DUMP_HEADER_BYTES : 0;
+  return [
+    { offset: from, sizeBytes: (hasFront ? DUMP_ROOM_BYTES : limit) - from },
+    { offset: backAt + backFrom, sizeBytes: DUMP_ROOM_BYTES - backFrom },
+  ];
 }

@@ -354,6 +354,9 @@ function pstoreKind(head: Head): Known | null {
   };
 }
 
+/** What commands write. */
+const OURS = ["a pstore area", "a dump area of mmcpstore"];
+
 function match(head: Head, list: readonly Signature[]): Known | null {
   const found = list.find(({ at, magic, also }) => head.has(at, magic) && (also === undefined || also(head)));
   if (found === undefined) return null;
@@ -372,8 +375,8 @@ export function identify(head: Uint8Array): Known | null {
 /** As {@link identify}, for what no pstore area can be: everything but zones of pstore and dump areas. */
 export function identifyForeign(head: Uint8Array): Known | null {
   const opened = new Head(head);
-  const found = match(opened, CONTAINERS) ?? match(opened, DATA);
-  return found?.what.includes("mmcpstore") ? null : found;
+  const found = match(opened, CONTAINERS) ?? match(opened, DATA) ?? pstoreKind(opened);
+  return found === null || OURS.includes(found.what) ? null : found;
 }
 
 /** As {@link identify}, for containers alone; {@link CONTAINER_HEAD_BYTES} are enough. */

@@ -134,3 +134,14 @@ export function hasBytes({ bytes }: Area, from: number, until: number): boolean 
   for (let at = from; at < until; at++) if (bytes[at] !== 0 && bytes[at] !== 0xff) return true;
   return false;
 }
+
+/** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
+export function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
+  const mended = area.bytes.slice(offset, offset + PSZ_BUFFER_SIZE + datalen);
+  const view = new DataView(mended.buffer);
+  view.setUint32(0, PSZ_SIG_KMSG, true);
+  view.setInt32(4, datalen, true);
+  view.setInt32(8, 0, true);
+  view.setUint32(12, PSZ_KMSG_HEADER_MAGIC, true);
+  return crc32c(mended);
+}

@@ -9,6 +9,7 @@ import {
   isKmsgZone,
   isNsec,
   KMSG_HEADER_SIZES,
+  mendedRecordCrc,
   PSZ_BUFFER_SIZE,
   PSZ_KMSG_HEADER_MAGIC,
   PSZ_SIG_KMSG,
@@ -34,17 +35,6 @@ const MAX_REASON = 4;
 const REASON_NAMES = ["Unknown", "Panic", "Oops", "Emergency", "Shutdown"];
 
 const NO_BYTES = new Uint8Array(0);
-
-/** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
-function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
-  const mended = area.bytes.slice(offset, offset + PSZ_BUFFER_SIZE + datalen);
-  const view = new DataView(mended.buffer);
-  view.setUint32(0, PSZ_SIG_KMSG, true);
-  view.setInt32(4, datalen, true);
-  view.setInt32(8, 0, true);
-  view.setUint32(12, PSZ_KMSG_HEADER_MAGIC, true);
-  return crc32c(mended);
-}
 
 /** The record that the seal closed is there to the last byte, whatever happened to signature, datalen and magic. */
 function isProvedMended(area: Area, offset: number, size: number, seal: Seal, abi: Abi): boolean {
