@@ -229,7 +229,10 @@ function invalidateHeader(token: u32, zone: u32): i32 {
   return status == OK ? makeDurable(token) : status;
 }
 
-/** Body, then header: the header's sector is the commit. */
+/**
+ * Seal, body, then header: the header's sector is the commit. The seal goes first, so that what is cut before the header
+ * stands is known for ours: no foreign bytes end with one.
+ */
 function writeRecord(token: u32, zone: u32): i32 {
   const sectors = recordSectors();
   const last = zoneSectors() - 1;
@@ -239,9 +242,9 @@ function writeRecord(token: u32, zone: u32): i32 {
   if (status != OK) return status;
   if (!step(token, STEP_WRITE_BODY, zone)) return ECANCELED;
   const bodyNs = portNowNs();
-  if (sectors > 1) status = writeSectors(token, zone, 1, sectors - 1);
-  // Unless the text reaches into it, the sector with the seal stands alone.
-  if (status == OK && sectors <= last) status = writeSectors(token, zone, last, 1);
+  status = writeSectors(token, zone, last, 1);
+  const bodyEnd = sectors < last ? sectors : last;
+  if (status == OK && bodyEnd > 1) status = writeSectors(token, zone, 1, bodyEnd - 1);
   if (status == OK) status = makeDurable(token);
   if (status != OK) return status;
   if (!step(token, STEP_COMMIT, zone)) return ECANCELED;

@@ -298,7 +298,7 @@ export async function writePanic(
 ): Promise<void> {
   const { card, inFlight } = options;
   const ringTexts = log.rings ?? [];
-  await withWritableArea(location, options, async (opened) => {
+  await withWritableArea(location, options, "zones", async (opened) => {
     checkSameLayout(opened, options);
     const { image, area, decoded } = opened;
     const { geometry } = decoded;
@@ -471,7 +471,7 @@ export function addPanicPathOptions(command: Command): Command {
     .option("--pio", "move data by register accesses instead of ADMA2")
     .option(
       "--force",
-      "write even if that destroys records, because of other zone sizes, or data in the dump area",
+      "write even over what is no zone and no dump, or records that other zone sizes destroy",
     )
     .option("--trace", "print every command, answer, block and busy time on the bus")
     .option("--snapshots <file>", "keep what the registers and the area were, for mmcpstore devlink")
