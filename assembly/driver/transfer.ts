@@ -52,6 +52,8 @@ const CARD_STATE_TRAN: u32 = 4;
 const CARD_STATE_DATA: u32 = 5;
 const CARD_STATE_RCV: u32 = 6;
 const CARD_STATE_DIS: u32 = 8;
+/** So many polls of a busy line, some 8 ms, and the card itself is asked whether it is busy. */
+const ASK_EVERY: u32 = 256;
 /** A write is done once more when the card's word on it was lost. */
 const WRITES_MAX: u32 = 2;
 
@@ -67,7 +69,8 @@ export function sendStatus(): i32 {
 
 /**
  * Waits until the card is in tran and ready; out of data and rcv by CMD12, out of stby and dis by CMD7. -EIO: an error
- * bit of the operation before shows. Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
+ * bit of the operation before shows. -EILSEQ: the card is ready and DAT0 stays low all the same, so the line is stuck.
+ * Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
  */
 export function awaitReady(lengthNs: u64): i32 {
   const endNs = untilNs(lengthNs);
@@ -75,7 +78,8 @@ export function awaitReady(lengthNs: u64): i32 {
   let errors: u32 = 0;
   let silent: u32 = 0;
   for (let i: u32 = 0; i < POLLS_MAX; i++) {
-    if (dat0IsHigh()) {
+    const isHigh = dat0IsHigh();
+    if (isHigh || i % ASK_EVERY == ASK_EVERY - 1) {
       const status = sendStatus();
       if (status != OK) shadow().answerLost = 1;
       // One damaged status is no reason to give up.
@@ -84,7 +88,10 @@ export function awaitReady(lengthNs: u64): i32 {
       if (status == OK) {
         const state = (r1 >>> 9) & 15;
         errors |= workErrors(r1);
-        if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) return errors != 0 ? EIO : OK;
+        if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) {
+          if (!isHigh && !dat0IsHigh()) return EILSEQ;
+          return errors != 0 ? EIO : OK;
+        }
         // The card never got its CMD12.
         if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) errors |= stopErrors();
         // Deselected by whoever else is on the bus: it programs on, and DAT0 does not show it.
