@@ -3,11 +3,11 @@
 import { advanceCard, makeCard, powerOff, resetByPin, setPulled, swapIdentity } from "./card/card";
 import { nowNs } from "./clock";
 import { crc32cPrepare } from "./crc";
+import { beginShadows } from "./driver/shadow";
+import { endPanicPlan } from "./dump/plan";
 import {
   CLOCK_NOW,
   CONFIG_BASE,
-  DRIVER_BASE,
-  DRIVER_BYTES,
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_COUNT,
@@ -44,13 +44,14 @@ function startOver(): void {
   store<u32>(MACHINE_ON, 0);
   makeController();
   resetPort();
-  memory.fill(DRIVER_BASE, 0, DRIVER_BYTES);
   memory.fill(PSTORE_BASE, 0, 0x200);
   memory.fill(ZONE_STATES, 0, ZONES_MAX);
   crc32cPrepare();
   beginRecovery();
   beginRings();
+  endPanicPlan();
   freeOwner();
+  beginShadows();
 }
 
 /**

@@ -14,6 +14,9 @@ import {
   OWNER_WORD,
   PARTS_MAX,
   REGISTER_BLOCK,
+  RING_BYTES_MAX,
+  RING_INBOX,
+  RING_INBOX_BYTES,
   SECTOR_BYTES,
   TEXT_BASE,
   TEXT_BYTES_MAX,
@@ -128,6 +131,11 @@ export interface DeviceState {
 /** The core counts a pause in 32 bits. */
 const IDLE_STEP_NS = 0x7fffffff;
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
+
+/** What the core's panicTake() returned is a token: OWNER_PANIC is in its low byte, as in no errno's. */
+function isPanicToken(value: number): boolean {
+  return (value & 0xff) === 0xff;
+}
 
 /** Sectors of a request that is left in flight. @throws MmcError EINVAL not 2 to 64 whole ones */
 function inFlightSectors(kind: InFlight, offset: number, lengthBytes: number): number {
@@ -342,8 +350,7 @@ export class Device {
 
   /**
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card or
-   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes. -ENODEV: the device has no
-   * power (powerCut(), and no powerOn() since): nothing runs that could panic. A powerOn() that failed is enough.
+   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */
   panicWrite(input: PanicInput): PanicResult {
@@ -354,29 +361,29 @@ export class Device {
     if (reason === undefined) throw new MmcError("EINVAL", `reason: ${input.reason} is unknown`);
     const parts = input.parts ?? this.#parts;
     requireNumber("parts", parts, 1, PARTS_MAX);
-    new DataView(this.#memory.buffer).setUint32(CONFIG_PARTS, parts, true);
     const text = typeof input.text === "string" ? new TextEncoder().encode(input.text) : input.text;
-    if (this.#words.getUint32(MACHINE_ON, true) === 0) return this.#refused(-ERRNO.ENODEV, text.length);
     const kept = text.subarray(Math.max(0, text.length - TEXT_BYTES_MAX));
-    new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
     const timeSec = BigInt.asUintN(64, input.timeSec ?? 0n);
-    const status = this.#core.panicWrite(
-      reason,
-      Number(timeSec & 0xffffffffn),
-      Number(timeSec >> 32n),
-      timeNsec,
-      kept.length,
-      input.force ? 1 : 0,
-    );
-    if (status === -ERRNO.ECANCELED || status === -ERRNO.EBUSY) return this.#refused(status, text.length);
+    const low = Number(timeSec & 0xffffffffn);
+    // Without power nothing runs that could panic. A powerOn() that failed is enough.
+    const hasPower = this.#words.getUint32(MACHINE_ON, true) !== 0;
+    const token = hasPower
+      ? this.#core.panicTake(reason, low, Number(timeSec >> 32n), timeNsec, input.force ? 1 : 0)
+      : -ERRNO.ENODEV;
+    let status = token;
+    if (isPanicToken(token)) {
+      // The text and its place belong to whoever holds the host: a panic that is refused touches neither.
+      this.#words.setUint32(CONFIG_PARTS, parts, true);
+      new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
+      status = this.#core.panicRun(token, kept.length);
+    }
     const result = readResult(this.#memory);
+    // Refused before anything was touched: RESULT is still that of the dump before.
+    if (!hasPower || status === -ERRNO.ECANCELED || status === -ERRNO.EBUSY) {
+      const nothing = { parts: 0, partsStatus: 0, storedBytes: 0, payloadBytes: 0, commitNs: 0n };
+      return { ...result, ...nothing, status, droppedBytes: text.length };
+    }
     return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept.length };
-  }
-
-  /** Refused before anything was touched: RESULT is still that of the dump before. */
-  #refused(status: number, textBytes: number): PanicResult {
-    const nothing = { parts: 0, partsStatus: 0, storedBytes: 0, payloadBytes: 0, commitNs: 0n };
-    return { ...readResult(this.#memory), ...nothing, status, droppedBytes: textBytes };
   }
 
   /**
@@ -424,7 +431,8 @@ export class Device {
   /**
    * What user space says, into the pmsg ring. It is in memory: flushRings(), or a panic, brings it to the medium, and
    * only then it is acknowledged. The newest bytes take the place of the oldest.
-   * @throws MmcError EINVAL: the area has no such ring
+   * @throws MmcError EINVAL: the area has no such ring; EBUSY: a panic is under way, or has died, and keeps the rings
+   * as they are
    */
   writePmsg(bytes: Uint8Array): void {
     this.#writeRing("writePmsg", RING_PMSG, bytes);
@@ -458,10 +466,16 @@ export class Device {
   }
 
   #writeRing(what: string, index: number, bytes: Uint8Array): void {
-    const kept = bytes.subarray(Math.max(0, bytes.length - TEXT_BYTES_MAX));
-    new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
-    if (this.#core.writeRing(index, kept.length) === 0) return;
-    throw new MmcError("EINVAL", `${what}: the device was opened without such a ring`);
+    const first = Math.max(0, bytes.length - RING_BYTES_MAX);
+    for (let at = first; at < bytes.length || at === first; at += RING_INBOX_BYTES) {
+      const part = bytes.subarray(at, at + RING_INBOX_BYTES);
+      new Uint8Array(this.#memory.buffer, RING_INBOX, part.length).set(part);
+      const status = this.#core.writeRing(index, part.length);
+      if (status === -ERRNO.EINVAL) {
+        throw new MmcError("EINVAL", `${what}: the device was opened without such a ring`);
+      }
+      throwOnError(status, what);
+    }
   }
 
   /** The power goes, now. The medium keeps what `outcome` and `cache` say; everything else is forgotten. */

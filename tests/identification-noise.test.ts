@@ -44,7 +44,9 @@ const PLANS: { plan: FaultPlan; blocks?: boolean }[] = [
   { plan: { kind: "dat-stuck", until: "reset" } },
   { plan: { kind: "dat-stuck", until: "power-cycle" } },
   // OUT_OF_RANGE, ERASE_SEQ_ERROR, WP_VIOLATION, CARD_IS_LOCKED, COM_CRC_ERROR, ILLEGAL_COMMAND, ERROR, SWITCH_ERROR.
-  ...[31, 28, 26, 25, 23, 22, 19, 7].map((bit) => ({ plan: { kind: "refused", bits: 2 ** bit } as FaultPlan })),
+  ...[31, 28, 26, 25, 23, 22, 19, 7].map((bit) => ({
+    plan: { kind: "refused", bits: 2 ** bit } as FaultPlan,
+  })),
   { plan: { kind: "read-crc" }, blocks: true },
   { plan: { kind: "read-ecc" }, blocks: true },
   { plan: { kind: "read-silent" }, blocks: true },
@@ -110,7 +112,11 @@ function seenBy(device: Device, index: number): number {
 }
 
 /** How often commands and blocks pass in `setting` while nothing strikes: the places of a fault. */
-function countPlaces(device: Device, state: Uint8Array, setting: Setting): { commands: number; blocks: number } {
+function countPlaces(
+  device: Device,
+  state: Uint8Array,
+  setting: Setting,
+): { commands: number; blocks: number } {
   device.loadState(state);
   device.injectFault({ kind: "no-response", skip: 1_000_000, times: 1 }, 0);
   device.injectFault({ kind: "read-crc", skip: 1_000_000, times: 1 }, 1);
@@ -124,8 +130,15 @@ function countPlaces(device: Device, state: Uint8Array, setting: Setting): { com
 
 /** Records: the old one is whole, the new one there if it was said so, nothing else is served. */
 function judgeRecords(machine: Machine, committed: boolean, spoilt: boolean, what: string): void {
-  const texts = machine.records().filter((record) => record.state === "ok").map(textOf);
-  if (!spoilt) assert.ok(texts.some((text) => sameBytes(text, OLD_LOG)), `${what}: the old record`);
+  const texts = machine
+    .records()
+    .filter((record) => record.state === "ok")
+    .map(textOf);
+  if (!spoilt)
+    assert.ok(
+      texts.some((text) => sameBytes(text, OLD_LOG)),
+      `${what}: the old record`,
+    );
   const fresh = texts.filter((text) => sameBytes(text, NEW_LOG)).length;
   if (committed) assert.ok(fresh > 0, `${what}: said 0, and there is no record`);
   for (const text of texts) {
@@ -137,8 +150,16 @@ function judgeRecords(machine: Machine, committed: boolean, spoilt: boolean, wha
 function useAndCut(machine: Machine, spoilt: boolean, what: string): void {
   const { device } = machine;
   const state = device.saveState();
-  assert.is(codeOf(() => device.write(IN_FLIGHT_OFFSET, DATA)), "ok", `${what}: write`);
-  assert.is(codeOf(() => device.flush()), "ok", `${what}: flush`);
+  assert.is(
+    codeOf(() => device.write(IN_FLIGHT_OFFSET, DATA)),
+    "ok",
+    `${what}: write`,
+  );
+  assert.is(
+    codeOf(() => device.flush()),
+    "ok",
+    `${what}: flush`,
+  );
   device.powerCut("old", "lost");
   const stored = device.medium().subarray(IN_FLIGHT_OFFSET, IN_FLIGHT_OFFSET + DATA.length);
   assert.ok(sameBytes(stored, DATA), `${what}: flush() said ok, and the data are gone`);
@@ -235,12 +256,14 @@ test("three faults at a time, of all kinds, at chosen places: nothing is said th
     const outcome = setUp(device, setting);
     let flushed = false;
     if (setting === "powerOn") {
-      flushed = codeOf(() => device.write(IN_FLIGHT_OFFSET, DATA)) === "ok" && codeOf(() => device.flush()) === "ok";
+      flushed =
+        codeOf(() => device.write(IN_FLIGHT_OFFSET, DATA)) === "ok" && codeOf(() => device.flush()) === "ok";
       const state = device.saveState();
       device.powerCut("old", "lost");
       const stored = device.medium().subarray(IN_FLIGHT_OFFSET, IN_FLIGHT_OFFSET + DATA.length);
       const lies = [...LIES].some((kind) => kinds.has(kind));
-      if (flushed && !lies) assert.ok(sameBytes(stored, DATA), `${what}: flush() said ok, and the data are gone`);
+      if (flushed && !lies)
+        assert.ok(sameBytes(stored, DATA), `${what}: flush() said ok, and the data are gone`);
       device.loadState(state);
     }
     const status = setting === "powerOn" ? panicOf(device) : (outcome as number);
@@ -250,11 +273,17 @@ test("three faults at a time, of all kinds, at chosen places: nothing is said th
     // The plan is over: whatever it was, the next boot works.
     clearFaults(device.memory.buffer);
     device.insertCard(true);
-    assert.is(codeOf(() => device.powerOn()), "ok", `${what}: the next boot`);
+    assert.is(
+      codeOf(() => device.powerOn()),
+      "ok",
+      `${what}: the next boot`,
+    );
     assert.is(panicOf(device), 0, `${what}: the panic of the next boot`);
   }
   note(`${triples} triples from seed ${seed}, ${successes} records in spite of them`);
 });
 
-test.after(() => note(`${cases} of ${places} places of a fault in an identification and behind it, ${striking} struck`));
+test.after(() =>
+  note(`${cases} of ${places} places of a fault in an identification and behind it, ${striking} struck`),
+);
 test.run();

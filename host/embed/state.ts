@@ -12,7 +12,7 @@ import { MmcError } from "../errors.js";
 import { crc32c } from "../pstore/crc32c.js";
 
 /** One more with every change of assembly/layout.ts or of a struct that lies there. */
-const STATE_VERSION = 3;
+const STATE_VERSION = 4;
 const MAGIC = new TextEncoder().encode("mmcpstor");
 const CRC_OFFSET = 12;
 const CHECKED_FROM = 16;

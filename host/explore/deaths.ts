@@ -1,19 +1,23 @@
-// Deaths: one run of an operation; at every mark (register access, pause, store that publishes) the memory is copied into
-// a second machine, which dies there: nobody goes on with the operation, and the machine panics. Then its power is cut
-// with every outcome, and decode.ts alone says whether the record is there. Then the first machine goes on, so that all
-// moments come from one run, none is left out and none is run twice. Death ids: `operation, card/mark`.
+// Deaths: one run of an operation; at every mark (register access, pause, store that publishes) the memory is copied
+// into a second machine, which dies there: nobody goes on with the operation, and the machine panics. Then its power is
+// cut with every outcome, and decode.ts alone says whether the record is there. Then the first machine goes on, so that
+// all moments come from one run, none is left out and none is run twice. Death ids: `operation, card/mark`.
 //
-// What must hold at each moment: the panic says 0, for nothing is wrong with the card; the record is on the medium, byte
-// for byte, whatever the cut; every older record is whole but the one that policy gives up; nothing is served that nobody
-// wrote; no byte outside of what the operation was writing has changed. Nothing of Node, no chance.
+// What must hold at each moment: the panic says 0, for nothing is wrong with the card; the record is on the medium,
+// byte for byte, whatever the cut; every older record is whole but the one that policy gives up; nothing is served that
+// nobody wrote; no byte outside of what the operation was writing has changed. Nothing of Node, no chance.
 import {
   BOUNCE_BASE,
   MACHINE_PAGES,
   MEDIUM_BASE,
   PAGE_BYTES,
+  PANIC_HEAD_BLOCK,
+  RING_DATA,
+  RING_MEDIUM,
   RING_STATES,
   TEXT_BASE,
   TRACE_BASE,
+  ZONE_LOGS,
 } from "../../assembly/layout.js";
 import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.js";
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
@@ -132,11 +136,15 @@ function makeDevice(module: WebAssembly.Module, card: DeathCard, operation: Deat
 
 /** A range of the memory that another machine needs to go on from here. */
 type Range = [from: number, until: number];
-/** Everything but the trace, the text, the deflater's scratch, and the rest of the medium, which nobody touches. */
+/** Everything but the trace, texts, scratch, and the rest of the medium, which nobody touches. */
 function stateRanges(device: Device): Range[] {
+  const ringBytes = 2 * RING_BYTES;
   return [
     [0, TRACE_BASE],
-    [RING_STATES, MEDIUM_BASE + MEDIUM_BYTES],
+    [RING_STATES, RING_DATA + ringBytes],
+    [ZONE_LOGS, ZONE_LOGS + 8 * KMSG_COUNT],
+    [PANIC_HEAD_BLOCK, RING_MEDIUM + ringBytes],
+    [MEDIUM_BASE, MEDIUM_BASE + MEDIUM_BYTES],
     // Other partitions, and the dump's table with its regions.
     [MEDIUM_BASE + device.sizeBytes, device.memory.buffer.byteLength],
   ];
