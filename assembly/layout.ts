@@ -460,8 +460,6 @@ export const PANIC_REGISTER_BLOCK = 0x2c0400; // 512, what CMD8, ACMD51, CMD6 re
 export const PANIC_ADMA_TABLE = 0x2c0600; // descriptors
 export const DRIVER_BASE = 0x2c1000; // OWNER_COPIES × SHADOW_BYTES: assembly/driver/shadow.ts
 export const SHADOW_BYTES = 0x100;
-export const DRIVER_TIME = 0x2c2000; // … 0x2c203f, the driver's own time: assembly/driver/time.ts
-export const DRIVER_TIME_BYTES = 0x40;
 /** The rings' zones as the medium has them, in the order of RING_DATA: what a flush has written, or is writing. */
 export const RING_MEDIUM = 0x2d0000; // RING_BYTES_MAX
 export const MEDIUM_BASE = 0x350000;

@@ -8,8 +8,6 @@ import { endPanicPlan } from "./dump/plan";
 import {
   CLOCK_NOW,
   CONFIG_BASE,
-  DRIVER_TIME,
-  DRIVER_TIME_BYTES,
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_COUNT,
@@ -52,7 +50,6 @@ function startOver(): void {
   endPanicPlan();
   freeOwner();
   beginShadows();
-  memory.fill(DRIVER_TIME, 0, DRIVER_TIME_BYTES);
 }
 
 /**

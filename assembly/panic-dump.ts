@@ -73,11 +73,11 @@ function move(token: u32, isWrite: bool, areaOffset: u64, sectors: u32, ptr: usi
   const flags: u32 = isWrite ? writeFlags(token) : 0;
   let status: i32 = ETIMEDOUT;
   for (let i: u32 = 0; i < ATTEMPTS_MAX; i++) {
-    const from = portNowNs();
+    const from = portNowNs(token);
     status = transferBlocks(token, isWrite, lbaAt(areaOffset), sectors, ptr, flags);
     if (status == OK && isWrite) status = makeDurable(token);
     if (!holds(token)) return ECANCELED;
-    stream().lastNs = portNowNs() - from;
+    stream().lastNs = portNowNs(token) - from;
     if (status == OK || status == ENOMEDIUM || isLate(token)) break;
     shadow(token).careful = 1;
     if (leadBack(token) != OK) break;
@@ -160,7 +160,7 @@ function commit(token: u32, status: i32): i32 {
   if (written != OK) return written;
   if (!bytesEqual(VERIFY_BASE, DUMP_HEADER_BLOCK, SECTOR_BYTES)) return EIO;
   store<u32>(DUMP_RESULT_STATE, state);
-  store<u64>(DUMP_RESULT_END_NS, portNowNs());
+  store<u64>(DUMP_RESULT_END_NS, portNowNs(token));
   return status;
 }
 

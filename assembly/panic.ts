@@ -241,7 +241,7 @@ function writeRecord(token: u32, zone: u32): i32 {
   if (status == OK) status = invalidateHeader(token, zone);
   if (status != OK) return status;
   if (!step(token, STEP_WRITE_BODY, zone)) return ECANCELED;
-  const bodyNs = portNowNs();
+  const bodyNs = portNowNs(token);
   status = writeSectors(token, zone, last, 1);
   const bodyEnd = sectors < last ? sectors : last;
   if (status == OK && bodyEnd > 1) status = writeSectors(token, zone, 1, bodyEnd - 1);
@@ -251,15 +251,15 @@ function writeRecord(token: u32, zone: u32): i32 {
   status = writeSectors(token, zone, 0, 1);
   if (status == OK) status = makeDurable(token);
   if (status != OK) return status;
-  if (load<u64>(RESULT_COMMIT_NS_LOW) == 0) storeTime(RESULT_COMMIT_NS_LOW);
-  record().sectorNs = (portNowNs() - bodyNs) / sectors;
+  if (load<u64>(RESULT_COMMIT_NS_LOW) == 0) storeTime(token, RESULT_COMMIT_NS_LOW);
+  record().sectorNs = (portNowNs(token) - bodyNs) / sectors;
   if (!step(token, STEP_VERIFY, zone)) return ECANCELED;
   status = verifySectors(token, zone, 0, sectors);
   return status == OK && sectors <= last ? verifySectors(token, zone, last, 1) : status;
 }
 
-function storeTime(word: usize): void {
-  store<u64>(word, portNowNs());
+function storeTime(token: u32, word: usize): void {
+  store<u64>(word, portNowNs(token));
 }
 
 /** True if it is the zone that failed and not the way to it: another zone may do. */
@@ -360,7 +360,7 @@ function storeText(token: u32, textBytes: u32): i32 {
   let lastNs: u64 = 0;
   let status: i32 = OK;
   for (let part: u32 = 1; part <= parts && part <= <u32>PARTS_MAX; part++) {
-    const beganNs = portNowNs();
+    const beganNs = portNowNs(token);
     if (part > 1 && leftNs(token) / PART_TIME_FACTOR < lastNs) {
       status = ETIMEDOUT;
       break;
@@ -377,7 +377,7 @@ function storeText(token: u32, textBytes: u32): i32 {
     addToResult();
     leftBytes = r.droppedBytes;
     if (leftBytes == 0) break;
-    lastNs = portNowNs() - beganNs;
+    lastNs = portNowNs(token) - beganNs;
   }
   store<u32>(RESULT_PARTS_STATUS, status);
   const stands = load<u32>(RESULT_PARTS) > 0;
@@ -437,7 +437,7 @@ function publish(token: u32, status: i32): void {
   const r = record();
   store<u32>(RESULT_COUNTER, r.counter);
   store<u64>(RESULT_SEQUENCE_LOW, r.firstSequence);
-  storeTime(RESULT_END_NS_LOW);
+  storeTime(token, RESULT_END_NS_LOW);
   mark(MARK_RESULT);
   if (holds(token)) store<u32>(RESULT_STATUS, status);
 }
@@ -477,8 +477,8 @@ export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNs
   if (token == 0) return EBUSY;
   clearDumpResult();
   endPanicPlan();
-  portStartTime();
-  storeTime(RESULT_START_NS_LOW);
+  portStartTime(token);
+  storeTime(token, RESULT_START_NS_LOW);
   store<u32>(RESULT_STATUS, EBUSY);
   store<u32>(RESULT_CARD_STATE, NO_STATE);
   store<u32>(RESULT_REFUSED_COMMAND, 0xffffffff);

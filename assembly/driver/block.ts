@@ -45,7 +45,10 @@ export function claimHost(): u32 {
   return token;
 }
 
-/** Power-up and identification of whatever is in the slot; behind a failure again, from a power cycle on. */
+/**
+ * Power-up and identification of whatever is in the slot; behind a failure again, from a power cycle on. What was not
+ * flushed before is lost with the card's cache, and the next flush tells.
+ */
 export function openCard(): i32 {
   const token = claimHost();
   if (token == 0) return EBUSY;
@@ -94,7 +97,7 @@ function attempt(token: u32, request: u32, lba: u32, count: u32): i32 {
  * be tried again, or what it ends with. What the card refuses (-EIO) is simply tried again.
  */
 export function leadBackFor(token: u32, status: i32, attempt: u32): i32 {
-  if (status == ENOMEDIUM || attempt + 1 >= TRIES_MAX) return status;
+  if (status == ENOMEDIUM || status == ECANCELED || attempt + 1 >= TRIES_MAX) return status;
   if (status == EIO) return OK;
   const back = leadBack(token, attempt > 0);
   return back == OK || back == ENODEV || back == ENOMEDIUM ? back : status;
@@ -203,19 +206,13 @@ export function blockFlush(): i32 {
 /** Commands that change nothing of what the driver believes: they ask, select, count, erase, or move blocks. */
 function keepsModes(index: u32): bool {
   if (index <= 6) return false;
-  return (
-    index < 11 ||
-    index == 12 ||
-    index == 13 ||
-    (index >= 17 && index <= 25) ||
-    (index >= 30 && index <= 38) ||
-    index == 55
-  );
+  if (index < 11 || index == 12 || index == 13 || index == 55) return true;
+  return (index >= 17 && index <= 25) || (index >= 30 && index <= 38);
 }
 
 /**
- * Any command as it is, for tools and tests: `answer` is SDHCI_COMMAND's low byte without data. What it may have changed
- * in the card is asked for before it counts again.
+ * Any command as it is, for tools and tests: `answer` is SDHCI_COMMAND's low byte without data. What it may have
+ * changed in the card is asked for before it counts again.
  */
 export function blockCommand(index: u32, argument: u32, answer: u32): i32 {
   const token = claimHost();

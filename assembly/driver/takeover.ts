@@ -145,7 +145,7 @@ function awaitBusyEnd(token: u32, lengthNs: u64): bool {
 
 /** How long a busy card is waited for: never more than a quarter of the time that is left. */
 function patienceNs(token: u32): u64 {
-  const now = portNowNs();
+  const now = portNowNs(token);
   const deadlineNs = shadow(token).deadlineNs;
   const quarter = deadlineNs > now ? (deadlineNs - now) / 4 : 0;
   return quarter < PATIENCE_NS ? quarter : PATIENCE_NS;
@@ -283,8 +283,8 @@ function settle(token: u32): i32 {
 }
 
 /**
- * Behind a transfer that failed: the lines reset, the card in tran again, and asked for a register in data, or identified
- * again where that fails. Until then no zone can be blamed. As takeOverCard(token).
+ * Behind a transfer that failed: the lines reset, the card in tran again, and asked for a register in data, or
+ * identified again where that fails. Until then no zone can be blamed. As takeOverCard().
  */
 export function leadBack(token: u32): i32 {
   resetBothLines(token);
