@@ -148,7 +148,9 @@ function inFlightSectors(kind: InFlight, offset: number, lengthBytes: number): n
 /**
  * A device. Offsets and lengths are bytes from the start of the card's user area, whole numbers ≥ 0.
  * Every call throws {@link MmcError}: EINVAL out of range, EBUSY the host is held (a request was left in flight,
- * or a panic died), EIO, EILSEQ, ETIMEDOUT, ENOMEDIUM, ENODEV as the card or the bus had it.
+ * or a panic died), ECANCELED a panic took the host in the middle of it (from a callback, or another thread): it touched
+ * nothing since, and of what a write or an erase was to change each sector is old or new; EIO, EILSEQ, ETIMEDOUT,
+ * ENOMEDIUM, ENODEV as the card or the bus had it.
  */
 export class Device {
   readonly #core: CoreExports;
@@ -347,7 +349,9 @@ export class Device {
 
   /**
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card or
-   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes.
+   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes. Status -EBUSY: another panic
+   * is under way, or has died, and nothing of it was changed; -ECANCELED: filtered by `maxReason`, or another one was
+   * forced in the middle of this one, and nothing of that was changed since.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */
   panicWrite(input: PanicInput): PanicResult {
@@ -441,9 +445,9 @@ export class Device {
     for (const { cpu } of calls) requireNumber("writeFtrace: cpu", cpu, 0, this.#cpus - 1);
     for (const { cpu, ip, parentIp } of calls) {
       const count = this.#words.getBigUint64(HOST_FTRACE_CALLS, true) + 1n;
-      this.#words.setBigUint64(HOST_FTRACE_CALLS, count, true);
       const time = (count << 8n) | BigInt(cpu);
       this.#writeRing("writeFtrace", RING_FTRACE + cpu, ftraceRecord(this.#abi, ip, parentIp, time));
+      this.#words.setBigUint64(HOST_FTRACE_CALLS, count, true);
     }
   }
 
