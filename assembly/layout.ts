@@ -7,8 +7,8 @@
 //   0x02000  write cache     0x0a200  DUMP, 0xb600     0x0c000  protection       0x10000  BOUNCE
 //   0x20000  VERIFY          0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
 //   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 zone logs
-//   0x2a0000 RING_INBOX      0x2b0000 the panic's own  0x2c1000 driver
-//   0x2d0000 medium
+//   0x2a0000 RING_INBOX      0x2b0000 the panic's own  0x2c1000 driver          0x2d0000 rings, as on the medium
+//   0x350000 medium
 
 export const PAGE_BYTES = 0x10000;
 export const SECTOR_BYTES = 512;
@@ -431,7 +431,7 @@ export const DEFLATED_BASE = 0x150000;
 export const DEFLATED_BYTES_MAX = 0x80000;
 // The rings: a few words of state each, and their zones as the medium shall have them, one behind the other.
 export const RING_STATES = 0x1d0000; // RINGS_MAX × RING_STATE_BYTES
-export const RING_STATE_BYTES = 32;
+export const RING_STATE_BYTES = 40;
 export const FTRACE_CPUS_MAX = 64;
 export const RINGS_MAX = 66; // pmsg, console, and an ftrace slice for each CPU
 /** A page of a guest's memory that its DMA reads, fetched at once: assembly/sdhci/dma.ts. */
@@ -454,6 +454,8 @@ export const PANIC_REGISTER_BLOCK = 0x2c0400; // 512, what CMD8, ACMD51, CMD6 re
 export const PANIC_ADMA_TABLE = 0x2c0600; // descriptors
 export const DRIVER_BASE = 0x2c1000; // OWNER_COPIES × SHADOW_BYTES: assembly/driver/shadow.ts
 export const SHADOW_BYTES = 0x100;
-export const MEDIUM_BASE = 0x2d0000;
+/** The rings' zones as the medium has them, in the order of RING_DATA: what a flush has written, or is writing. */
+export const RING_MEDIUM = 0x2d0000; // RING_BYTES_MAX
+export const MEDIUM_BASE = 0x350000;
 /** Pages without a medium: what every module declares as its initial memory. */
-export const MACHINE_PAGES = 45;
+export const MACHINE_PAGES = 53;

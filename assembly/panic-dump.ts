@@ -5,7 +5,7 @@
 
 import { bytesEqual } from "./bytes";
 import { crc32c } from "./crc";
-import { makeDurable, writeFlags } from "./driver/durable";
+import { makeDurable, settleCache, writeFlags } from "./driver/durable";
 import { portNowNs } from "./driver/port";
 import { isLate, leftNs, shadow } from "./driver/shadow";
 import { leadBack } from "./driver/takeover";
@@ -166,7 +166,8 @@ function commit(token: u32, status: i32): i32 {
 function storePlan(token: u32): i32 {
   const front: usize = PANIC_HEAD_BLOCK;
   const back: usize = VERIFY_BASE;
-  let status = readHeader(token, SLOT_FRONT, front);
+  let status = settleCache(token);
+  if (status == OK) status = readHeader(token, SLOT_FRONT, front);
   if (status == OK) status = readHeader(token, SLOT_BACK, back);
   if (status != OK) return status;
   const keepsComplete = load<u32>(CONFIG_POLICY) == POLICY_FIRST_WINS;

@@ -8,7 +8,7 @@ import { bytesEqual } from "./bytes";
 import { crc32cPrepare } from "./crc";
 import { NORMAL_ID } from "./driver/block";
 import { resetBothLines } from "./driver/command";
-import { makeDurable, writeFlags } from "./driver/durable";
+import { makeDurable, settleCache, writeFlags } from "./driver/durable";
 import { portNowNs, portWorked } from "./driver/port";
 import {
   clearDeadline,
@@ -227,7 +227,8 @@ function writeRecord(token: u32, zone: u32): i32 {
   const sectors = recordSectors();
   const last = zoneSectors() - 1;
   if (!step(token, STEP_INVALIDATE, zone)) return ECANCELED;
-  let status = invalidateHeader(token, zone);
+  let status = settleCache(token);
+  if (status == OK) status = invalidateHeader(token, zone);
   if (status != OK) return status;
   if (!step(token, STEP_WRITE_BODY, zone)) return ECANCELED;
   const bodyNs = portNowNs();

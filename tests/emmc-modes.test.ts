@@ -1,6 +1,6 @@
 // Bus modes of an eMMC: DDR52, HS200 and HS400 with the order that leads there, what DEVICE_TYPE allows, which lines,
 // clocks and data rates of the host go with which mode, and the tuning block of CMD21 (mmc.md §1.4, §1.8, §1.11;
-// pstore.md §5.4.5). The blocks' times are bus-timing.test.ts's.
+// §2.8). The blocks' times are bus-timing.test.ts's.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import {

@@ -281,7 +281,7 @@ test("CMD11 is for a card that was asked for 1.8 V and has it; the voltage survi
   assert.is(bus.operatingConditions(0x40ff8000 | S18), 0xc1ff8000, "3.3 V again");
 });
 
-test("UHS modes: each clock of §1.11, and none faster; DDR50 is two bits a clock on both sides", () => {
+test("UHS modes: each clock of mmc.md §1.11, and none faster; DDR50 is two bits a clock on both sides", () => {
   let cases = 0;
   for (const [mode, limitKhz] of [
     [0, 25_000],

@@ -1,5 +1,5 @@
 // How a write becomes durable when it is done, whatever the card has: reliable write, forced programming, or a flush.
-import { OK } from "../errno";
+import { EIO, OK } from "../errno";
 import { shadow, usesCmd23 } from "./shadow";
 import { flushCache } from "./switch";
 import { WRITE_FORCED, WRITE_RELIABLE } from "./transfer";
@@ -14,4 +14,21 @@ export function writeFlags(token: u32): u32 {
 /** What has been written with writeFlags() is on the medium, not in a cache. */
 export function makeDurable(token: u32): i32 {
   return writeFlags(token) != 0 ? OK : flushCache(token);
+}
+
+/** Flushes that may tell of sectors of others which cannot be stored. */
+const SETTLE_MAX: u32 = 4;
+
+/**
+ * For a writer whose sectors become durable by a flush, before his first one: what others have left in the cache is on
+ * the medium, or lost and noted for whoever wrote it. What his own flush tells then is about his own sectors. Without a
+ * cache, or with a way past it, there is nothing to do.
+ */
+export function settleCache(token: u32): i32 {
+  if (writeFlags(token) != 0) return OK;
+  for (let i: u32 = 0; i < SETTLE_MAX; i++) {
+    const status = flushCache(token);
+    if (status != EIO) return status;
+  }
+  return OK;
 }

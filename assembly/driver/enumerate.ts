@@ -22,7 +22,7 @@ import {
 } from "./command";
 import { portRead16, portWrite16 } from "./port";
 import { enableStatus, IDENTIFICATION_KHZ, setClock, setLines } from "./setup";
-import { isLate, isOver, KIND_EMMC, KIND_SD, KIND_UNKNOWN, shadow, untilNs } from "./shadow";
+import { isLate, isOver, KIND_EMMC, KIND_SD, KIND_UNKNOWN, noteCacheLoss, shadow, untilNs } from "./shadow";
 import { selectUserArea, setBus, switchByte } from "./switch";
 import { awaitReady, readRegister } from "./transfer";
 
@@ -175,7 +175,7 @@ function identifyAs(token: u32, kind: u32, version1: bool): i32 {
   if (status != OK) return status;
   // Whatever was on is off now, even if identification ends early, and what was cached may be gone.
   s.cacheOn = 0;
-  if (s.unflushed != 0) s.cacheLost = 1;
+  noteCacheLoss(token);
   s.unflushed = 0;
   if (kind == KIND_SD) {
     s.rca = 0;

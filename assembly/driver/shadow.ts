@@ -47,8 +47,9 @@ export class Shadow {
   identified: u32; // a card was identified once: it must be this one
   pollsLeft: u32; // of an operation with a deadline
   answerLost: u32; // of the operation at hand: a status did not come, and its error bits, told once, are gone
-  unflushed: u32; // blocks were written since the cache was flushed last
-  cacheLost: u32; // the card was started again with such blocks in its cache
+  unflushed: u32; // blocks of the user's were written since the cache was flushed last
+  cacheLost: u32; // some of them may be gone, and the user's next flush has to tell
+  repeated: u32; // the last CMD6 was sent again, as the status behind it was lost
   isWhole: u32; // 1: this copy was made to its end
   addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
 }
@@ -86,6 +87,15 @@ export function inheritShadow(token: u32): void {
 /** What a request has come to: -ECANCELED, whatever it met, if the host was taken from it meanwhile. */
 export function outcome(token: u32, status: i32): i32 {
   return holds(token) ? status : ECANCELED;
+}
+
+/**
+ * What the user wrote may have been lost with the card's cache, whoever was using the card: he is told by his next
+ * flush, and by no other.
+ */
+export function noteCacheLoss(token: u32): void {
+  const s = shadow(token);
+  if (s.unflushed != 0) s.cacheLost = 1;
 }
 
 /** In front of a guest's controller never: the memory that its DMA reaches is the guest's. */

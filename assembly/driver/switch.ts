@@ -13,7 +13,7 @@ import {
   sendCommand,
 } from "./command";
 import { setCardClock, setLines } from "./setup";
-import { KIND_EMMC, KIND_SD, outcome, shadow } from "./shadow";
+import { KIND_EMMC, KIND_SD, noteCacheLoss, outcome, shadow } from "./shadow";
 import { awaitReady, readRegister } from "./transfer";
 
 const EXT_CSD_FLUSH_CACHE: u32 = 32;
@@ -38,6 +38,7 @@ export function switchByteWithin(token: u32, index: u32, value: u32, lengthNs: u
 
 function switchSurely(token: u32, index: u32, value: u32, lengthNs: u64): i32 {
   for (let i: u32 = 0; i < SWITCHES_MAX; i++) {
+    shadow(token).repeated = i;
     shadow(token).answerLost = 0;
     const status = sendCommand(token, 6, (WRITE_BYTE << 24) | (index << 16) | (value << 8) | 1, ANSWER_R1, 0);
     if (status != OK) return status;
@@ -55,11 +56,20 @@ export function switchByte(token: u32, index: u32, value: u32): i32 {
   return switchByteWithin(token, index, value, SWITCH_NS);
 }
 
-/** Everything in the card's write cache becomes durable. Nothing to do without one. */
+/**
+ * Everything in the card's write cache becomes durable. Nothing to do without one. -EIO: the card could not store all of
+ * it. That is told once, and what it could not store need not be in the cache any more, so a flush that succeeds behind
+ * one that did not, or whose answer was lost, says nothing of what was written before both.
+ */
 export function flushCache(token: u32): i32 {
-  if (shadow(token).kind != KIND_EMMC || shadow(token).cacheOn == 0) return OK;
+  const s = shadow(token);
+  if (s.kind != KIND_EMMC || s.cacheOn == 0) return OK;
+  // Noted before it is known: whoever takes the host in the middle reads the status, and its errors with it.
+  const before = s.cacheLost;
+  noteCacheLoss(token);
   const status = switchByteWithin(token, EXT_CSD_FLUSH_CACHE, 1, FLUSH_NS);
-  if (status == OK) shadow(token).unflushed = 0;
+  if (status == OK && s.repeated == 0) s.cacheLost = before;
+  if (status == OK) s.unflushed = 0;
   return status;
 }
 

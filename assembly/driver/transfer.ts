@@ -38,7 +38,17 @@ import {
 } from "./command";
 import { portRead32, portWrite32 } from "./port";
 import { setHostControl } from "./setup";
-import { addressOf, isLate, isOver, outcome, shadow, untilNs, usesCmd23, usesDma } from "./shadow";
+import {
+  addressOf,
+  isLate,
+  isOver,
+  noteCacheLoss,
+  outcome,
+  shadow,
+  untilNs,
+  usesCmd23,
+  usesDma,
+} from "./shadow";
 
 /** CMD23 argument bits. */
 export const WRITE_RELIABLE: u32 = 1 << 31;
@@ -235,9 +245,17 @@ function transferOnce(token: u32, isWrite: bool, lba: u32, count: u32, ptr: usiz
  * that is damaged has taken them along. -EILSEQ: the second time too.
  */
 function transferSurely(token: u32, isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
+  if (!isWrite) return transferOnce(token, false, lba, count, ptr, flags);
+  const s = shadow(token);
+  // A cache makes room by storing what is older. That it could not shows in this write and nowhere else, also if
+  // somebody else asks the card then.
+  const before = s.cacheLost;
+  noteCacheLoss(token);
   for (let i: u32 = 0; i < WRITES_MAX; i++) {
-    const status = transferOnce(token, isWrite, lba, count, ptr, flags);
-    if (status != OK || !isWrite || shadow(token).answerLost == 0) return status;
+    const status = transferOnce(token, true, lba, count, ptr, flags);
+    if (status == OK && s.answerLost != 0) continue;
+    if (status != EIO && s.answerLost == 0 && i == 0) s.cacheLost = before;
+    return status;
   }
   return EILSEQ;
 }
