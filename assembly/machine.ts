@@ -8,6 +8,8 @@ import { endPanicPlan } from "./dump/plan";
 import {
   CLOCK_NOW,
   CONFIG_BASE,
+  DRIVER_TIME,
+  DRIVER_TIME_BYTES,
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_COUNT,
@@ -50,15 +52,16 @@ function startOver(): void {
   endPanicPlan();
   freeOwner();
   beginShadows();
+  memory.fill(DRIVER_TIME, 0, DRIVER_TIME_BYTES);
 }
 
 /**
- * The power goes now. `outcome`: CUT_* for the sector in programming and for those that had not settled; bit i of
- * `cacheMask` keeps the i-th oldest cached sector, and the i-th oldest unsettled one.
+ * The power goes now. `outcome`: CUT_* for the sector in programming and for those that had not settled; bit i of the
+ * mask, whose bits 31:0 and 63:32 are given, keeps the i-th oldest cached sector, and the i-th oldest unsettled one.
  */
-export function machineCut(outcome: u32, cacheMask: u32): void {
+export function machineCut(outcome: u32, cacheMaskLow: u32, cacheMaskHigh: u32): void {
   advanceCard(nowNs());
-  powerOff(outcome, cacheMask, nowNs());
+  powerOff(outcome, ((<u64>cacheMaskHigh) << 32) | cacheMaskLow, nowNs());
   startOver();
 }
 

@@ -6,10 +6,11 @@
 import { headBlock, tailBlock } from "./buffers";
 import { bytesEqual } from "./bytes";
 import { crc32cPrepare } from "./crc";
-import { NORMAL_ID } from "./driver/block";
+import { claimHost } from "./driver/block";
 import { resetBothLines } from "./driver/command";
 import { makeDurable, settleCache, writeFlags } from "./driver/durable";
-import { portNowNs, portWorked } from "./driver/port";
+import { portNowNs, portStartTime, portWorked } from "./driver/port";
+import { forgetRefusal } from "./driver/refusal";
 import {
   clearDeadline,
   currentShadow,
@@ -20,10 +21,11 @@ import {
   setDeadline,
   shadow,
 } from "./driver/shadow";
-import { leadBack, quietController, restartCard, takeOverCard } from "./driver/takeover";
+import { leadBack, NO_STATE, quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
+import { readSector } from "./driver/way";
 import { endPanicPlan } from "./dump/plan";
-import { EBUSY, ECANCELED, EINVAL, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import { EBUSY, ECANCELED, EINVAL, EIO, ENODEV, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_SECTORS,
   CONFIG_COMPRESS,
@@ -50,6 +52,10 @@ import {
   RESULT_PARTS_STATUS,
   RESULT_PAYLOAD_BYTES,
   RESULT_R1,
+  RESULT_REFUSED_ARGUMENT,
+  RESULT_REFUSED_COMMAND,
+  RESULT_REFUSED_R1,
+  RESULT_REFUSED_STATUS,
   RESULT_RINGS_FLUSHED,
   RESULT_RINGS_STATUS,
   RESULT_RUNG,
@@ -77,7 +83,7 @@ import {
   ZONES_MAX,
 } from "./layout";
 import { MARK_RESULT, mark } from "./mark";
-import { claim, holds, isPanicToken, OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
+import { holds, isPanicToken, OWNER_PANIC, release, steal, stealFromPanic } from "./owner";
 import { clearDumpResult, storeDump } from "./panic-dump";
 import {
   PSTORE_KMSG_HEADER_MAGIC,
@@ -158,10 +164,11 @@ function scanZones(token: u32): i32 {
   beginRecovery();
   for (let zone: u32 = 0; zone < count && zone < <u32>ZONES_MAX; zone++) {
     const first = zoneFirstLba(zone);
-    let status = transferBlocks(token, false, first, 1, head, 0);
-    if (status == OK) status = transferBlocks(token, false, first + zoneSectors() - 1, 1, tail, 0);
+    let status = readSector(token, first, head);
+    if (status == OK) status = readSector(token, first + zoneSectors() - 1, tail);
     if (status == OK) recoverZone(token, zone, head, tail);
-    else if (isLate(token) || status == ENOMEDIUM) return status;
+    else if (isLate(token) || shadow(token).identified == 0 || status == ENOMEDIUM || status == ENODEV)
+      return status;
     else recoverBadZone(token, zone);
   }
   if (!holds(token)) return ECANCELED;
@@ -176,7 +183,7 @@ function scanZones(token: u32): i32 {
 export function recoverArea(): i32 {
   if (!areaFits(currentShadow().sectors)) return EINVAL;
   crc32cPrepare();
-  const token = claim(NORMAL_ID);
+  const token = claimHost();
   if (token == 0) return EBUSY;
   const status = scanZones(token);
   return release(token) ? status : ECANCELED;
@@ -263,20 +270,6 @@ function takeOver(token: u32): i32 {
   quietController(token);
   if (!step(token, STEP_TAKE_CARD, 0)) return ECANCELED;
   return takeOverCard(token, RESULT_CARD_STATE, RESULT_RUNG);
-}
-
-/**
- * One block of the area, to see that data come through: the lines that a guest has left may not be the card's, which
- * shows in nothing else, and to a scan every zone would be bad.
- */
-function proveWay(token: u32): i32 {
-  const status = transferBlocks(token, false, zoneFirstLba(0), 1, PANIC_HEAD_BLOCK, 0);
-  if (status == OK || blamesZone(status)) return OK;
-  if (status == ENOMEDIUM) return status;
-  resetBothLines(token);
-  shadow(token).careful = 1;
-  restartCard(token, false);
-  return takeOverCard(token, PANIC_TAIL_BLOCK, PANIC_TAIL_BLOCK + 4);
 }
 
 /** Step 4: the newest text as a deflate stream, if there is time for it and if it helps; plain as it stands if not. */
@@ -424,10 +417,16 @@ function storeRings(token: u32): void {
   store<u32>(RESULT_RINGS_STATUS, firstFailure);
 }
 
-/** What the record's last attempt met on the bus. */
-function noteLastCommand(token: u32, status: i32): void {
-  store<u32>(RESULT_COMMAND, status == OK ? 0xffffffff : shadow(token).lastCommand);
-  store<u32>(RESULT_R1, shadow(token).lastR1);
+/** What the record met on the bus: the command sent last, and the first that was refused. */
+function noteCommands(token: u32, status: i32): void {
+  const s = shadow(token);
+  store<u32>(RESULT_COMMAND, status == OK ? 0xffffffff : s.lastCommand);
+  store<u32>(RESULT_R1, s.lastR1);
+  if (s.refused == 0) return;
+  store<u32>(RESULT_REFUSED_COMMAND, s.refusedCommand);
+  store<u32>(RESULT_REFUSED_ARGUMENT, s.refusedArgument);
+  store<u32>(RESULT_REFUSED_R1, s.refusedR1);
+  store<u32>(RESULT_REFUSED_STATUS, s.refusedStatus);
 }
 
 function publish(token: u32, status: i32): void {
@@ -464,9 +463,10 @@ function takeHost(force: u32): u32 {
 
 /**
  * First half of a panic: takes the host, whoever holds it; `force`: also from a panic that died in the middle. Returns
- * the token that panicRun() wants, with OWNER_PANIC in its low byte as no errno has it, or, with nothing changed, not
- * even for a panic that is under way: -EINVAL a time that cannot be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY
- * another panic holds the host (-ECANCELED too where one was forced behind this one at once). Behind it TEXT, CONFIG_PARTS and RESULT are the caller's.
+ * the token that panicRun() wants, with OWNER_PANIC in its low byte as no errno has it. Behind it TEXT, CONFIG_PARTS and
+ * RESULT are the caller's. Or, with nothing changed, not even for a panic that is under way: -EINVAL a time that cannot
+ * be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY another panic holds the host (-ECANCELED too where one was forced
+ * behind this one at once).
  */
 export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNsec: u32, force: u32): u32 {
   if (timeNsec > 999999999) return EINVAL;
@@ -475,8 +475,11 @@ export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNs
   if (token == 0) return EBUSY;
   clearDumpResult();
   endPanicPlan();
+  portStartTime();
   storeTime(RESULT_START_NS_LOW);
   store<u32>(RESULT_STATUS, EBUSY);
+  store<u32>(RESULT_CARD_STATE, NO_STATE);
+  store<u32>(RESULT_REFUSED_COMMAND, 0xffffffff);
   if (!step(token, STEP_TAKE_HOST, load<u32>(RESULT_OWNER))) return ECANCELED;
   const lengthNs: u64 = <u64>load<u32>(CONFIG_DEADLINE_US) * 1000;
   setDeadline(token, lengthNs > RESERVE_NS ? lengthNs - RESERVE_NS : 0);
@@ -488,17 +491,17 @@ export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNs
 /** Steps 2 to 10. */
 function writeAll(token: u32, textBytes: u32): i32 {
   // With less time than an orderly end costs, nothing is touched at all.
+  forgetRefusal(token);
   let status = isLate(token) ? ETIMEDOUT : takeOver(token);
+  // Questions that a card in disorder does not answer are how it was found, unless it was not brought back.
+  if (status == OK) forgetRefusal(token);
   if (status == OK && !areaFits(shadow(token).sectors)) status = EINVAL;
-  if (status == OK && mustScan()) {
-    if (isDefined(EXTERNAL_BUS)) status = proveWay(token);
-    if (status == OK) status = scanZones(token);
-  }
+  if (status == OK && mustScan()) status = scanZones(token);
   if (!holds(token)) return ECANCELED;
   if (status == OK) status = storeText(token, textBytes);
   else store<u32>(RESULT_DROPPED_BYTES, textBytes);
   if (!holds(token)) return ECANCELED;
-  noteLastCommand(token, status);
+  noteCommands(token, status);
   const reached = load<u32>(RESULT_STEP);
   // No zone for the record is no reason to lose the rings too.
   if (status == OK || status == ENOSPC || blamesZone(status)) storeRings(token);

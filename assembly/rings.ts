@@ -7,7 +7,7 @@
 // turn comes.
 
 import { headBlock } from "./buffers";
-import { NORMAL_ID } from "./driver/block";
+import { claimHost, leadBackFor, TRIES_MAX } from "./driver/block";
 import { makeDurable, settleCache, writeFlags } from "./driver/durable";
 import { transferBlocks } from "./driver/transfer";
 import { EBUSY, ECANCELED, EINVAL, EIO, OK } from "./errno";
@@ -19,7 +19,7 @@ import {
   RINGS_MAX,
   SECTOR_BYTES,
 } from "./layout";
-import { claim, holds, isPanicking, release } from "./owner";
+import { holds, isPanicking, release } from "./owner";
 import {
   appendToRing,
   applyStage,
@@ -50,8 +50,6 @@ const STAGES_MAX: u32 = 8;
 const PLANS_MAX: u32 = 2;
 /** Sectors that a step shares with other bytes: up to the zone's end, and from its start. */
 const EDGES: u32 = 4;
-/** As block.ts has it for every request. */
-const TRIES_MAX: u32 = 3;
 
 /** The sectors that hold the `bytes` from byte `from` of the zone on, as the copy of the medium has them, durably. */
 function writeZone(token: u32, index: u32, from: u32, bytes: u32): i32 {
@@ -149,7 +147,7 @@ export function writeRing(index: u32, count: u32): i32 {
  * what the card or the bus had.
  */
 export function flushRings(): i32 {
-  const token = claim(NORMAL_ID);
+  const token = claimHost();
   if (token == 0) return EBUSY;
   let status: i32 = OK;
   for (let index: u32 = 0; index < ringCount() && index < <u32>RINGS_MAX && status == OK; index++) {
@@ -157,6 +155,11 @@ export function flushRings(): i32 {
     for (let i: u32 = 0; i < TRIES_MAX && holds(token); i++) {
       status = flushRing(token, index);
       if (status == OK) break;
+      const back = leadBackFor(token, status, i);
+      if (back != OK) {
+        status = back;
+        break;
+      }
     }
   }
   return release(token) ? status : ECANCELED;

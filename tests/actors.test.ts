@@ -5,6 +5,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { OWNER_WORD, RING_INBOX, RING_INBOX_BYTES } from "../assembly/layout.js";
+import { type PanicResult, readResult } from "../host/core/result.js";
 import { Device } from "../host/device.js";
 import { MmcError } from "../host/errors.js";
 import { judgeRing } from "../host/explore/rings.js";
@@ -19,9 +20,12 @@ import {
   openActors,
   PANIC_OWN,
   PENDING,
+  panicElsewhere,
   ROBBED_OWN,
   recordsOf,
+  restore,
   SECOND,
+  snapshot,
   userProblem,
 } from "./actors/scene.js";
 import { coreModule, pattern, sameBytes } from "./machine.js";
@@ -46,14 +50,14 @@ for (const [name, options] of Object.entries(CARDS)) {
   test(`refused, ${name}: at every mark of a panic a second one, and whatever else, changes nothing`, () => {
     const actors = openActors(options);
     const { device } = actors;
-    const before = device.saveState();
+    const before = snapshot(device);
     let marks = 0;
     actors.hook = () => marks++;
     const alone = device.panicWrite({ text: FIRST, timeSec: 7n, parts: 3 });
     actors.hook = null;
     assert.is(alone.status, 0);
-    const expected = device.saveState();
-    device.loadState(before);
+    const expected = snapshot(device);
+    restore(device, before);
     let refused = 0;
     const word = new DataView(device.memory.buffer);
     const refuse = () => {
@@ -62,6 +66,26 @@ for (const [name, options] of Object.entries(CARDS)) {
       actors.hook = null;
       const second = device.panicWrite({ text: SECOND, reason: "Oops", timeSec: 9n, parts: 1 });
       assert.equal([second.status, second.parts, second.droppedBytes], [-16, 0, SECOND.length]);
+      // As it comes from a CPU that does not ask the device.
+      const { core } = device;
+      const statuses = [
+        core.panicTake(1, 9, 0, 0, 0),
+        core.writeRing(0, 100),
+        core.blockRead(0, 1),
+        core.blockWrite(0, 1),
+        core.blockErase(0, 0),
+        core.blockFlush(),
+        core.flushRings(),
+        core.recoverArea(),
+        core.openCard(),
+        core.blockCommand(13, 0, 0x1a),
+        core.readCardRegister(10, 16, 0),
+        core.leaveInFlight(1, 0, 8),
+      ];
+      assert.equal(
+        statuses,
+        statuses.map(() => -16),
+      );
       const calls = [
         () => device.writePmsg(SECOND),
         () => device.writeConsole(SECOND),
@@ -86,9 +110,9 @@ for (const [name, options] of Object.entries(CARDS)) {
     actors.hook = null;
     assert.is(refused, marks - 1);
     assert.equal(first, alone);
-    assert.equal(changed(expected, device.saveState(), [...ROBBED_OWN, [RING_INBOX, RING_INBOX_BYTES]]), []);
+    assert.equal(changed(expected, snapshot(device), [...ROBBED_OWN, [RING_INBOX, RING_INBOX_BYTES]]), []);
     console.log(
-      `# ${name}: ${refused} of ${marks - 1} marks of a panic, at each a second panic and 10 other calls`,
+      `# ${name}: ${refused} of ${marks - 1} marks of a panic, at each a second panic and 22 other calls`,
     );
   });
 }
@@ -102,7 +126,9 @@ test("refused, from every call of a medium elsewhere: the first panic's medium a
       let calls = Number.NEGATIVE_INFINITY;
       let nested: number | null = null;
       const go = () => {
-        if (calls++ === at) nested = device.panicWrite({ text: SECOND, parts: 2 }).status;
+        if (calls++ !== at) return;
+        assert.is(device.core.panicTake(1, 9, 0, 0, 0), -16);
+        nested = device.panicWrite({ text: SECOND, parts: 2 }).status;
       };
       const medium = {
         sizeBytes: bytes.length,
@@ -224,7 +250,7 @@ for (const [name, options] of Object.entries(CARDS)) {
       const actors = openActors(options);
       const { device } = actors;
       operation.prepare?.(device);
-      const before = device.saveState();
+      const before = snapshot(device);
       let marks = 0;
       actors.hook = () => marks++;
       operation.run(device);
@@ -232,7 +258,7 @@ for (const [name, options] of Object.entries(CARDS)) {
       total += marks;
       for (const at of marksOf(marks, LONG.has(operation.name) ? MARKS_MOST : marks)) {
         const what = `${name}, ${operation.name} at mark ${at}`;
-        device.loadState(before);
+        restore(device, before);
         let passed = 0;
         let behind: Uint8Array | null = null;
         let status: number | null = null;
@@ -243,13 +269,13 @@ for (const [name, options] of Object.entries(CARDS)) {
           // In the middle of claim() he has nothing that could be taken.
           if (device.state().owner === 0) expected = "EBUSY";
           status = device.panicWrite({ text: SECOND, reason: "Oops", timeSec: 5000n }).status;
-          behind = device.saveState();
+          behind = snapshot(device);
         };
         const code = codeOf(() => operation.run(device));
         actors.hook = null;
         assert.is(status, 0, what);
         assert.is(code, expected, what);
-        assert.equal(changed(behind as unknown as Uint8Array, device.saveState(), ROBBED_OWN), [], what);
+        assert.equal(changed(behind as unknown as Uint8Array, snapshot(device), ROBBED_OWN), [], what);
         if (tried % 16 === 0) {
           // What was in the card's cache may be gone, which is told once.
           assert.ok(["ok", "EIO"].includes(codeOf(() => device.flush())), what);
@@ -275,7 +301,7 @@ for (const [name, options] of Object.entries(CARDS)) {
     const { device } = actors;
     const id = device.registerRegion({ name: "ram", address: 0n, source: device.dumpMemory });
     device.writePmsg(PENDING);
-    const before = device.saveState();
+    const before = snapshot(device);
     let marks = 0;
     actors.hook = () => marks++;
     assert.is(device.panicWrite({ text: FIRST, timeSec: 7n, parts: 2 }).status, 0);
@@ -284,23 +310,24 @@ for (const [name, options] of Object.entries(CARDS)) {
     // The first mark is the steal's: nobody holds the host there, and the second one is simply the first.
     for (const at of marksOf(marks, isComplete ? marks : 400)) {
       const what = `${name} at mark ${at}`;
-      device.loadState(before);
+      restore(device, before);
       let passed = 0;
       let behind: Uint8Array | null = null;
-      let forced: ReturnType<Device["panicWrite"]> | null = null;
+      let forced: PanicResult | null = null;
       actors.hook = () => {
         if (passed++ !== at) return;
         actors.hook = null;
-        forced = device.panicWrite({ text: SECOND, timeSec: 9n, force: true, parts: 1 });
-        behind = device.saveState();
+        panicElsewhere(device, SECOND, true);
+        forced = readResult(device.memory);
+        behind = snapshot(device);
       };
       const first = device.panicWrite({ text: FIRST, timeSec: 7n, parts: 2 });
       actors.hook = null;
-      const second = forced as unknown as ReturnType<Device["panicWrite"]>;
+      const second = forced as unknown as PanicResult;
       assert.equal([second.status, second.dump?.status, second.ringsStatus], [0, 0, 0], what);
       if (at > 0) {
         assert.is(first.status, -125, what);
-        assert.equal(changed(behind as unknown as Uint8Array, device.saveState(), PANIC_OWN), [], what);
+        assert.equal(changed(behind as unknown as Uint8Array, snapshot(device), PANIC_OWN), [], what);
       }
       device.unregisterRegion(id);
       device.powerCut("old", "lost");
@@ -318,7 +345,7 @@ test("a panic that dies in its dump: the region table is free behind the power, 
     const actors = openActors({}, true);
     const { device } = actors;
     device.registerRegion({ name: "ram", address: 0n, source: device.dumpMemory });
-    const before = device.saveState();
+    const before = snapshot(device);
     let marks = 0;
     actors.hook = () => marks++;
     device.panicWrite({ text: FIRST });
@@ -327,7 +354,7 @@ test("a panic that dies in its dump: the region table is free behind the power, 
     const total = marks;
     for (let at = 0; at < total; at += isComplete ? 1 : 3) {
       actors.hook = null;
-      device.loadState(before);
+      restore(device, before);
       let passed = 0;
       actors.hook = () => {
         if (passed++ === at) throw new Error("dies");

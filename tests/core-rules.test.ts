@@ -533,6 +533,7 @@ const REGIONS: Region[] = [
   { name: "SDHCI_REGISTERS", from: layout.SDHCI_REGISTERS, bytes: 256 },
   { name: "SDHCI_BASE", from: layout.SDHCI_BASE, bytes: sizeOf("assembly/sdhci/state.ts", "Engine") },
   { name: "DRIVER_BASE", from: layout.DRIVER_BASE, bytes: layout.OWNER_COPIES * layout.SHADOW_BYTES },
+  { name: "DRIVER_TIME", from: layout.DRIVER_TIME, bytes: sizeOf("assembly/driver/time.ts", "OwnTime") },
   { name: "PSTORE_BASE", from: layout.PSTORE_BASE, bytes: 0x200 },
   { name: "EXT_CSD_BASE", from: layout.EXT_CSD_BASE, bytes: 512 },
   { name: "CARD_BLOCK", from: layout.CARD_BLOCK, bytes: 512 },

@@ -31,6 +31,8 @@ import {
   SDHCI_SOFTWARE_RESET,
 } from "../sdhci/registers";
 import { portDelay, portNowNs, portRead8, portRead32, portWrite8, portWrite32 } from "./port";
+import { errorOfR1, R1_APP_CMD } from "./r1";
+import { noteAnswer } from "./refusal";
 import { isLate, isOver, shadow, untilNs } from "./shadow";
 
 export const ANSWER_NONE: u32 = 0;
@@ -40,10 +42,6 @@ export const ANSWER_R3: u32 = SDHCI_CMD_RESP_SHORT;
 export const ANSWER_R6: u32 = ANSWER_R1;
 export const ANSWER_R7: u32 = ANSWER_R1;
 export const ANSWER_DATA: u32 = ANSWER_R1 | SDHCI_CMD_DATA;
-
-export const STATUS_BLOCK_ERRORS: u32 = 0xe4380000; // bits 31, 30, 29, 26, 21, 20, 19
-export const STATUS_SWITCH_ERROR: u32 = 1 << 7;
-export const STATUS_READY: u32 = 1 << 8;
 
 export const MILLISECOND: u64 = 1000000;
 /** Longest command at 400 kHz is 48 + 64 + 136 clocks = 0.62 ms; ten times that. */
@@ -158,11 +156,19 @@ export function sendCommand(token: u32, index: u32, argument: u32, answer: u32, 
   if (status == OK) status = awaitStatus(token, SDHCI_INT_RESPONSE, COMMAND_NS);
   if (status == OK) {
     if ((answer & 3) != 0) shadow(token).lastR1 = portRead32(token, SDHCI_RESPONSE);
+    noteAnswer(token, index, argument, answer, OK, lastResponse(token));
     return OK;
   }
   if (!isCardPresent(token)) status = ENOMEDIUM;
+  noteAnswer(token, index, argument, answer, status, 0);
   resetBothLines(token);
   return status;
+}
+
+/** The same, and its R1 is judged (r1.ts): -EIO or -EILSEQ where the card did not take the command. */
+export function sendOrder(token: u32, index: u32, argument: u32, answer: u32, mode: u32): i32 {
+  const status = sendCommand(token, index, argument, answer, mode);
+  return status == OK ? errorOfR1(index, lastResponse(token)) : status;
 }
 
 /** Word 0 of the last response: R1, OCR, R6 or R7. */
@@ -175,8 +181,16 @@ export function longResponse(token: u32, index: u32): u32 {
   return portRead32(token, SDHCI_RESPONSE + (index << 2));
 }
 
+/**
+ * CMD55 and the command behind it. -EILSEQ: the card did not hear, or forgot, that an application command comes; it took
+ * the second one for the plain command of that index, or for none.
+ */
 export function sendAppCommand(token: u32, index: u32, argument: u32, answer: u32, mode: u32): i32 {
   const prefix = sendCommand(token, 55, shadow(token).rca << 16, ANSWER_R1, 0);
   if (prefix != OK) return prefix;
-  return sendCommand(token, index, argument, answer, mode);
+  if ((lastResponse(token) & R1_APP_CMD) == 0) return EILSEQ;
+  const status = sendCommand(token, index, argument, answer, mode);
+  if (status != OK || (answer & ANSWER_R1) != ANSWER_R1) return status;
+  const r1 = lastResponse(token);
+  return (r1 & R1_APP_CMD) == 0 ? EILSEQ : errorOfR1(index, r1);
 }

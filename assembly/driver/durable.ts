@@ -1,17 +1,16 @@
 // How a write becomes durable when it is done, whatever the card has: reliable write, forced programming, or a flush.
 import { EIO, OK } from "../errno";
-import { shadow, usesCmd23 } from "./shadow";
+import { mayCache, shadow, usesCmd23 } from "./shadow";
 import { flushCache } from "./switch";
 import { WRITE_FORCED, WRITE_RELIABLE } from "./transfer";
 
 /** CMD23's way past the write cache: reliable write, else forced programming; 0 if it must be a flush. */
 export function writeFlags(token: u32): u32 {
-  const s = shadow(token);
-  if (s.hasReliableWrite != 0) return WRITE_RELIABLE;
-  return s.cacheOn != 0 && usesCmd23(token) ? WRITE_FORCED : 0;
+  if (shadow(token).hasReliableWrite != 0) return WRITE_RELIABLE;
+  return mayCache(token) && usesCmd23(token) ? WRITE_FORCED : 0;
 }
 
-/** What has been written with writeFlags() is on the medium, not in a cache. */
+/** What has been written with writeFlags(token) is on the medium, not in a cache. */
 export function makeDurable(token: u32): i32 {
   return writeFlags(token) != 0 ? OK : flushCache(token);
 }

@@ -3,7 +3,6 @@
 
 import { EBUSY, EINVAL, EOPNOTSUPP, OK } from "../errno";
 import { BOUNCE_BASE, SECTOR_BYTES } from "../layout";
-import { claim } from "../owner";
 import {
   SDHCI_BUFFER_PORT,
   SDHCI_CLOCK_CONTROL,
@@ -11,7 +10,7 @@ import {
   SDHCI_INT_SPACE_AVAIL,
   SDHCI_POWER_CONTROL,
 } from "../sdhci/registers";
-import { NORMAL_ID, startErase } from "./block";
+import { claimHost, startErase } from "./block";
 import { ANSWER_NONE, ANSWER_R1, awaitStatus, pause, sendCommand, startCommand } from "./command";
 import { portDelay, portRead32, portWrite8, portWrite16, portWrite32 } from "./port";
 import { currentShadow, KIND_EMMC, outcome, shadow, untilNs, usesDma } from "./shadow";
@@ -88,7 +87,7 @@ function suspend(token: u32): i32 {
 export function leaveInFlight(kind: u32, lba: u32, count: u32): i32 {
   const sectors = currentShadow().sectors;
   if (count < 2 || count > 64 || lba >= sectors || count > sectors - lba) return EINVAL;
-  const token = claim(NORMAL_ID);
+  const token = claimHost();
   if (token == 0) return EBUSY;
   return outcome(token, startRequest(token, kind, lba, count));
 }

@@ -15,6 +15,7 @@ import {
   mmioWrite16,
   mmioWrite32,
 } from "../sdhci/mmio";
+import { noteAccess, notePause, ownTimeNs, startTime } from "./time";
 
 declare function read(offset: u32, bytes: u32): u32;
 declare function write(offset: u32, bytes: u32, value: u32): void;
@@ -25,6 +26,7 @@ declare function nowHigh(): u32;
 export function portRead8(token: u32, offset: u32): u32 {
   mark(MARK_READ | offset);
   if (!holds(token)) return 0;
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) return read(offset, 1);
   return mmioRead8(offset);
 }
@@ -32,6 +34,7 @@ export function portRead8(token: u32, offset: u32): u32 {
 export function portRead16(token: u32, offset: u32): u32 {
   mark(MARK_READ | offset);
   if (!holds(token)) return 0;
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) return read(offset, 2);
   return mmioRead16(offset);
 }
@@ -39,6 +42,7 @@ export function portRead16(token: u32, offset: u32): u32 {
 export function portRead32(token: u32, offset: u32): u32 {
   mark(MARK_READ | offset);
   if (!holds(token)) return 0;
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) return read(offset, 4);
   return mmioRead32(offset);
 }
@@ -46,6 +50,7 @@ export function portRead32(token: u32, offset: u32): u32 {
 export function portWrite8(token: u32, offset: u32, value: u32): void {
   mark(MARK_WRITE | offset);
   if (!holds(token)) return;
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) write(offset, 1, value);
   else mmioWrite8(offset, value);
 }
@@ -53,6 +58,7 @@ export function portWrite8(token: u32, offset: u32, value: u32): void {
 export function portWrite16(token: u32, offset: u32, value: u32): void {
   mark(MARK_WRITE | offset);
   if (!holds(token)) return;
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) write(offset, 2, value);
   else mmioWrite16(offset, value);
 }
@@ -60,6 +66,7 @@ export function portWrite16(token: u32, offset: u32, value: u32): void {
 export function portWrite32(token: u32, offset: u32, value: u32): void {
   mark(MARK_WRITE | offset);
   if (!holds(token)) return;
+  noteAccess();
   if (isDefined(EXTERNAL_PORT)) write(offset, 4, value);
   else mmioWrite32(offset, value);
 }
@@ -68,16 +75,29 @@ export function portWrite32(token: u32, offset: u32, value: u32): void {
 export function portDelay(token: u32, lengthNs: u32): void {
   mark(MARK_DELAY);
   if (!holds(token)) return;
+  notePause(lengthNs);
   if (isDefined(EXTERNAL_PORT)) delay(lengthNs);
   else idleNs(lengthNs);
 }
 
 /** The CPU has worked for `lengthNs`: where time is real it has passed by itself. */
 export function portWorked(token: u32, lengthNs: u32): void {
-  if (!isDefined(EXTERNAL_PORT) && holds(token)) idleNs(lengthNs);
+  if (!holds(token)) return;
+  notePause(lengthNs);
+  if (!isDefined(EXTERNAL_PORT)) idleNs(lengthNs);
 }
 
-export function portNowNs(): u64 {
+function clockNs(): u64 {
   if (isDefined(EXTERNAL_PORT)) return ((<u64>nowHigh()) << 32) | nowLow();
   return nowNs();
+}
+
+/** An operation begins: the clock is believed anew. */
+export function portStartTime(): void {
+  startTime(clockNs());
+}
+
+/** The time of the operation under way: the clock's, as far as it can be true (time.ts). */
+export function portNowNs(): u64 {
+  return ownTimeNs(clockNs());
 }

@@ -1,6 +1,11 @@
 // What a driver must already know when it panics, because it can no longer ask (mmc.md §2.7): the card, its modes,
-// the controller's settings, and how long things may take. Written by enumeration, read by everything. A panic begins
+// the controller's settings, and how long things may take. Written by identification, read by everything. A panic begins
 // with a copy of its own, which is the current one from then on (owner.ts): a robbed owner believes what it likes.
+//
+// A belief counts only when the card has said so after the last change that could have altered it: `identified` is 0
+// from the first command of an identification until its last read-back, `modesKnown` is 0 from anything that could
+// change a mode until the card's register has been read again. What "unknown" means for each field stands in
+// docs/DESIGN.md, "What the driver believes" (tests/beliefs.test.ts compares).
 
 import { NEVER } from "../clock";
 import { ECANCELED } from "../errno";
@@ -13,7 +18,7 @@ import {
   SHADOW_BYTES,
 } from "../layout";
 import { copyOf, holds, ownerWord } from "../owner";
-import { portNowNs } from "./port";
+import { portNowNs, portStartTime } from "./port";
 
 export const KIND_UNKNOWN: u32 = 0;
 export const KIND_EMMC: u32 = 1;
@@ -34,7 +39,6 @@ export class Shadow {
   highSpeed: u32;
   clockControl: u32; // SDHCI_CLOCK_CONTROL
   hostControl: u32; // SDHCI_HOST_CONTROL without the DMA bits
-  bootPartitionConfig: u32; // EXT_CSD_PARTITION_CONFIG without the access bits
   hasCmd23: u32;
   hasReliableWrite: u32;
   hasHpi: u32;
@@ -44,14 +48,23 @@ export class Shadow {
   hasSwitch: u32; // SD: CMD6, from version 1.10 on
   lastCommand: u32;
   lastR1: u32;
-  identified: u32; // a card was identified once: it must be this one
+  identified: u32; // identification has ended, and none has begun since: the fields above hold
+  modesKnown: u32; // lines, speed and cache are as the card has told, and nothing since can have changed them
+  hasCid: u32; // a card was identified once: it must be this one
   pollsLeft: u32; // of an operation with a deadline
   answerLost: u32; // of the operation at hand: a status did not come, and its error bits, told once, are gone
   unflushed: u32; // blocks of the user's were written since the cache was flushed last
   cacheLost: u32; // some of them may be gone, and the user's next flush has to tell
   repeated: u32; // the last CMD6 was sent again, as the status behind it was lost
   isWhole: u32; // 1: this copy was made to its end
+  erasesToOnes: u32; // an erased byte reads 0xff: EXT_CSD_ERASED_MEM_CONT, SCR DATA_STAT_AFTER_ERASE
   addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
+  // The first command since forgetRefusal() that was not taken: refusal.ts.
+  refused: u32; // 0: none was
+  refusedCommand: u32;
+  refusedArgument: u32;
+  refusedR1: u32; // 0: none came
+  refusedStatus: i32; // 0: the R1 has error bits; else the errno in place of an answer
 }
 
 function copyAt(index: u32): Shadow {
@@ -108,6 +121,17 @@ export function usesCmd23(token: u32): bool {
   return (load<u32>(CONFIG_DRIVER_FLAGS) & DRIVER_CMD23) != 0 && shadow(token).hasCmd23 != 0;
 }
 
+/** True unless the card has said that its cache is off, or that it has none. */
+export function mayCache(token: u32): bool {
+  const s = shadow(token);
+  return s.kind == KIND_EMMC && (s.cacheOn != 0 || s.modesKnown == 0);
+}
+
+/** Another driver than this one may have used the card since: an operating system's, a guest's. */
+export function isShared(): bool {
+  return isDefined(EXTERNAL_BUS) || isDefined(EXTERNAL_PORT);
+}
+
 /**
  * From now on everything ends within `lengthNs`, or after as many polls as such a time has room for and more: a clock
  * may stand still, and the number of polls is all that is left then. Pauses grow to 32 µs (command.ts); one poll
@@ -115,11 +139,14 @@ export function usesCmd23(token: u32): bool {
  */
 export function setDeadline(token: u32, lengthNs: u64): void {
   const s = shadow(token);
+  portStartTime();
   s.deadlineNs = portNowNs() + lengthNs;
   s.pollsLeft = 500000 + <u32>(lengthNs / 8000);
 }
 
+/** A request without a deadline begins. */
 export function clearDeadline(token: u32): void {
+  portStartTime();
   shadow(token).deadlineNs = NEVER;
 }
 

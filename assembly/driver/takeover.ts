@@ -1,8 +1,11 @@
 // From any state to tran: what the patches for Linux never did. First the controller is made quiet, then the card is
 // asked and led back, rung by rung (mmc.md §2.6): status; CMD12; CMD5; CMD7; CMD0 and identification; power cycle.
-// Nothing of the interrupted request is resumed.
+// Nothing of the interrupted request is resumed. While identification has not ended nothing is known that a lower rung
+// needs: it begins at the fifth then.
+
 import { tailBlock } from "../buffers";
-import { ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
+import { NEVER } from "../clock";
+import { EILSEQ, ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
 import { holds } from "../owner";
 import {
   SDHCI_CLOCK_CARD_EN,
@@ -28,11 +31,12 @@ import {
   pause,
   resetBothLines,
   resetLines,
-  STATUS_READY,
   sendCommand,
 } from "./command";
 import { identify } from "./enumerate";
 import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
+import { R1_READY_FOR_DATA } from "./r1";
+import { readdressCard } from "./readdress";
 import {
   awaitSupply,
   enableStatus,
@@ -42,8 +46,8 @@ import {
   startClock,
   switchPowerOn,
 } from "./setup";
-import { isLate, isOver, KIND_EMMC, KIND_SD, outcome, shadow, untilNs } from "./shadow";
-import { adoptModes, selectUserArea } from "./switch";
+import { isLate, isOver, isShared, KIND_EMMC, KIND_SD, outcome, shadow, untilNs } from "./shadow";
+import { confirmModes, flushKnownCache, selectUserArea } from "./switch";
 import { dat0IsHigh, sendStatus, stopTransmission } from "./transfer";
 
 export const RUNG_STATUS: u32 = 1;
@@ -64,6 +68,8 @@ const STATE_PRG: u32 = 7;
 const STATE_DIS: u32 = 8;
 
 const ROUNDS_MAX: u32 = 24;
+/** One block that is damaged is noise. */
+const DISAGREEMENTS_MAX: u32 = 2;
 /** Longest busy that is waited for before HPI: Linux's write timeout of an eMMC, 1.6 s; a slow erase is cut short. */
 const PATIENCE_NS: u64 = 1600 * MILLISECOND;
 /** HPI: EXT_CSD[198] × 10 ms is 50 ms for our card; 100 ms for any. */
@@ -85,25 +91,27 @@ export function quietController(token: u32): void {
   const control2 = portRead16(token, SDHCI_HOST_CONTROL2);
   if ((control2 & SDHCI_CTRL_EXEC_TUNING) != 0)
     portWrite16(token, SDHCI_HOST_CONTROL2, control2 & ~SDHCI_CTRL_EXEC_TUNING);
-  const wasOff = !isPowered(token);
-  if (wasOff) {
-    // Suspended, and the card has lost everything: identification will bring it back. Or the controller alone was
-    // reset, and the card still has its lines, its speed and what is in its cache.
-    if (s.identified == 0) {
-      powerUp(token);
-      return;
-    }
-    switchPowerOn(token);
+  if (s.identified == 0) {
+    powerUp(token);
+    return;
   }
-  if (isDefined(EXTERNAL_BUS)) adoptSettings(token);
+  // Suspended, and the card has lost everything: identification will bring it back. Or the controller alone was reset,
+  // and the card still has its lines, its speed and what is in its cache.
+  const wasOff = !isPowered(token);
+  if (wasOff) switchPowerOn(token);
+  if (isShared()) adoptSettings(token);
   if (portRead16(token, SDHCI_CLOCK_CONTROL) != s.clockControl) startClock(token, s.clockControl);
   if (portRead8(token, SDHCI_HOST_CONTROL) != s.hostControl)
     portWrite8(token, SDHCI_HOST_CONTROL, s.hostControl);
   if (wasOff) awaitSupply(token);
 }
 
-/** A guest's driver chose clock, lines and speed since ours identified the card: what it left there fits the card. */
+/**
+ * Another driver may have chosen clock, lines and speed since ours identified the card: what it left there fits the
+ * card, and what it made of the card has to be asked for.
+ */
 function adoptSettings(token: u32): void {
+  shadow(token).modesKnown = 0;
   const control = portRead16(token, SDHCI_CLOCK_CONTROL);
   if ((control & SDHCI_CLOCK_CARD_EN) == 0) return;
   const s = shadow(token);
@@ -185,14 +193,15 @@ function climb(token: u32, rung: u32): i32 {
       }
       return OK;
     case RUNG_SELECT:
-      sendCommand(token, 7, s.rca << 16, ANSWER_R1, 0);
-      return OK;
+      if (sendCommand(token, 7, s.rca << 16, ANSWER_R1, 0) == OK || s.kind != KIND_SD) return OK;
+      awaitBusyEnd(token, patienceNs(token));
+      return readdressCard(token) == ENODEV ? ENODEV : OK;
     case RUNG_IDENTIFY:
       return identify(token);
     default: {
       powerCycle(token);
       const status = identify(token);
-      if (status != ETIMEDOUT || s.kind != KIND_SD) return status;
+      if (status != ETIMEDOUT || (s.hasCid != 0 && s.kind == KIND_EMMC)) return status;
       // A supply that is not the controller's to switch (no regulator, or none that a panic can reach): the card may be
       // at 1.8 V still, and the controller no longer.
       portWrite16(token, SDHCI_HOST_CONTROL2, SDHCI_CTRL_VDD_180);
@@ -216,33 +225,35 @@ export function takeOverCard(token: u32, firstState: usize, highestRung: usize):
 }
 
 function climbToTran(token: u32, firstState: usize, highestRung: usize): i32 {
+  const s = shadow(token);
   let rung = RUNG_STATUS;
+  let disagreements: u32 = 0;
   tell(token, firstState, NO_STATE);
   tell(token, highestRung, rung);
   for (let round: u32 = 0; round < ROUNDS_MAX; round++) {
     if (!isCardPresent(token)) return ENOMEDIUM;
     if (isLate(token)) return ETIMEDOUT;
-    const state = askState(token);
+    const state = s.identified != 0 ? askState(token) : NO_STATE;
     if (round == 0) tell(token, firstState, state);
-    if (state == STATE_TRAN && dat0IsHigh(token) && (lastResponse(token) & STATUS_READY) != 0) {
-      if (isSettled(token)) return OK;
+    if (state == STATE_TRAN && dat0IsHigh(token) && (lastResponse(token) & R1_READY_FOR_DATA) != 0) {
+      const settled = settle(token);
+      if (settled == OK) return OK;
+      if (s.modesKnown == 0) disagreements += 1;
     }
-    const helped = state != NO_STATE && round < ROUNDS_MAX / 2 && leaveState(token, state);
+    const agrees = disagreements < DISAGREEMENTS_MAX;
+    const helped = agrees && state != NO_STATE && round < ROUNDS_MAX / 2 && leaveState(token, state);
     if (helped) continue;
-    // A card that answers but cannot be led on is beyond CMD12, CMD5 and CMD7.
-    rung =
-      state != NO_STATE && rung < RUNG_IDENTIFY ? RUNG_IDENTIFY : rung < RUNG_POWER_CYCLE ? rung + 1 : rung;
+    // A card that answers but cannot be led on is beyond CMD12, CMD5 and CMD7, and so is one that is not identified.
+    const isBeyond = state != NO_STATE || s.identified == 0;
+    rung = isBeyond && rung < RUNG_IDENTIFY ? RUNG_IDENTIFY : rung < RUNG_POWER_CYCLE ? rung + 1 : rung;
     tell(token, highestRung, rung);
+    // Commands get through where data do not: what the cache holds can still be stored. A panic has no time for that.
+    if (!agrees && s.identified != 0 && s.cacheOn != 0 && s.deadlineNs == NEVER) flushKnownCache(token);
     const climbed = climb(token, rung);
     if (climbed == ENODEV || climbed == ENOMEDIUM) return climbed;
+    disagreements = 0;
   }
   return ETIMEDOUT;
-}
-
-/** Behind a transfer that failed: the lines reset, and the card in tran again. As takeOverCard(). */
-export function leadBack(token: u32): i32 {
-  resetBothLines(token);
-  return takeOverCard(token, tailBlock(token), tailBlock(token) + 4);
 }
 
 /**
@@ -256,12 +267,27 @@ export function restartCard(token: u32, powerToo: bool): i32 {
 }
 
 /**
- * In tran: forget old status bits, and make sure of the user area. A bus that lost its width shows only in data.
+ * In tran: forget old status bits, ask the card for its modes if they are not known, and make sure of the user area.
  * The second status tells what the first one was: behind a CMD55 that nobody saw it is ACMD13, and an SD card
  * is in data with it.
  */
-function isSettled(token: u32): bool {
-  if (sendStatus(token) != OK || ((lastResponse(token) >>> 9) & 15) != STATE_TRAN) return false;
-  if (isDefined(EXTERNAL_BUS)) adoptModes(token);
-  return selectUserArea(token) == OK;
+function settle(token: u32): i32 {
+  const status = sendStatus(token);
+  if (status != OK) return status;
+  if (((lastResponse(token) >>> 9) & 15) != STATE_TRAN) return EILSEQ;
+  if (shadow(token).modesKnown == 0) {
+    const asked = confirmModes(token);
+    if (asked != OK) return asked;
+  }
+  return selectUserArea(token);
+}
+
+/**
+ * Behind a transfer that failed: the lines reset, the card in tran again, and asked for a register in data, or identified
+ * again where that fails. Until then no zone can be blamed. As takeOverCard(token).
+ */
+export function leadBack(token: u32): i32 {
+  resetBothLines(token);
+  shadow(token).modesKnown = 0;
+  return takeOverCard(token, tailBlock(token), tailBlock(token) + 4);
 }

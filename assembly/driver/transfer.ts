@@ -31,12 +31,12 @@ import {
   POLLS_MAX,
   pause,
   resetBothLines,
-  STATUS_BLOCK_ERRORS,
-  STATUS_READY,
   sendAppCommand,
   sendCommand,
+  sendOrder,
 } from "./command";
 import { portRead32, portWrite32 } from "./port";
+import { ALL_BITS, R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
 import { setHostControl } from "./setup";
 import {
   addressOf,
@@ -59,8 +59,6 @@ export const READ_NS: u64 = 400 * MILLISECOND;
 export const WRITE_NS: u64 = 3000 * MILLISECOND;
 /** With DMA one wait covers all blocks. Each may take the longest busy of §1.10; the controller times each one out. */
 const DMA_BLOCK_NS: u64 = 500 * MILLISECOND;
-const STATUS_OUT_OF_RANGE: u32 = 1 << 31;
-const STATUS_STOP_ERRORS: u32 = STATUS_BLOCK_ERRORS & ~STATUS_OUT_OF_RANGE;
 const CARD_STATE_STBY: u32 = 3;
 const CARD_STATE_TRAN: u32 = 4;
 const CARD_STATE_DATA: u32 = 5;
@@ -74,7 +72,7 @@ export function dat0IsHigh(token: u32): bool {
   return (portRead32(token, SDHCI_PRESENT_STATE) & SDHCI_DAT_0_LEVEL) != 0;
 }
 
-/** Asks the card for its status. 0 and lastResponse(), or an errno. */
+/** Asks the card for its status. 0 and lastResponse(token), or an errno. */
 export function sendStatus(token: u32): i32 {
   return sendCommand(token, 13, shadow(token).rca << 16, ANSWER_R1, 0);
 }
@@ -84,6 +82,11 @@ export function sendStatus(token: u32): i32 {
  * bit of the operation before shows. Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
  */
 export function awaitReady(token: u32, lengthNs: u64): i32 {
+  return awaitReadyWithout(token, workErrors(ALL_BITS), lengthNs);
+}
+
+/** The same, with the bits of R1 that are errors of this operation; lastResponse(token) has those that showed. */
+export function awaitReadyWithout(token: u32, errorBits: u32, lengthNs: u64): i32 {
   const endNs = untilNs(token, lengthNs);
   let pauseNs: u32 = 0;
   let errors: u32 = 0;
@@ -97,8 +100,11 @@ export function awaitReady(token: u32, lengthNs: u64): i32 {
       const r1 = lastResponse(token);
       if (status == OK) {
         const state = (r1 >>> 9) & 15;
-        errors |= r1 & STATUS_BLOCK_ERRORS;
-        if (state == CARD_STATE_TRAN && (r1 & STATUS_READY) != 0) return errors != 0 ? EIO : OK;
+        errors |= r1 & errorBits;
+        if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) {
+          shadow(token).lastR1 = r1 | errors;
+          return errors != 0 ? EIO : OK;
+        }
         // The card never got its CMD12.
         if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) errors |= stopErrors(token);
         // Deselected by whoever else is on the bus: it programs on, and DAT0 does not show it.
@@ -157,7 +163,7 @@ export function readRegister(token: u32, index: u32, argument: u32, blockBytes: 
   prepareBlocks(token, blockBytes, 1, registerBlock(token), false);
   let status = app
     ? sendAppCommand(token, index, argument, ANSWER_DATA, SDHCI_TRNS_READ)
-    : sendCommand(token, index, argument, ANSWER_DATA, SDHCI_TRNS_READ);
+    : sendOrder(token, index, argument, ANSWER_DATA, SDHCI_TRNS_READ);
   if (status == OK) status = moveBlocks(token, false, 1, registerBlock(token), blockBytes, false);
   if (status != OK) resetBothLines(token);
   return status;
@@ -168,12 +174,9 @@ export function stopTransmission(token: u32): i32 {
   return sendCommand(token, 12, 0, ANSWER_R1, 0);
 }
 
-/**
- * CMD12 behind a transfer. The error bits of its R1: what went wrong is told there and not again by CMD13. OUT_OF_RANGE
- * is no error, for a card may have read ahead of the host (mmc.md §1.2).
- */
+/** CMD12 behind a transfer. The error bits of its R1: what went wrong is told there and not again by CMD13. */
 function stopErrors(token: u32): u32 {
-  if (stopTransmission(token) == OK) return lastResponse(token) & STATUS_STOP_ERRORS;
+  if (stopTransmission(token) == OK) return stopErrorsOf(lastResponse(token));
   shadow(token).answerLost = 1;
   return 0;
 }
@@ -181,7 +184,7 @@ function stopErrors(token: u32): u32 {
 /** CMD7 to the card, and the error bits of its R1. */
 function selectErrors(token: u32): u32 {
   if (sendCommand(token, 7, shadow(token).rca << 16, ANSWER_R1, 0) == OK)
-    return lastResponse(token) & STATUS_BLOCK_ERRORS;
+    return workErrors(lastResponse(token));
   shadow(token).answerLost = 1;
   return 0;
 }
@@ -198,25 +201,17 @@ export function startBlocks(
 ): i32 {
   const counted = flags != 0 || (count > 1 && usesCmd23(token));
   if (counted) {
-    const armed = sendCommand(token, 23, count | flags, ANSWER_R1, 0);
+    // Refused, it has armed nothing, and the write would be neither reliable nor forced.
+    const armed = sendOrder(token, 23, count | flags, ANSWER_R1, 0);
     if (armed != OK) return armed;
-    if ((lastResponse(token) & STATUS_BLOCK_ERRORS) != 0) return EIO;
   }
   const multiple = counted || count > 1;
   prepareBlocks(token, SECTOR_BYTES, count, ptr, dma);
   let mode: u32 = multiple ? SDHCI_TRNS_MULTI | SDHCI_TRNS_BLK_CNT_EN : 0;
   if (!isWrite) mode |= SDHCI_TRNS_READ;
   if (dma) mode |= SDHCI_TRNS_DMA;
-  const status = sendCommand(
-    token,
-    (isWrite ? 24 : 17) + (multiple ? 1 : 0),
-    addressOf(token, lba),
-    ANSWER_DATA,
-    mode,
-  );
-  if (status != OK) return status;
   // Beyond the end, misaligned: the card stays in tran and no data comes.
-  return (lastResponse(token) & STATUS_BLOCK_ERRORS) != 0 ? EIO : OK;
+  return sendOrder(token, (isWrite ? 24 : 17) + (multiple ? 1 : 0), addressOf(token, lba), ANSWER_DATA, mode);
 }
 
 function transferOnce(token: u32, isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
@@ -264,10 +259,13 @@ function transferSurely(token: u32, isWrite: bool, lba: u32, count: u32, ptr: us
  * Moves `count` (1 … BOUNCE_SECTORS) sectors between the card and `ptr`. `flags` (writes):
  * WRITE_RELIABLE, WRITE_FORCED, or 0.
  * Returns 0 when the card is back in tran without an error bit, else: -EIO the card refused or lost a sector,
- * -EILSEQ CRC, -ETIMEDOUT, -ENOMEDIUM; -ECANCELED the host was taken meanwhile, and nothing was touched since.
+ * -EILSEQ CRC, -ETIMEDOUT (also: the card is not identified), -ENOMEDIUM; -ECANCELED the host was taken meanwhile, and
+ * nothing was touched since.
  */
 export function transferBlocks(token: u32, isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
   if (count == 0 || count > <u32>BOUNCE_SECTORS) return EINVAL;
+  // What an address counts is not known: it could be written anywhere.
+  if (shadow(token).identified == 0) return ETIMEDOUT;
   if (shadow(token).careful == 0)
     return outcome(token, transferSurely(token, isWrite, lba, count, ptr, flags));
   for (let i: u32 = 0; i < count && i < <u32>BOUNCE_SECTORS; i++) {

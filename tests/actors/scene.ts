@@ -4,6 +4,7 @@ import {
   ADMA_TABLE,
   BOUNCE_BASE,
   BOUNCE_SECTORS,
+  CONFIG_PARTS,
   DRIVER_BASE,
   HEAD_BLOCK,
   OWNER_COPIES,
@@ -14,6 +15,7 @@ import {
   SECTOR_BYTES,
   SHADOW_BYTES,
   TAIL_BLOCK,
+  TEXT_BASE,
   VERIFY_BASE,
 } from "../../assembly/layout.js";
 import { throwOnError } from "../../host/core/status.js";
@@ -83,6 +85,24 @@ export function openActors(options: DeviceOptions, dumps = false): Actors {
   device.flush();
   device.writeConsole(PENDING);
   return actors;
+}
+
+/** All of the machine, as its memory is. In a mark, where the device itself may be in the middle of a call. */
+export function snapshot(device: Device): Uint8Array {
+  return new Uint8Array(device.memory.buffer).slice();
+}
+
+export function restore(device: Device, state: Uint8Array): void {
+  new Uint8Array(device.memory.buffer).set(state);
+}
+
+/** As another CPU panics: past the device, which would refuse it in the middle of a panic of its own. */
+export function panicElsewhere(device: Device, text: Uint8Array, force: boolean): number {
+  const token = device.core.panicTake(1, 9, 0, 0, force ? 1 : 0);
+  if ((token & 0xff) !== 0xff) return token;
+  new DataView(device.memory.buffer).setUint32(CONFIG_PARTS, 1, true);
+  new Uint8Array(device.memory.buffer, TEXT_BASE, text.length).set(text);
+  return device.core.panicRun(token, text.length);
 }
 
 export function recordsOf(device: Device): PstoreRecord[] {
