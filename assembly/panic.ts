@@ -466,9 +466,10 @@ function takeHost(force: u32): u32 {
 
 /**
  * First half of a panic: takes the host, whoever holds it; `force`: also from a panic that died in the middle. Returns
- * the token that panicRun(token) wants, with OWNER_PANIC in its low byte as no errno has it, or, with nothing changed, not
- * even for a panic that is under way: -EINVAL a time that cannot be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY
- * another panic holds the host (-ECANCELED too where one was forced behind this one at once). Behind it TEXT, CONFIG_PARTS and RESULT are the caller's.
+ * the token that panicRun() wants, with OWNER_PANIC in its low byte as no errno has it. Behind it TEXT, CONFIG_PARTS and
+ * RESULT are the caller's. Or, with nothing changed, not even for a panic that is under way: -EINVAL a time that cannot
+ * be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY another panic holds the host (-ECANCELED too where one was forced
+ * behind this one at once).
  */
 export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNsec: u32, force: u32): u32 {
   if (timeNsec > 999999999) return EINVAL;
@@ -533,7 +534,7 @@ export function panicRun(token: u32, textBytes: u32): i32 {
 
 /**
  * Both halves, for a text that stands at TEXT already: of a caller who is the only one that can panic, for the text of
- * a panic under way would be written over. Errors: as panicTake() and panicRun(token).
+ * a panic under way would be written over. Errors: as panicTake() and panicRun().
  */
 export function panicWrite(
   reason: u32,

@@ -161,9 +161,11 @@ function inFlightSectors(kind: InFlight, offset: number, lengthBytes: number): n
  * A device. Offsets and lengths are bytes from the start of the card's user area, whole numbers ≥ 0.
  * Every call throws {@link MmcError}: EINVAL out of range; ENODEV without power (read, write, erase, flush,
  * leaveInFlight, flushRings, registers: or without a card that was identified since it came); EBUSY the host is held (a
- * request was left in flight, or a panic died), or the call was made from a callback (see below); EIO, EILSEQ,
- * ETIMEDOUT, ENOMEDIUM, ENODEV (another card) as the card or the bus had it. Where the medium is elsewhere and failed,
- * its error is thrown if it is an MmcError, and is `cause` if not.
+ * request was left in flight, or a panic died), or the call was made from a callback (see below); ECANCELED a panic
+ * took the host in the middle of it (a mark of the explore core, another thread): it has touched nothing since, and of
+ * what a write or an erase was to change each sector is old or new; EIO, EILSEQ, ETIMEDOUT, ENOMEDIUM, ENODEV (another
+ * card) as the card or the bus had it. Where the medium is elsewhere and failed, its error is thrown if it is an
+ * MmcError, and is `cause` if not.
  *
  * From a callback of the device (medium, onTrace, a region's source, a bus's DMA) nothing can be called that runs the
  * machine or changes it: EBUSY, and nothing has changed. What only reads can: sizeBytes, memory, core, externalMedium,
@@ -418,7 +420,8 @@ export class Device {
   /**
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card, the
    * bus or a listener did, the status tells: -EBUSY another panic holds the host (without `force`, or because this is
-   * called from within it), -ECANCELED `maxReason`. Text longer than a record takes loses its oldest bytes.
+   * called from within it), -ECANCELED `maxReason`, or a panic of another thread was forced behind this one. Text
+   * longer than a record takes loses its oldest bytes.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be; ENODEV without power; EBUSY from
    * a callback of a call that is no panic
    */
@@ -435,12 +438,14 @@ export class Device {
       if (!isPanicToken(token)) return refusedResult(token, text.length);
       this.#words.setUint32(CONFIG_PARTS, parts, true);
       const kept = this.#putText(text);
-      let status: number;
+      let status = 0;
       try {
         status = this.#core.panicRun(token, kept);
       } finally {
-        this.#words.setUint32(CONFIG_PARTS, this.#parts, true);
+        // Where a panic of another thread was forced behind this one, all this is that one's.
+        if (status !== -ERRNO.ECANCELED) this.#words.setUint32(CONFIG_PARTS, this.#parts, true);
       }
+      if (status === -ERRNO.ECANCELED) return refusedResult(status, text.length);
       // It has identified the card by itself.
       if (status === 0) this.#setPowered(POWER_IDENTIFIED);
       const result = readResult(this.#memory);
@@ -538,9 +543,9 @@ export class Device {
     for (const { cpu } of calls) requireNumber("writeFtrace: cpu", cpu, 0, this.#cpus - 1);
     for (const { cpu, ip, parentIp } of calls) {
       const count = this.#words.getBigUint64(HOST_FTRACE_CALLS, true) + 1n;
-      this.#words.setBigUint64(HOST_FTRACE_CALLS, count, true);
       const time = (count << 8n) | BigInt(cpu);
       this.#writeRing("writeFtrace", RING_FTRACE + cpu, ftraceRecord(this.#abi, ip, parentIp, time));
+      this.#words.setBigUint64(HOST_FTRACE_CALLS, count, true);
     }
   }
 
