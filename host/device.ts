@@ -126,6 +126,8 @@ export interface DeviceState {
 
 /** The core counts a pause in 32 bits. */
 const IDLE_STEP_NS = 0x7fffffff;
+/** What one call of the core erases: assembly/driver/block.ts. */
+const ERASE_SECTORS_MAX = 2 ** 28;
 /** R1 bit 15: an erase has left out what is write-protected. */
 const R1_WP_ERASE_SKIP = 1 << 15;
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
@@ -309,7 +311,12 @@ export class Device {
     const endWhole = Math.max(end - (end % SECTOR_BYTES), firstWhole);
     if (firstWhole > offset) this.write(offset, new Uint8Array(firstWhole - offset));
     if (endWhole > firstWhole) {
-      const status = this.#core.blockErase(firstWhole / SECTOR_BYTES, endWhole / SECTOR_BYTES - 1);
+      const first = firstWhole / SECTOR_BYTES;
+      const end = endWhole / SECTOR_BYTES;
+      let status = 0;
+      for (let lba = first; lba < end && status === 0; lba += ERASE_SECTORS_MAX) {
+        status = this.#core.blockErase(lba, Math.min(end, lba + ERASE_SECTORS_MAX) - 1);
+      }
       const isProtected = status !== 0 && (this.#core.lastResponse() & R1_WP_ERASE_SKIP) !== 0;
       const left = isProtected ? ": what is write-protected of it keeps its bytes, the rest is erased" : "";
       this.#check(status, `erase ${endWhole - firstWhole} bytes at ${firstWhole}${left}`);
