@@ -3,15 +3,18 @@
 import { advanceCard, makeCard, powerOff, resetByPin, setPulled, swapIdentity } from "./card/card";
 import { nowNs } from "./clock";
 import { crc32cPrepare } from "./crc";
-import { Shadow } from "./driver/shadow";
+import { beginShadows } from "./driver/shadow";
+import { endPanicPlan } from "./dump/plan";
 import {
   CLOCK_NOW,
   CONFIG_BASE,
-  DRIVER_BASE,
+  DRIVER_TIME,
+  DRIVER_TIME_BYTES,
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_COUNT,
   FAULTS_MAX,
+  MACHINE_ON,
   MEDIUM_STORES,
   OWNER_WORD,
   PSTORE_BASE,
@@ -40,15 +43,18 @@ export function machineInit(): void {
 
 /** What dies with the power of the machine, besides the card: controller, driver, what was known of the area. */
 function startOver(): void {
+  store<u32>(MACHINE_ON, 0);
   makeController();
   resetPort();
-  memory.fill(DRIVER_BASE, 0, offsetof<Shadow>());
   memory.fill(PSTORE_BASE, 0, 0x200);
   memory.fill(ZONE_STATES, 0, ZONES_MAX);
   crc32cPrepare();
   beginRecovery();
   beginRings();
+  endPanicPlan();
   freeOwner();
+  beginShadows();
+  memory.fill(DRIVER_TIME, 0, DRIVER_TIME_BYTES);
 }
 
 /**

@@ -8,11 +8,15 @@ import {
   FAULTS_MAX,
   HOST_FTRACE_CALLS,
   HOST_POWERED,
+  MACHINE_ON,
   MEDIUM_BASE,
   MEDIUM_STORES,
   OWNER_WORD,
   PARTS_MAX,
   REGISTER_BLOCK,
+  RING_BYTES_MAX,
+  RING_INBOX,
+  RING_INBOX_BYTES,
   SECTOR_BYTES,
   TEXT_BASE,
   TEXT_BYTES_MAX,
@@ -131,6 +135,11 @@ const ERASE_SECTORS_MAX = 2 ** 28;
 /** R1 bit 15: an erase has left out what is write-protected. */
 const R1_WP_ERASE_SKIP = 1 << 15;
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
+
+/** What the core's panicTake() returned is a token: OWNER_PANIC is in its low byte, as in no errno's. */
+function isPanicToken(value: number): boolean {
+  return (value & 0xff) === 0xff;
+}
 
 /** Sectors of a request that is left in flight. @throws MmcError EINVAL not 2 to 64 whole ones */
 function inFlightSectors(kind: InFlight, offset: number, lengthBytes: number): number {
@@ -312,10 +321,10 @@ export class Device {
     if (firstWhole > offset) this.write(offset, new Uint8Array(firstWhole - offset));
     if (endWhole > firstWhole) {
       const first = firstWhole / SECTOR_BYTES;
-      const end = endWhole / SECTOR_BYTES;
+      const past = endWhole / SECTOR_BYTES;
       let status = 0;
-      for (let lba = first; lba < end && status === 0; lba += ERASE_SECTORS_MAX) {
-        status = this.#core.blockErase(lba, Math.min(end, lba + ERASE_SECTORS_MAX) - 1);
+      for (let lba = first; lba < past && status === 0; lba += ERASE_SECTORS_MAX) {
+        status = this.#core.blockErase(lba, Math.min(past, lba + ERASE_SECTORS_MAX) - 1);
       }
       const isProtected = status !== 0 && (this.#core.lastResponse() & R1_WP_ERASE_SKIP) !== 0;
       const left = isProtected ? ": what is write-protected of it keeps its bytes, the rest is erased" : "";
@@ -327,8 +336,10 @@ export class Device {
   /**
    * Everything written before is on the medium afterwards. EIO, once: the card had to be started again behind a
    * write that was not flushed, and may have lost it; or it could not store what its cache held. Others: as read().
+   * ENODEV: the device has no power, and the cache went with it.
    */
   flush(): void {
+    this.#checkRange("flush", 0, 0);
     this.#check(this.#core.blockFlush(), "flush");
   }
 
@@ -355,7 +366,8 @@ export class Device {
 
   /**
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card or
-   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes.
+   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes. -ENODEV: the device has no
+   * power (powerCut(), and no powerOn() since): nothing runs that could panic. A powerOn() that failed is enough.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */
   panicWrite(input: PanicInput): PanicResult {
@@ -366,26 +378,27 @@ export class Device {
     if (reason === undefined) throw new MmcError("EINVAL", `reason: ${input.reason} is unknown`);
     const parts = input.parts ?? this.#parts;
     requireNumber("parts", parts, 1, PARTS_MAX);
-    new DataView(this.#memory.buffer).setUint32(CONFIG_PARTS, parts, true);
     const text = typeof input.text === "string" ? new TextEncoder().encode(input.text) : input.text;
+    if (this.#words.getUint32(MACHINE_ON, true) === 0) return this.#refused(-ERRNO.ENODEV, text.length);
     const kept = text.subarray(Math.max(0, text.length - TEXT_BYTES_MAX));
-    new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
     const timeSec = BigInt.asUintN(64, input.timeSec ?? 0n);
-    const status = this.#core.panicWrite(
-      reason,
-      Number(timeSec & 0xffffffffn),
-      Number(timeSec >> 32n),
-      timeNsec,
-      kept.length,
-      input.force ? 1 : 0,
-    );
-    const result = readResult(this.#memory);
-    // Refused before anything was touched: RESULT is still that of the dump before.
-    if (status === -ERRNO.ECANCELED || status === -ERRNO.EBUSY) {
-      const nothing = { parts: 0, partsStatus: 0, storedBytes: 0, payloadBytes: 0, commitNs: 0n };
-      return { ...result, ...nothing, status, droppedBytes: text.length };
+    const low = Number(timeSec & 0xffffffffn);
+    const token = this.#core.panicTake(reason, low, Number(timeSec >> 32n), timeNsec, input.force ? 1 : 0);
+    let status = token;
+    if (isPanicToken(token)) {
+      // The text and its place belong to whoever holds the host: a panic that is refused touches neither.
+      this.#words.setUint32(CONFIG_PARTS, parts, true);
+      new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
+      status = this.#core.panicRun(token, kept.length);
     }
+    const result = readResult(this.#memory);
     return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept.length };
+  }
+
+  /** Refused before anything was touched: RESULT is still that of the dump before. */
+  #refused(status: number, textBytes: number): PanicResult {
+    const nothing = { parts: 0, partsStatus: 0, storedBytes: 0, payloadBytes: 0, commitNs: 0n };
+    return { ...readResult(this.#memory), ...nothing, status, droppedBytes: textBytes };
   }
 
   /**
@@ -433,7 +446,8 @@ export class Device {
   /**
    * What user space says, into the pmsg ring. It is in memory: flushRings(), or a panic, brings it to the medium, and
    * only then it is acknowledged. The newest bytes take the place of the oldest.
-   * @throws MmcError EINVAL: the area has no such ring
+   * @throws MmcError EINVAL: the area has no such ring; EBUSY: a panic is under way, or has died, and keeps the rings
+   * as they are
    */
   writePmsg(bytes: Uint8Array): void {
     this.#writeRing("writePmsg", RING_PMSG, bytes);
@@ -467,10 +481,16 @@ export class Device {
   }
 
   #writeRing(what: string, index: number, bytes: Uint8Array): void {
-    const kept = bytes.subarray(Math.max(0, bytes.length - TEXT_BYTES_MAX));
-    new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
-    if (this.#core.writeRing(index, kept.length) === 0) return;
-    throw new MmcError("EINVAL", `${what}: the device was opened without such a ring`);
+    const first = Math.max(0, bytes.length - RING_BYTES_MAX);
+    for (let at = first; at < bytes.length || at === first; at += RING_INBOX_BYTES) {
+      const part = bytes.subarray(at, at + RING_INBOX_BYTES);
+      new Uint8Array(this.#memory.buffer, RING_INBOX, part.length).set(part);
+      const status = this.#core.writeRing(index, part.length);
+      if (status === -ERRNO.EINVAL) {
+        throw new MmcError("EINVAL", `${what}: the device was opened without such a ring`);
+      }
+      throwOnError(status, what);
+    }
   }
 
   /** The power goes, now. The medium keeps what `outcome` and `cache` say; everything else is forgotten. */

@@ -11,12 +11,12 @@ import { shadow } from "./shadow";
  * CMD7 to nobody: stby, from tran and data. Then CMD3, CMD10 and CMD7. The card is free when this is called: behind
  * CMD12, and no longer busy. 0 or an errno: -ENODEV it is another card than before, which is then left in stby.
  */
-export function readdressCard(): i32 {
-  const s = shadow();
-  let status = sendCommand(7, 0, ANSWER_NONE, 0);
-  if (status == OK) status = sendCommand(3, 0, ANSWER_R6, 0);
+export function readdressCard(token: u32): i32 {
+  const s = shadow(token);
+  let status = sendCommand(token, 7, 0, ANSWER_NONE, 0);
+  if (status == OK) status = sendCommand(token, 3, 0, ANSWER_R6, 0);
   if (status != OK) return status;
-  s.rca = lastResponse() >>> 16;
-  status = checkIdentity(10, s.rca << 16);
-  return status == OK ? sendCommand(7, s.rca << 16, ANSWER_R1, 0) : status;
+  s.rca = lastResponse(token) >>> 16;
+  status = checkIdentity(token, 10, s.rca << 16);
+  return status == OK ? sendCommand(token, 7, s.rca << 16, ANSWER_R1, 0) : status;
 }
