@@ -85,7 +85,7 @@ export function awaitReady(token: u32, lengthNs: u64): i32 {
   return awaitReadyBehind(token, false, lengthNs);
 }
 
-/** The same behind an erase, where what was left out is an error too (r1.ts); lastResponse() has the bits that showed. */
+/** The same behind an erase, where what was left out is an error too (r1.ts); lastResponse() has the bits that came. */
 export function awaitErased(token: u32, lengthNs: u64): i32 {
   return awaitReadyBehind(token, true, lengthNs);
 }
