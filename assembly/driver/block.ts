@@ -5,7 +5,7 @@
 import { registerBlock, tailBlock } from "../buffers";
 import { storeBigEndian32 } from "../bytes";
 import { EBUSY, ECANCELED, EILSEQ, EINVAL, EIO, ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
-import { BOUNCE_BASE, BOUNCE_SECTORS, MACHINE_ON, SECTOR_BYTES } from "../layout";
+import { BOUNCE_BASE, BOUNCE_SECTORS, SECTOR_BYTES } from "../layout";
 import { claim, holds, release } from "../owner";
 import {
   ANSWER_NONE,
@@ -17,11 +17,12 @@ import {
   sendOrder,
 } from "./command";
 import { identify } from "./enumerate";
+import { ALL_BITS, eraseErrors } from "./r1";
 import { powerCycle, powerUp } from "./setup";
 import { addressOf, clearDeadline, currentShadow, KIND_EMMC, mayCache, shadow } from "./shadow";
 import { flushCache } from "./switch";
 import { quietController, restartCard, takeOverCard } from "./takeover";
-import { awaitErased, awaitReady, readRegister, transferBlocks } from "./transfer";
+import { awaitReady, awaitReadyWithout, readRegister, transferBlocks } from "./transfer";
 
 /** The id that normal requests claim the host with. */
 export const NORMAL_ID: u32 = 1;
@@ -50,7 +51,6 @@ export function claimHost(): u32 {
 export function openCard(): i32 {
   const token = claimHost();
   if (token == 0) return EBUSY;
-  store<u32>(MACHINE_ON, 1);
   shadow(token).careful = 0;
   let status = powerUp(token);
   if (status == OK) status = identify(token);
@@ -157,13 +157,12 @@ export function blockErase(first: u32, last: u32): i32 {
  * -EILSEQ: lost twice.
  */
 function eraseRange(token: u32, first: u32, last: u32): i32 {
-  const s = shadow(token);
-  if (s.erasesToOnes != 0) return writeZeros(token, first, last);
+  if (shadow(token).erasesToOnes != 0) return writeZeros(token, first, last);
   for (let i: u32 = 0; i < ERASES_MAX; i++) {
-    s.answerLost = 0;
-    let status = startErase(token, first, last, s.kind == KIND_EMMC ? 1 : 0);
-    if (status == OK) status = awaitErased(token, ERASE_NS);
-    if (status != OK || s.answerLost == 0) return status;
+    shadow(token).answerLost = 0;
+    let status = startErase(token, first, last, shadow(token).kind == KIND_EMMC ? 1 : 0);
+    if (status == OK) status = awaitReadyWithout(token, eraseErrors(ALL_BITS), ERASE_NS);
+    if (status != OK || shadow(token).answerLost == 0) return status;
   }
   return EILSEQ;
 }

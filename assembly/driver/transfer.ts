@@ -36,7 +36,7 @@ import {
   sendOrder,
 } from "./command";
 import { portRead32, portWrite32 } from "./port";
-import { eraseErrors, R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
+import { ALL_BITS, R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
 import { setHostControl } from "./setup";
 import {
   addressOf,
@@ -82,15 +82,11 @@ export function sendStatus(token: u32): i32 {
  * bit of the operation before shows. Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
  */
 export function awaitReady(token: u32, lengthNs: u64): i32 {
-  return awaitReadyBehind(token, false, lengthNs);
+  return awaitReadyWithout(token, workErrors(ALL_BITS), lengthNs);
 }
 
-/** The same behind an erase, where what was left out is an error too (r1.ts); lastResponse() has the bits that came. */
-export function awaitErased(token: u32, lengthNs: u64): i32 {
-  return awaitReadyBehind(token, true, lengthNs);
-}
-
-function awaitReadyBehind(token: u32, isErase: bool, lengthNs: u64): i32 {
+/** The same, with the bits of R1 that are errors of this operation; lastResponse(token) has those that showed. */
+export function awaitReadyWithout(token: u32, errorBits: u32, lengthNs: u64): i32 {
   const endNs = untilNs(token, lengthNs);
   let pauseNs: u32 = 0;
   let errors: u32 = 0;
@@ -104,7 +100,7 @@ function awaitReadyBehind(token: u32, isErase: bool, lengthNs: u64): i32 {
       const r1 = lastResponse(token);
       if (status == OK) {
         const state = (r1 >>> 9) & 15;
-        errors |= isErase ? eraseErrors(r1) : workErrors(r1);
+        errors |= r1 & errorBits;
         if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) {
           shadow(token).lastR1 = r1 | errors;
           return errors != 0 ? EIO : OK;

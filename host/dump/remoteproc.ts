@@ -3,6 +3,7 @@
 // until the reader is done, and keeps nothing but headers. Where a dump waits, and for how long, is devcoredump.ts's;
 // time is told there. Prints nothing. Nothing of Node.
 import { MmcError } from "../errors.js";
+import { ownBytes } from "../own-bytes.js";
 import type { Devcoredump, DevcoredumpEnd, DevcoredumpSource } from "./devcoredump.js";
 import type { CrashDump, DumpPlan } from "./dump.js";
 import type { FailedRange } from "./failed-ranges.js";
@@ -82,7 +83,7 @@ class Coredump implements RemoteProcCoredump, DevcoredumpSource {
 
   read(offset: number, count: number): Uint8Array {
     if (this.#plan !== null) return this.#plan.read(offset, count);
-    return this.#bytes.slice(offset, offset + count);
+    return ownBytes(this.#bytes, offset, offset + count);
   }
 
   free(end: DevcoredumpEnd): void {

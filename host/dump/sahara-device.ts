@@ -3,6 +3,7 @@
 // as the collector's are; what it cannot do it answers with END_OF_IMAGE and the status that says why. Nothing of
 // Node.
 import { MmcError } from "../errors.js";
+import { ownBytes } from "../own-bytes.js";
 import {
   makePacket,
   makePacket64,
@@ -341,7 +342,7 @@ export class SaharaDevice {
     const tableOffset = address - this.#tableAddress;
     if (tableOffset >= 0n && tableOffset + count <= BigInt(this.#table.length)) {
       const from = Number(tableOffset);
-      const bytes = this.#table.slice(from, from + Number(count));
+      const bytes = ownBytes(this.#table, from, from + Number(count));
       if (tableOffset === 0n && this.#kinds.has("table-changes")) bytes[0] = ++this.#tableReads & 0xff;
       return bytes;
     }
