@@ -132,6 +132,8 @@ const MAX_REASON_DEFAULT = REASONS.Oops;
 const SDHCI_POWER_CONTROL = 0x29;
 /** The core counts a pause in 32 bits. */
 const IDLE_STEP_NS = 0x7fffffff;
+/** What one call of the core erases: assembly/driver/block.ts. */
+const ERASE_SECTORS_MAX = 2 ** 28;
 /** R1 bit 15: an erase has left out what is write-protected. */
 const R1_WP_ERASE_SKIP = 1 << 15;
 const IN_FLIGHT_KIND = oneOf(IN_FLIGHT);
@@ -372,7 +374,11 @@ export class Device {
       const endWhole = Math.max(end - (end % SECTOR_BYTES), firstWhole);
       if (firstWhole > offset) this.#write(offset, new Uint8Array(firstWhole - offset));
       if (endWhole > firstWhole) {
-        const status = this.#core.blockErase(firstWhole / SECTOR_BYTES, endWhole / SECTOR_BYTES - 1);
+        const past = endWhole / SECTOR_BYTES;
+        let status = 0;
+        for (let lba = firstWhole / SECTOR_BYTES; lba < past && status === 0; lba += ERASE_SECTORS_MAX) {
+          status = this.#core.blockErase(lba, Math.min(past, lba + ERASE_SECTORS_MAX) - 1);
+        }
         const isProtected = status !== 0 && (this.#core.lastResponse() & R1_WP_ERASE_SKIP) !== 0;
         const left = isProtected ? ": what is write-protected of it keeps its bytes, the rest is erased" : "";
         this.#check(status, `erase ${endWhole - firstWhole} bytes at ${firstWhole}${left}`);

@@ -1,6 +1,6 @@
 // The bits of an argument that mean nothing: what the specifications call stuff, reserved or "set to 0", and of an
 // address what lies below the block or the group. Drivers in the field leave the RCA there, or whatever was in a
-// register. The masks are those of the command tables (SD Physical Layer 3.01 §4.7.4, §7.3.1.3; JESD84-B51 §6.10.4),
+// register. The masks are those of the command tables (SD Physical Layer 3.01 §4.7.4, §7; JESD84-B51 §6.10),
 // written down here and nowhere in the core. Each command is sent from one saved machine with them at 0, at 1, one by
 // one and by chance; answer, data, medium and the chip's own memory must be the same each time.
 import { createHash } from "node:crypto";

@@ -739,7 +739,7 @@ test("what survives a power-up in Card is at its end", () => {
   const names = CARD_FIELDS.map(({ name }) => name);
   assert.equal(
     names.slice(names.indexOf("cid0")),
-    "cid0 cid1 cid2 cid3 csd0 csd1 csd2 csd3 isProtected unkemptSectors".split(" "),
+    "cid0 cid1 cid2 cid3 csd0 csd1 csd2 csd3 isProtected unkemptSectors published".split(" "),
   );
 });
 

@@ -39,6 +39,16 @@ function refusal(device: Device, offset: number, lengthBytes: number): MmcError 
   }
 }
 
+/** Behind a refused write the next flush of a card with a cache says, once, that something may be lost. */
+function flushBehind(device: Device, mayFail: boolean): void {
+  try {
+    device.flush();
+  } catch (error) {
+    assert.ok(mayFail && error instanceof MmcError && error.code === "EIO");
+    device.flush();
+  }
+}
+
 function isZero(bytes: Uint8Array): boolean {
   return bytes.every((byte) => byte === 0);
 }
@@ -129,7 +139,7 @@ test("a write-protected group: EIO, its bytes stay, the others are zero, and the
       const touches = offset < 2 * group && offset + lengthBytes > group;
       const error = refusal(device, offset, lengthBytes);
       assert.is(error?.code ?? null, touches ? "EIO" : null, what);
-      device.flush();
+      flushBehind(device, touches);
       const after = device.read(from, until - from);
       const held = (at: number) => at >= group && at < 2 * group;
       for (let at = from; at < until; at++) {

@@ -22,7 +22,7 @@ export function addressErrors(argument: u32): u32 {
 
 /**
  * R1_OUT_OF_RANGE beyond the partition, or 0: for erase and write protection, where the bits of a byte address below
- * the block or the group are ignored (PL 4.3.5, JESD84-B51 §6.6.9, §6.6.18).
+ * the block or the group are ignored (SD Physical Layer §4.3.5, JESD84-B51 §6.10, §6.6.18).
  */
 export function rangeErrors(argument: u32): u32 {
   return sectorOf(argument) >= mediumSectors(card().partition) ? R1_OUT_OF_RANGE : 0;

@@ -44,8 +44,8 @@ export function eraseBound(isLast: bool, argument: u32): u32 {
 }
 
 /**
- * What CMD38 asks for. Up to SD version 4 its argument is stuff (PL 4.7.4); it tells the kind of an erase since there
- * are others: cards that advertise one in their SSR look at it, the others do not.
+ * What CMD38 asks for. Up to SD version 4 its argument is stuff (SD Physical Layer §4.7.4); it tells the kind of an
+ * erase since there are others: cards that advertise one in their SSR look at it, the others do not.
  */
 function eraseMode(argument: u32): u32 {
   const looks = isEmmc() || hasSdFlag(SD_DISCARD | SD_FULE);

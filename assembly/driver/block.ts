@@ -30,6 +30,8 @@ export const NORMAL_ID: u32 = 1;
 const ERASE_NS: u64 = 60000 * MILLISECOND;
 const SELECT_NS: u64 = 500 * MILLISECOND;
 
+/** Requests of BOUNCE_SECTORS in one erase that writes: 128 GiB. Device.erase() asks for no more at once. */
+const PIECES_MAX: u32 = 1 << 21;
 /** An erase is done once more when the card's word on it was lost. */
 const ERASES_MAX: u32 = 2;
 
@@ -170,14 +172,16 @@ function eraseRange(token: u32, first: u32, last: u32): i32 {
 
 /** What an erase of a card whose erased bytes are ones cannot do. BOUNCE is the request's. */
 function writeZeros(token: u32, first: u32, last: u32): i32 {
+  if (!holds(token)) return ECANCELED;
   memory.fill(BOUNCE_BASE, 0, BOUNCE_SECTORS * SECTOR_BYTES);
-  let status: i32 = OK;
-  for (let lba = first; lba <= last && status == OK; lba += BOUNCE_SECTORS) {
-    const left = last - lba + 1;
+  let left = last - first + 1;
+  for (let i: u32 = 0; i < PIECES_MAX && left > 0; i++) {
     const count = left < <u32>BOUNCE_SECTORS ? left : <u32>BOUNCE_SECTORS;
-    status = transferBlocks(token, true, lba, count, BOUNCE_BASE, 0);
+    const status = transferBlocks(token, true, first + i * BOUNCE_SECTORS, count, BOUNCE_BASE, 0);
+    if (status != OK) return status;
+    left -= count;
   }
-  return status;
+  return left > 0 ? EINVAL : OK;
 }
 
 /** CMD35, 36, 38 (SD 32, 33, 38): the card is busy afterwards. `kind`: the argument of CMD38. */

@@ -193,7 +193,8 @@ function climb(token: u32, rung: u32): i32 {
       }
       return OK;
     case RUNG_SELECT:
-      if (sendCommand(token, 7, s.rca << 16, ANSWER_R1, 0) == OK || s.kind != KIND_SD) return OK;
+      if (sendCommand(token, 7, s.rca << 16, ANSWER_R1, 0) == OK) return OK;
+      if (s.kind != KIND_SD || s.identified == 0) return OK;
       awaitBusyEnd(token, patienceNs(token));
       return readdressCard(token) == ENODEV ? ENODEV : OK;
     case RUNG_IDENTIFY:
