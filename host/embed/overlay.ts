@@ -2,7 +2,9 @@
 // can be restored to a saved state without a copy of its disk. Nothing of Node.
 import type { ExternalMedium } from "../core/external-medium.js";
 import { MmcError } from "../errors.js";
+import { having } from "../judge.js";
 
+const BASE = having("read");
 const SECTOR_BYTES = 512;
 const HEAD_BYTES = 16;
 const ENTRY_BYTES = 8 + SECTOR_BYTES;
@@ -13,6 +15,7 @@ export class OverlayMedium implements ExternalMedium {
 
   /** `base` is never written, must not change meanwhile, and is read within its size only; zeros follow it. */
   constructor(base: Pick<ExternalMedium, "sizeBytes" | "read">) {
+    BASE("base", base);
     this.#base = base;
   }
 
