@@ -211,7 +211,6 @@ export class Device {
     imports: CoreImports,
   ) {
     const options = judge("", given, DEVICE_OPTIONS);
-    if (external !== null) EXTERNAL_MEDIUM("medium", external);
     this.#module = module;
     this.#sizeBytes = sizeBytesOf(options, external);
     const config = configOf(options, this.#sizeBytes);
@@ -289,6 +288,7 @@ export class Device {
 
   /** A device on a medium elsewhere. `module`: the `external` target, or `embed` for an SdhciPeripheral. */
   static openExternal(module: WebAssembly.Module, medium: ExternalMedium, options: DeviceOptions): Device {
+    EXTERNAL_MEDIUM("medium", medium);
     return new Device(module, options, medium, {});
   }
 

@@ -21,6 +21,13 @@ export function shown(value: unknown): string {
   return typeof value === "object" ? "an object" : `a ${typeof value}`;
 }
 
+/** Any number, also one that is none: for what judges its values itself. */
+export const number: Rule<number> = (what, value) =>
+  typeof value === "number" ? value : refuse(what, `${shown(value)} is no number`);
+
+export const bigint: Rule<bigint> = (what, value) =>
+  typeof value === "bigint" ? value : refuse(what, `${shown(value)} is no bigint`);
+
 /** A whole number from `least` to `most`. */
 export function whole(least: number, most: number = Number.MAX_SAFE_INTEGER): Rule<number> {
   return (what, value) => {
@@ -48,7 +55,8 @@ export function oneOf(names: object | readonly unknown[]): Rule {
     if (known.includes(value)) return value;
     const near = typeof value === "string" ? nearest(value, known.map(String)) : undefined;
     const meant = near === undefined ? "" : `; is ${near} meant?`;
-    return refuse(what, `${shown(value)} is not one of ${known.join(", ")}${meant}`);
+    const words = typeof value === "string" && /^[\w.-]{1,40}$/.test(value) ? value : shown(value);
+    return refuse(what, `${words} is not one of ${known.join(", ")}${meant}`);
   };
 }
 

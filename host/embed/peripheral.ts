@@ -9,6 +9,7 @@ import { CLOCK_NOW, GUEST_IRQ, GUEST_NEXT_NS, SDHCI_BUFFER, SECTOR_BYTES } from 
 import type { CoreExports } from "../core/instantiate.js";
 import type { Device } from "../device.js";
 import { MmcError } from "../errors.js";
+import { having, judge, oneOf } from "../judge.js";
 import { guestOffsetOf } from "./state.js";
 
 /** What the machine gives its controller. The calls must not call the peripheral or its device, but for irq(). */
@@ -36,6 +37,8 @@ export interface GuestBus {
  */
 export type GuestTiming = "instant" | "clock";
 
+export const GUEST_TIMING = oneOf(["instant", "clock"]);
+const BUS = having("irq", "dmaRead", "dmaWrite");
 const NEVER = 0xffffffffffffffffn;
 const HALF_MASK = 0xffffffffn;
 const GUEST_TIME_MAX = 0x7fffffffffffffffn;
@@ -67,10 +70,8 @@ export class SdhciPeripheral {
    * @throws MmcError EINVAL for a device whose core is not the `embed` target
    */
   constructor(device: Device, bus: GuestBus, options: { timing?: GuestTiming } = {}) {
-    const timing = options.timing ?? "instant";
-    if (timing !== "instant" && timing !== "clock") {
-      throw new MmcError("EINVAL", `timing: ${timing} is neither instant nor clock`);
-    }
+    const { timing = "instant" } = judge<{ timing?: GuestTiming }>("", options, { timing: GUEST_TIMING });
+    BUS("bus", bus);
     this.#device = device;
     this.#core = device.core;
     this.#bus = bus;

@@ -16,6 +16,7 @@ import {
   writeSync,
 } from "node:fs";
 import { MmcError } from "../errors.js";
+import { bool, judge, required } from "../judge.js";
 import { checkRead, type Image } from "./contract.js";
 import { fileError } from "./file-error.js";
 import { type FileLock, lockOpenFile } from "./lock.js";
@@ -188,7 +189,7 @@ export class RawImage implements Image {
  * nor a block device), EROFS (a URL or a gzip file for writing, a read-only file system), ENODEV (no size).
  */
 export function openRaw(path: string, options: RawOptions): RawImage {
-  const { writable } = options;
+  const { writable } = judge<RawOptions>("", options, { writable: required(bool) });
   if (/^https?:\/\//i.test(path)) {
     const why = writable ? "an image behind HTTP is read-only" : "is not a file";
     const what = URL.canParse(path) ? new URL(path).host : "this URL";
