@@ -20,7 +20,7 @@ import {
 import { makeFolder } from "./folder.js";
 import { color, colorState, counted, formatJson, formatTable, UsageError, write } from "./output.js";
 import { formatTime } from "./time.js";
-import { exists, makeWholeFile, makeWholeFileLater, writeAll } from "./whole-file.js";
+import { exists, makeWholeFile, makeWholeFileLater, SparseWriter, writeAll } from "./whole-file.js";
 
 const NAME_CHARACTERS_MAX = 60;
 const CORE_FILE = "core.elf";
@@ -177,7 +177,9 @@ async function problemsOf({ image, offset, sizeBytes, dump, core }: CoreSource):
   }
   if (core === null) return problems;
   let crc = 0;
-  for await (const piece of piecesOf(image, offset, sizeBytes)) crc = crc32c(piece, 0, piece.length, crc);
+  for await (const piece of piecesOf(image, offset, sizeBytes, "reading")) {
+    crc = crc32c(piece, 0, piece.length, crc);
+  }
   if (crc !== dump.dataCrc) problems.push(`dump ${dump.slot}: ${wrongCrc(crc, dump)}`);
   return [...problems, ...failedLines(core, dump)];
 }
@@ -225,11 +227,13 @@ async function copyOut(
   const hash = createHash("sha256");
   let crc = 0;
   const fill = async (fd: number) => {
-    for await (const piece of piecesOf(image, offset + from, sizeBytes)) {
+    const file = new SparseWriter(fd);
+    for await (const piece of piecesOf(image, offset + from, sizeBytes, "writing")) {
       hash.update(piece);
       crc = crc32c(piece, 0, piece.length, crc);
-      writeAll(fd, piece);
+      file.write(piece);
     }
+    file.end();
   };
   await makeWholeFileLater(path, fill, { replace });
   return { sha256: hash.digest("hex"), crc };
