@@ -108,7 +108,7 @@ test("every lie of a header that is sealed is found", () => {
   const lies: [HeaderSpec, RegExp][] = [
     [{ version: 2 }, /version 2, not 1/],
     [{ state: 0 }, /state 0/],
-    [{ state: 4 }, /state 4/],
+    [{ state: 6 }, /state 6/],
     [{ areaBytes: 32768n }, /area of 32768 bytes, not 65536/],
     [{ dataOffset: 8192n }, /no place/],
     [{ dataOffset: 0n }, /no place/],
