@@ -275,7 +275,7 @@ async function extract(path: string, folder: string | undefined, options: Extrac
         image.readSync(offset, bytes);
         return bytes;
       };
-      const stored = storeRegions(new DumpFolder(folder), head, regions.map(inFile), read, lacks);
+      const stored = storeRegions(new DumpFolder(folder, null, head), head, regions.map(inFile), read, lacks);
       if (stored.failure !== null) throw stored.failure;
       manifest = stored.manifest;
     }
