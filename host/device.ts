@@ -27,6 +27,7 @@ import {
   partitionSectors,
   REASONS,
   type Reason,
+  reasonNumber,
   writeConfig,
 } from "./core/profile.js";
 import { type PanicResult, readResult } from "./core/result.js";
@@ -69,7 +70,8 @@ export type { Reason };
 
 export interface PanicInput {
   text: Uint8Array | string;
-  reason?: Reason | undefined;
+  /** In any case; `Panic` if it is not said. */
+  reason?: Reason | Lowercase<Reason> | undefined;
   timeSec?: bigint | undefined;
   timeNsec?: number | undefined;
   /** In place of the device's. */
@@ -346,7 +348,7 @@ export class Device {
     if (!this.#hasArea) throw new MmcError("EINVAL", "panicWrite: the device was opened without an area");
     const timeNsec = input.timeNsec ?? 0;
     requireNumber("timeNsec", timeNsec, 0, 999_999_999);
-    const reason = REASONS[input.reason ?? "Panic"];
+    const reason = reasonNumber(input.reason ?? "Panic");
     if (reason === undefined) throw new MmcError("EINVAL", `reason: ${input.reason} is unknown`);
     const parts = input.parts ?? this.#parts;
     requireNumber("parts", parts, 1, PARTS_MAX);
