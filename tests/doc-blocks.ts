@@ -74,5 +74,7 @@ export function isAsShown(shown: string, printed: string): boolean {
   const parts = plain(shown)
     .split(/^…$\n?/m)
     .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-  return new RegExp(`^${parts.join("(?:.*\\n)*?")}$`).test(plain(printed));
+  // What follows begins at the start of a line; nothing follows at the end.
+  const pattern = parts.reduce((all, part) => `${all}${part === "" ? "[^]*" : "(?:[^]*\\n)?"}${part}`);
+  return new RegExp(`^${pattern}$`).test(plain(printed));
 }
