@@ -140,7 +140,7 @@ export interface DeviceOptions {
 
 export interface PanicInput {
   text: Uint8Array | string;
-  reason?: Reason | undefined;
+  reason?: Reason | Lowercase<Reason> | undefined;
   timeSec?: bigint | undefined;
   timeNsec?: number | undefined;
   /** In place of the device's. */

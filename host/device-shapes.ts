@@ -165,7 +165,7 @@ export const DEVICE_OPTIONS: Shape<DeviceOptions> = {
 
 export const PANIC_INPUT: Shape<PanicInput> = {
   text: required(either(string, bytes)),
-  reason: oneOf(REASONS),
+  reason: oneOf(Object.keys(REASONS).flatMap((name) => [name, name.toLowerCase()])),
   // As an s64 or as a u64: the record has its 64 bits.
   timeSec: big(-(2n ** 63n), 2n ** 64n - 1n),
   timeNsec: whole(0, 999_999_999),

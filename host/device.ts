@@ -31,6 +31,7 @@ import {
   partitionSectors,
   REASONS,
   type Reason,
+  reasonNumber,
   writeConfig,
 } from "./core/profile.js";
 import { type PanicResult, readResult, refusedResult } from "./core/result.js";
@@ -464,7 +465,14 @@ export class Device {
     const { text: said, reason = "Panic", timeSec = 0n, ...rest } = judge("", input, PANIC_INPUT);
     const { timeNsec = 0, parts = this.#parts, force = false } = rest;
     const text = typeof said === "string" ? new TextEncoder().encode(said) : said;
-    return { text, reason: REASONS[reason], timeSec: BigInt.asUintN(64, timeSec), timeNsec, parts, force };
+    return {
+      text,
+      reason: reasonNumber(reason) as number,
+      timeSec: BigInt.asUintN(64, timeSec),
+      timeNsec,
+      parts,
+      force,
+    };
   }
 
   /** The newest bytes to TEXT, as many as there is room for; returns how many. */

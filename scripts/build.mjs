@@ -68,6 +68,17 @@ function hostJob() {
   };
 }
 
+/** The manual pages are made of what the commands say of themselves, so behind the host. */
+function manualJob() {
+  return {
+    name: "manual",
+    product: "dist/man/mmcpstore.1",
+    stamp: "dist/man.stamp",
+    digest: digestOf([...filesBelow("host", ".ts"), "scripts/man.mjs", "package.json"]),
+    command: ["../scripts/man.mjs"],
+  };
+}
+
 function isDone({ stamp, digest, product }) {
   return existsSync(stamp) && existsSync(product) && readFileSync(stamp, "utf8") === digest;
 }
@@ -115,3 +126,4 @@ async function worker() {
   for (let job = queue.shift(); job !== undefined; job = queue.shift()) await build(job);
 }
 await Promise.all(Array.from({ length: availableParallelism() }, worker));
+if (process.exitCode === undefined && !isDone(manualJob())) await build(manualJob());

@@ -1,6 +1,5 @@
 // The regions of a card and its controller: what they show is what the device has, looking costs nothing, and a panic
 // leaves snapshots of all of them under one id, from every state and whatever fails.
-import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { SDHCI_REGISTERS } from "../assembly/layout.js";
@@ -13,8 +12,7 @@ import { Devlink } from "../host/devlink/devlink.js";
 import { decodeStore, encodeStore } from "../host/devlink/store.js";
 import { MmcError } from "../host/errors.js";
 import { decodeArea } from "../host/pstore/decode.js";
-import { runExample } from "./example.js";
-import { coreModule, PANIC_LOG, pattern, ROOT } from "./machine.js";
+import { coreModule, PANIC_LOG, pattern } from "./machine.js";
 
 const AREA = { offset: 256 * 1024, kmsgSize: 64 * 1024, kmsgCount: 4, abi: "lp64" } as const;
 const PSTORE = { offset: AREA.offset, sizeBytes: 256 * 1024 };
@@ -238,13 +236,6 @@ test("a panic's snapshots outlive the machine", () => {
   for (const { name } of devlink.regions())
     assert.equal(bytesOf(later, name, 0), bytesOf(devlink, name, 0), name);
   assert.throws(() => later.newSnapshot("cid"), /does not support taking an immediate snapshot/);
-});
-
-test("the example in docs/DEVLINK.md prints what stands there", () => {
-  const text = readFileSync(`${ROOT}docs/DEVLINK.md`, "utf8");
-  const [, code = "", shown = ""] = /```js\n(.*?)```\n\nprints\n\n```\n(.*?)```/s.exec(text) ?? [];
-  assert.is(runExample(code), shown);
-  assert.ok(shown.length > 0);
 });
 
 test.run();

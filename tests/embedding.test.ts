@@ -13,7 +13,6 @@ import { MmcError } from "../host/errors.js";
 import { crc32c } from "../host/pstore/crc32c.js";
 import { decodeArea } from "../host/pstore/decode.js";
 import { Board, Guest, GuestError, type Move, type Progress, RAM_BYTES } from "./embed/guest.js";
-import { runExample } from "./example.js";
 import { coreModule, PANIC_LOG, pattern, ROOT, sameBytes, textOf } from "./machine.js";
 
 const AREA = { offset: 512 * 1024, kmsgSize: 65536, kmsgCount: 8, abi: "lp64" } as const;
@@ -985,21 +984,6 @@ test("a medium elsewhere; over it an overlay that is saved and restored without 
 });
 
 // ---- docs/EMBEDDING.md ----
-
-/** The fenced blocks of the page, in order. */
-function blocksOf(page: string): { language: string; text: string }[] {
-  return [...page.matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)].map(([, language = "", text = ""]) => ({
-    language,
-    text,
-  }));
-}
-
-test("the example in docs/EMBEDDING.md runs and prints what is shown", () => {
-  const [example, shown] = blocksOf(readFileSync(`${ROOT}docs/EMBEDDING.md`, "utf8"));
-  assert.is(example?.language, "js");
-  assert.is(shown?.language, "");
-  assert.is(runExample(example?.text ?? ""), shown?.text);
-});
 
 test("docs/EMBEDDING.md names every call of the classes", () => {
   const page = readFileSync(`${ROOT}docs/EMBEDDING.md`, "utf8");

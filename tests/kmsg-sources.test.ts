@@ -1,12 +1,10 @@
 // The serial console and pvpanic as an embedder has them.
-import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { PVPANIC_PCI, PVPANIC_PORT, Pvpanic } from "../host/embed/pvpanic.js";
 import { type ConsoleEvent, SerialConsole } from "../host/embed/serial-console.js";
-import { runExample } from "./example.js";
-import { PANIC_LOG, ROOT, sameBytes } from "./machine.js";
+import { PANIC_LOG, sameBytes } from "./machine.js";
 
 function feedText(console: SerialConsole, text: string): void {
   console.feed(new Uint8Array(Buffer.from(text, "latin1")));
@@ -102,13 +100,6 @@ test("pvpanic: what the guest may write, and what comes of it", () => {
   assert.equal(events, ["shutdown"]);
   assert.is(PVPANIC_PORT, 0x505);
   assert.equal(Object.values(PVPANIC_PCI), [0x1b36, 0x11, 1, 0x088000, 2]);
-});
-
-test("the example in docs/HARVEST.md runs and prints what is shown", () => {
-  const page = readFileSync(`${ROOT}docs/HARVEST.md`, "utf8");
-  const [, code = "", shown] =
-    /```js\n([^`]*(?:`[^`\n]*`[^`]*)*)```\n\nprints\n\n```\n([^`]*)```/.exec(page) ?? [];
-  assert.is(runExample(code), shown);
 });
 
 test.run();

@@ -15,6 +15,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import {
+  BASE,
+  type ImageOptions,
+  type ImageRegion,
+  minidumpImage,
+  PLACE,
+} from "../host/cli/minidump-image.js";
 import { CrashDump } from "../host/dump/dump.js";
 import { bytesSource, type ElfCore, type ElfSource, PROBLEMS_MAX, readElfCore } from "../host/dump/elf.js";
 import {
@@ -26,9 +33,7 @@ import {
 } from "../host/dump/minidump.js";
 import { minidumpCore } from "../host/dump/minidump-core.js";
 import { MmcError } from "../host/errors.js";
-import { runExample } from "./example.js";
 import { coreModule, pattern, ROOT, sameBytes } from "./machine.js";
-import { BASE, type ImageOptions, type ImageRegion, minidumpImage, PLACE } from "./minidump-image.js";
 
 const RUNS = Number(process.env.MMCPSTORE_MINIDUMP_RUNS ?? 2000);
 const FOLDER = mkdtempSync(join(tmpdir(), "mmcpstore-minidump-"));
@@ -676,13 +681,6 @@ test("a core of a cut region has what there is of it; of nothing there is none",
     refusal(() => coreOf(absent)),
     /^ENODATA: minidump: has no region/,
   );
-});
-
-test("the example in docs/MINIDUMP.md runs", () => {
-  const text = readFileSync(`${ROOT}docs/MINIDUMP.md`, "utf8");
-  const [, code = ""] = /```js\n(.*?)```/s.exec(text) ?? [];
-  const shown = runExample(code, FOLDER);
-  assert.match(shown, /^KELF 80030000 ok\n(\w+ \w+ \w+\n){5}\d+\n$/);
 });
 
 // ---- the command ----

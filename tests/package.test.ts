@@ -27,7 +27,6 @@ test("every path that package.json promises is in the tarball", () => {
     ...Object.values(PACKAGE.exports).flatMap((one) =>
       typeof one === "string" ? [one] : Object.values(one),
     ),
-    ...((PACKAGE.man as string[] | undefined) ?? []),
   ].map((path) => normalize(path));
   assert.ok(promised.length >= 8);
   const missing = promised.filter((path) => !TARBALL.files.includes(path));

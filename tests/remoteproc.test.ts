@@ -16,7 +16,6 @@ import { CrashDump, type DumpOptions, type Region } from "../host/dump/dump.js";
 import { bytesSource, readElfCore } from "../host/dump/elf.js";
 import * as remoteproc from "../host/dump/remoteproc.js";
 import { type CoredumpMode, RemoteProc, type RemoteProcOptions } from "../host/dump/remoteproc.js";
-import { runExample } from "./example.js";
 import { KERNEL_CORES, kernelCore } from "./kernel-cores.js";
 import { coreModule, pattern, ROOT, sameBytes } from "./machine.js";
 
@@ -67,14 +66,6 @@ function codeOf(call: () => unknown): string {
   }
   return "none";
 }
-
-test("the example in docs/DUMPS.md prints what stands there", () => {
-  const text = readFileSync(`${ROOT}docs/DUMPS.md`, "utf8");
-  const section = text.slice(text.indexOf("## A remote processor's crash"));
-  const [, code = "", shown = ""] = /```js\n(.*?)```\n\nprints\n\n```\n(.*?)```/s.exec(section) ?? [];
-  assert.is(runExample(code), shown);
-  assert.ok(shown.length > 0);
-});
 
 // ---- the kernel's files ----
 

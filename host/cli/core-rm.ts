@@ -157,7 +157,11 @@ export function addCoreRm(core: Command): void {
 A removed dump's bytes stay until --wipe or another dump; what was killed is finished by the same command.
 IMAGE is a raw image or a block device; gzip files and URLs are read-only. Its dump area is the image, the one
 partition that holds a dump, or where --partition or --offset says. Without a header at the front nothing says how
-large an area at --offset is: give --size then, too. What is cleared is on IMAGE; flash may keep old copies.`,
+large an area at --offset is: give --size then, too. What is cleared is on IMAGE; flash may keep old copies.
+
+Examples:
+  mmcpstore core rm disk.img --dump front
+  mmcpstore core rm disk.img --partition dump --all --wipe`,
     )
     .action(remove);
 }

@@ -20,7 +20,7 @@ import {
   withCoreSource,
 } from "./core-source.js";
 import { makeFolder } from "./folder.js";
-import { color, colorState, counted, formatJson, formatTable, UsageError, write } from "./output.js";
+import { color, colorState, counted, formatJson, formatTable, write } from "./output.js";
 import { formatTime } from "./time.js";
 import {
   cleanLeftovers,
@@ -400,10 +400,7 @@ export function addCore(program: Command): void {
     .description(
       "Read an ELF core of any machine: of this project, of Linux's remoteproc, of a kernel or a process; or the " +
         "crash dumps in the dump area of a card.",
-    )
-    .action(() => {
-      throw new UsageError("core: say ls, extract, verify or rm");
-    });
+    );
   addCoreSourceOptions(
     core
       .command("ls")
@@ -411,7 +408,14 @@ export function addCore(program: Command): void {
       .argument("<image>", "an ELF core, or a card with a dump area"),
   )
     .option("--json", "print JSON instead of a table")
-    .addHelpText("after", IMAGE_HELP)
+    .addHelpText(
+      "after",
+      `${IMAGE_HELP}
+
+Examples:
+  mmcpstore core ls vmcore.elf
+  mmcpstore core ls disk.img --partition dump --json`,
+    )
     .action(ls);
   addCoreSourceOptions(
     core
@@ -430,7 +434,11 @@ export function addCore(program: Command): void {
 
 Files of segments are named by the segment's number and its section's name or address. Of a segment or a dump
 that is not whole, what is there is written, and its state is "cut" or "partial". A dump whose CRC-32C is wrong is
-written too, and the exit code is 1.`,
+written too, and the exit code is 1.
+
+Examples:
+  mmcpstore core extract disk.img dump/ && mmcpstore core extract dump/core.elf regions/
+  mmcpstore core extract vmcore.elf regions/ --force --json`,
     )
     .action(extract);
   addCoreSourceOptions(
@@ -444,7 +452,13 @@ written too, and the exit code is 1.`,
     .option("--json", "print JSON instead of lines")
     .addHelpText(
       "after",
-      `${IMAGE_HELP}\n\nExit code 1 if anything is wrong or missing, with a line for each problem.`,
+      `${IMAGE_HELP}
+
+Exit code 1 if anything is wrong or missing, with a line for each problem.
+
+Examples:
+  mmcpstore core verify vmcore.elf
+  mmcpstore core verify disk.img --dump front`,
     )
     .action(verify);
   addCoreRm(core);
@@ -453,7 +467,7 @@ written too, and the exit code is 1.`,
     `
 Examples:
   mmcpstore core ls disk.img --partition dump
-  mmcpstore core extract disk.img.gz dump/ && gdb -c dump/core.elf
+  mmcpstore core extract disk.img.gz dump/
   mmcpstore core verify vmcore.elf
   mmcpstore core extract vmcore.elf regions/
   mmcpstore core rm disk.img --dump front`,

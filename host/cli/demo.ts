@@ -1,18 +1,16 @@
 // `mmcpstore demo`: the main job on built-in input, in memory. A write is acknowledged and flushed, the
 // next one is interrupted in the middle by a panic; the panic path takes the bus over and writes a real
 // log; the power goes; after power-up the record is read from the bare medium. It checks all that it shows.
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { formatNs, type TraceEvent } from "../core/trace.js";
 import { Device } from "../device.js";
 import { MmcError } from "../errors.js";
-import { fileError } from "../image/file-error.js";
 import { loadCore } from "../node.js";
 import { decodeArea, type PstoreRecord } from "../pstore/decode.js";
 import { recordJson, recordTable } from "./ls.js";
 import { color, formatJson, formatSize, write } from "./output.js";
 import { formatStep, stepsOf } from "./panic-report.js";
+import { pattern, readDemoLog } from "./sample.js";
 import { addVcdOptions, checkVcdOptions, writeVcd } from "./trace-output.js";
 import { makeWholeFile, writeAll } from "./whole-file.js";
 
@@ -55,26 +53,6 @@ function bootRecord(): Uint8Array {
   }
   view.setUint16(510, 0xaa55, true);
   return sector;
-}
-
-/** Bytes that differ in every sector, so that a sector in a wrong place is seen. */
-function pattern(lengthBytes: number, seed: number): Uint8Array {
-  const bytes = new Uint8Array(lengthBytes);
-  let word = seed;
-  for (let at = 0; at < lengthBytes; at++) {
-    word = (Math.imul(word, 1664525) + 1013904223) >>> 0;
-    bytes[at] = word >>> 24;
-  }
-  return bytes;
-}
-
-function readDemoLog(): Uint8Array {
-  const path = fileURLToPath(new URL("../../../host/cli/demo-panic.txt", import.meta.url));
-  try {
-    return new Uint8Array(readFileSync(path));
-  } catch (error) {
-    throw fileError(path, error);
-  }
 }
 
 function same(a: Uint8Array, b: Uint8Array): boolean {
@@ -211,12 +189,12 @@ export function addDemo(program: Command): void {
     .addHelpText(
       "after",
       `
-Exit code 1 if anything that is shown does not hold.
+Exit code 1 if anything that is shown does not hold. GTKWave and PulseView read --vcd.
 
 Examples:
   mmcpstore demo
   mmcpstore demo --out demo.img && mmcpstore ls demo.img
-  mmcpstore demo --vcd demo.vcd && gtkwave demo.vcd`,
+  mmcpstore demo --vcd demo.vcd`,
     )
     .action(demo);
 }

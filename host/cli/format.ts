@@ -158,9 +158,9 @@ A new image is a sparse file and appears whole or not at all; an existing file i
 are checked and shown, but a blank area holds nothing that states them.
 
 Examples:
-  mmcpstore format disk.img --size 16M
-  mmcpstore format disk.img --size 1M --kmsg-size 128K
-  mmcpstore format disk.img --size 1M --console-size 64K --pmsg-size 64K
+  mmcpstore format new.img --size 16M
+  mmcpstore format new.img --size 1M --kmsg-size 128K
+  mmcpstore format new.img --size 1M --console-size 64K --pmsg-size 64K
   mmcpstore format disk.img --wipe --partition pstore`,
     )
     .action(format);

@@ -1,6 +1,7 @@
 // `mmcpstore harvest REGION --into IMAGE`: a crash log out of a guest's ramoops, in a RAM dump, goes through the panic
 // path onto the card image, with its own reason and time. REGION is never changed.
 import type { Command } from "commander";
+import { REASONS as REASON_NUMBERS } from "../core/profile.js";
 import type { Reason } from "../device.js";
 import { newestRecord, type RamoopsEcc, type RamoopsRecord } from "../embed/ramoops.js";
 import { MmcError } from "../errors.js";
@@ -19,7 +20,7 @@ import { addPanicPathOptions, checkPanicOptions, type PanicPathOptions, writePan
 import { hex, type OpenedRegion, openRegion, type RegionOptions } from "./ramoops-region.js";
 import { formatTime } from "./time.js";
 
-const REASONS = ["panic", "oops", "emergency", "shutdown"] as const;
+const REASONS = Object.keys(REASON_NUMBERS) as Reason[];
 /** More than a zone of any size takes, as of a log from a file. */
 const TEXT_BYTES_MAX = 2 ** 20;
 const ECC_SIZE_MAX = 127;
@@ -28,7 +29,7 @@ interface HarvestOptions extends RegionOptions, Omit<PanicPathOptions, "timeout"
   into?: string;
   list?: boolean;
   record?: string;
-  reason?: (typeof REASONS)[number];
+  reason?: Reason;
 }
 
 function describeEcc(ecc: RamoopsEcc | null): string {
@@ -90,11 +91,12 @@ function choose({ name, records }: OpenedRegion, wanted: string | undefined): Ra
 }
 
 function reasonOf(record: RamoopsRecord, options: HarvestOptions): Reason {
-  const reason = REASONS.find((one) => one === (options.reason ?? record.reason.toLowerCase()));
+  const name = (options.reason ?? record.reason).toLowerCase();
+  const reason = REASONS.find((one) => one.toLowerCase() === name);
   if (reason === undefined) {
     throw new MmcError("EINVAL", `${record.name}: does not tell its reason, say it with --reason`);
   }
-  return `${reason[0]?.toUpperCase()}${reason.slice(1)}` as Reason;
+  return reason;
 }
 
 async function harvest(location: string, options: HarvestOptions): Promise<void> {
@@ -154,7 +156,7 @@ export function addHarvest(program: Command): void {
     .option("--record <which>", "slot or name, as --list shows it (the newest panic, else the newest record)")
     .option(
       "--reason <reason>",
-      "if the record does not tell it: panic, oops, emergency or shutdown",
+      "if the record does not tell it: Panic, Oops, Emergency or Shutdown",
       (text) => parseChoice("--reason", text, REASONS),
     )
     .option("--mem-address <bytes>", "where the region begins in the file (found)", parseAddress)
@@ -179,7 +181,7 @@ ${imageHelp(true)}
 Examples:
   mmcpstore harvest ram.bin --list
   mmcpstore harvest ram.bin --into disk.img --in-flight write
-  mmcpstore harvest ram.bin --mem-address 0x8000000 --mem-size 1M --into disk.img --card sd`,
+  mmcpstore harvest ram.bin --mem-address 0x100000 --mem-size 64K --into disk.img --card sd`,
     )
     .action(harvest);
 }

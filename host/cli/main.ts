@@ -1,67 +1,9 @@
 #!/usr/bin/env node
 // mmcpstore, the command: arguments in, exit code out. 0 done; 1 failed, with one line on standard error;
 // 2 wrong usage, likewise. Must never print a stack trace.
-import { readFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
-import { addCat } from "./cat.js";
-import { addCore } from "./core.js";
-import { addDemo } from "./demo.js";
-import { addDevlink } from "./devlink.js";
-import { addExtract } from "./extract.js";
-import { addFormat } from "./format.js";
-import { addHarvest } from "./harvest.js";
-import { addInspect } from "./inspect.js";
-import { addLs } from "./ls.js";
-import { addMinidump } from "./minidump.js";
-import { messageOf, UsageError, watchStandardOutput } from "./output.js";
-import { addPanic } from "./panic.js";
-import { addRm } from "./rm.js";
-import { addSahara } from "./sahara.js";
-import { addV86 } from "./v86.js";
-
-function version(): string {
-  const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
-  return String((JSON.parse(text) as { version: unknown }).version);
-}
-
-function buildProgram(): Command {
-  const program = new Command("mmcpstore")
-    .description(
-      "Crash logs in pstore areas of eMMC and SD cards: read them, write them, break the card meanwhile.",
-    )
-    .version(version(), "--version", "print the version")
-    .exitOverride()
-    .configureOutput({ writeErr: () => undefined })
-    .addHelpText(
-      "after",
-      `
-Exit codes: 0 done, 1 failed (one line on standard error), 2 wrong usage.
-Colours obey NO_COLOR and FORCE_COLOR.
-
-Examples:
-  mmcpstore demo
-  mmcpstore ls disk.img
-  mmcpstore panic disk.img --log panic.txt --in-flight write`,
-    );
-  for (const add of [
-    addDemo,
-    addLs,
-    addCat,
-    addExtract,
-    addRm,
-    addFormat,
-    addPanic,
-    addHarvest,
-    addCore,
-    addDevlink,
-    addMinidump,
-    addInspect,
-    addSahara,
-    addV86,
-  ])
-    add(program);
-  return program;
-}
+import { type Command, CommanderError } from "commander";
+import { asGiven, messageOf, UsageError, watchStandardOutput } from "./output.js";
+import { pathOf, understand } from "./program.js";
 
 /** Prints the one line and sets the exit code. */
 function fail(exitCode: number, line: string): void {
@@ -69,21 +11,20 @@ function fail(exitCode: number, line: string): void {
   process.exitCode = exitCode;
 }
 
-/** ` (see mmcpstore ls --help)` */
-function hint(program: Command): string {
-  const word = process.argv[2];
-  const command = program.commands.find((one) => one.name() === word);
-  const inner = command?.commands.find((one) => one.name() === process.argv[3]);
-  const words = [command, inner].flatMap((one) => (one === undefined ? [] : [`${one.name()} `]));
-  return ` (see mmcpstore ${words.join("")}--help)`;
+/** `core: say ls, extract, verify or rm` */
+function sayWhich(command: Command): string {
+  const names = command.commands.map((one) => one.name());
+  return `${command.name()}: say ${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
 }
 
 async function main(): Promise<void> {
   watchStandardOutput();
-  const program = buildProgram();
+  const argv = process.argv.slice(2);
+  const { program, command, words } = await understand(argv);
+  const hint = ` (see ${pathOf(command)} --help)`;
   try {
-    if (process.argv.length <= 2) throw new UsageError("no command given");
-    await program.parseAsync(process.argv);
+    if (argv.length === 0) throw new UsageError("no command given");
+    await program.parseAsync(words, { from: "user" });
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return;
@@ -91,17 +32,18 @@ async function main(): Promise<void> {
         .replace(/^error: /, "")
         .replace(/\s+/g, " ")
         .trim();
-      fail(2, `${line}${hint(program)}`);
+      // What commander does with a command that has commands, and is given none.
+      fail(2, `${error.code === "commander.help" ? sayWhich(command) : line}${hint}`);
     } else if (error instanceof UsageError) {
-      fail(2, `${messageOf(error)}${hint(program)}`);
+      fail(2, `${messageOf(error)}${hint}`);
     } else {
-      fail(1, messageOf(error));
+      fail(1, asGiven(messageOf(error)));
     }
   }
 }
 
 process.on("uncaughtException", (error) => {
-  process.stderr.write(`mmcpstore: ${messageOf(error)}\n`);
+  process.stderr.write(`mmcpstore: ${asGiven(messageOf(error))}\n`);
   process.exit(1);
 });
 await main();

@@ -340,10 +340,7 @@ export function addMinidump(program: Command): void {
     .summary("list and extract Qualcomm's Minidump from a memory image")
     .description(
       "Read the tables of Qualcomm's Minidump in a memory image, and take out the regions they name.",
-    )
-    .action(() => {
-      throw new UsageError("minidump: say ls or extract");
-    });
+    );
   addPlaceOptions(
     minidump
       .command("ls")
@@ -351,6 +348,13 @@ export function addMinidump(program: Command): void {
       .argument("<image>", "a memory image: a file or a block device"),
   )
     .option("--json", "print JSON instead of tables")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  mmcpstore minidump ls ddr.bin
+  mmcpstore minidump ls ddr.bin --smem 0x10000 --subsystem 0 --json`,
+    )
     .action(ls);
   addPlaceOptions(
     minidump
@@ -371,7 +375,11 @@ export function addMinidump(program: Command): void {
       `
 Files are named as firmware names them, behind a number: 00-md_KELF1.BIN. Names come from the image and are made safe.
 Regions whose tag is not VALI are left out. Of a region that IMAGE has a part of, that part is kept; if anything is
-missing, the exit code is 1 and everything else is there.`,
+missing, the exit code is 1 and everything else is there.
+
+Examples:
+  mmcpstore minidump extract ddr.bin regions/
+  mmcpstore minidump extract ddr.bin --subsystem 3 --elf modem.elf`,
     )
     .action(extract);
   minidump.addHelpText(
@@ -381,7 +389,7 @@ Offsets and addresses: 4096 or 0x1000.
 
 Examples:
   mmcpstore minidump ls ddr.bin
-  mmcpstore minidump ls ddr.bin --toc 0x1f00a0 --base 0x80000000
+  mmcpstore minidump ls ddr.bin --toc 0x14064 --base 0x80000000
   mmcpstore minidump extract ddr.bin regions/ --elf minidump.elf`,
   );
 }

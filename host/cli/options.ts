@@ -4,7 +4,7 @@
 import type { Command } from "commander";
 import { CARD_KINDS, type CardKind } from "../core/profile.js";
 import type { Abi } from "../pstore/decode.js";
-import { UsageError } from "./output.js";
+import { rememberGiven, UsageError } from "./output.js";
 import { parseTime, type RecordTime } from "./time.js";
 
 /** Where the area is, and how it is laid out; sizes and offsets in bytes. */
@@ -60,6 +60,7 @@ export function parseSize(option: string, text: string, rule: SizeRule): number 
   if (rule.max !== undefined && value > rule.max) {
     throw new UsageError(`${option} ${text}: must be at most ${rule.max}`);
   }
+  rememberGiven(option, value, text);
   return value;
 }
 
@@ -71,9 +72,9 @@ export function parseAddress(option: string, text: string): bigint {
   return value;
 }
 
-/** One of `choices`, which are lower case; case does not matter. */
+/** One of `choices`; case does not matter. */
 export function parseChoice<T extends string>(option: string, text: string, choices: readonly T[]): T {
-  const found = choices.find((choice) => choice === text.toLowerCase());
+  const found = choices.find((choice) => choice.toLowerCase() === text.toLowerCase());
   if (found === undefined) throw new UsageError(`${option} ${text}: is not one of ${choices.join(", ")}`);
   return found;
 }

@@ -98,6 +98,25 @@ export function remark(text: string): void {
   process.stderr.write(`mmcpstore: ${text}\n`);
 }
 
+/** Options as a message may name them → as they were given: `--offset 1099511627776` → `--offset 1T`. */
+const given = new Map<string, string>();
+
+/** Says how `option` was written whose value messages will show as `value`. */
+export function rememberGiven(option: string, value: number | string, text: string): void {
+  if (String(value) !== text) given.set(`${option} ${value}`, `${option} ${text}`);
+}
+
+/** A message with the values of options as they were given. */
+export function asGiven(message: string): string {
+  let line = message;
+  for (const [shown, text] of given) {
+    const at = line.indexOf(shown);
+    const isWhole = at >= 0 && !/^(?:[\w.]|:\d)/.test(line.slice(at + shown.length));
+    if (isWhole) line = line.slice(0, at) + text + line.slice(at + shown.length);
+  }
+  return line;
+}
+
 /** What an error says in one line, whatever it is. */
 export function messageOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);

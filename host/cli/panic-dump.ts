@@ -22,7 +22,7 @@ import { openRaw, type RawImage } from "../image/raw.js";
 import { crc32c } from "../pstore/crc32c.js";
 import { piecesOf } from "./core-source.js";
 import { parseChoice, parseSize } from "./options.js";
-import { color, counted, UsageError } from "./output.js";
+import { color, counted, rememberGiven, UsageError } from "./output.js";
 
 const SECTOR_BYTES = 512;
 const MACHINES = ["x86-64", "aarch64", "i386", "arm"] as const satisfies readonly NoteMachine[];
@@ -50,15 +50,17 @@ function parseDumpArea(text: string): DumpAreaOption {
   if (text === "") throw new UsageError(`${option}: is empty`);
   const [, offset, size] = /^(\d+\w*):(\d+\w*)$/.exec(text) ?? [];
   if (offset === undefined || size === undefined) return { partition: text };
-  return {
+  const area = {
     offset: parseSize(option, offset, { min: 0, multipleOf: SECTOR_BYTES }),
     sizeBytes: parseSize(option, size, { min: DUMP_AREA_BYTES_MIN, multipleOf: SECTOR_BYTES }),
   };
+  rememberGiven(option, `${area.offset}:${area.sizeBytes}`, text);
+  return area;
 }
 
 function parseDumpRegion(text: string, before: RegionFile[] = []): RegionFile[] {
   const [, name, path, address] = /^([^=]*)=(.+)@(0x[0-9a-f]+|\d+)$/is.exec(text) ?? [];
-  if (name === undefined || path === undefined || address === undefined) {
+  if (name === undefined || path === undefined || path === "-" || address === undefined) {
     throw new UsageError(`--dump-region ${text}: write NAME=FILE@ADDRESS, as in ram=ram.bin@0x80000000`);
   }
   return [...before, { name, path, address: BigInt(address) }];
@@ -67,6 +69,7 @@ function parseDumpRegion(text: string, before: RegionFile[] = []): RegionFile[] 
 /** `--dump-area`, `--dump-region` and `--dump-machine`. */
 export function addPanicDumpOptions(command: Command): Command {
   return command
+    .optionsGroup("Crash dump:")
     .option(
       "--dump-area <where>",
       "where to store a crash dump: OFFSET:SIZE, or a partition's number, GPT name or PARTUUID",

@@ -43,7 +43,7 @@ import { PanicSnapshots } from "./panic-snapshots.js";
 import { formatTime, type RecordTime } from "./time.js";
 import { addVcdOptions, checkVcdOptions, traceLines, writeVcd } from "./trace-output.js";
 
-const REASONS = ["panic", "oops", "emergency", "shutdown"] as const;
+const REASONS = Object.keys(REASON_NUMBERS) as Reason[];
 const IN_FLIGHT = [
   "none",
   "read",
@@ -64,7 +64,7 @@ export interface PanicPathOptions extends ImageOptions {
   policy: Policy;
   keep?: number;
   parts: number;
-  maxReason?: (typeof REASONS)[number];
+  maxReason?: Reason;
   pio?: boolean;
   compress: boolean;
   /** ms */
@@ -81,7 +81,7 @@ interface PanicOptions extends PanicPathOptions, PanicDumpPathOptions {
   log: string;
   console?: string;
   pmsg?: string;
-  reason: (typeof REASONS)[number];
+  reason: Reason;
   time?: RecordTime;
 }
 
@@ -254,10 +254,6 @@ function storedLog(
   return log;
 }
 
-function capitalized(reason: (typeof REASONS)[number]): Reason {
-  return `${reason[0]?.toUpperCase()}${reason.slice(1)}` as Reason;
-}
-
 /** Refuses options that contradict each other, before anything is opened. */
 export function checkPanicOptions({ card, inFlight, policy, keep, ...options }: PanicPathOptions): void {
   if (keep !== undefined && policy !== "newest") {
@@ -274,7 +270,7 @@ async function panic(location: string, options: PanicOptions): Promise<void> {
   checkPanicDumpOptions(options);
   const rings = await readRingTexts(options);
   const log = await readLog(options.log);
-  const reason = capitalized(options.reason);
+  const { reason } = options;
   const dump = PanicDump.open(options);
   try {
     await writePanic(location, { ...log, rings, reason, dump, ...(options.time ?? now()) }, options);
@@ -315,7 +311,7 @@ export async function writePanic(
       policy: options.policy,
       keepLogs: options.keep,
       parts: options.parts,
-      maxReason: options.maxReason && REASON_NUMBERS[capitalized(options.maxReason)],
+      maxReason: options.maxReason && REASON_NUMBERS[options.maxReason],
       dma: options.pio !== true,
       compress: options.compress,
       deadlineUs: options.deadline === undefined ? undefined : options.deadline * 1000,
@@ -346,7 +342,24 @@ export async function writePanic(
     if (result.status !== 0) {
       if (options.trace && !options.json) await write(traceLines(events, card));
       if (options.vcd !== undefined) writeVcd(options.vcd, events, card, options.vcdBits === true);
-      throw failureOf(image.name, card, result, cause);
+      const failure = failureOf(image.name, card, result, cause);
+      if (options.json) {
+        // The same object as of a panic that went well, with what there is not as null.
+        const { code, message } = failure;
+        const json = {
+          ...preface.json,
+          record: null,
+          furtherParts: [],
+          replaced: [],
+          result: { ...result, droppedBytes },
+          steps: stepsOf(events, result),
+          ...snapshots?.json,
+          ...(options.trace ? { trace: { lost, events } } : {}),
+          error: { code, message },
+        };
+        await write(formatJson(json));
+      }
+      throw failure;
     }
     image.syncSync();
 
@@ -430,6 +443,7 @@ export async function writePanic(
 /** The options of the way onto the card: card, request in flight, policy, area, trace. */
 export function addPanicPathOptions(command: Command): Command {
   command
+    .optionsGroup("Card and bus:")
     .option(
       "--card <card>",
       "emmc, sd (SDHC), sdsc or sdxc",
@@ -442,6 +456,13 @@ export function addPanicPathOptions(command: Command): Command {
       (text) => parseChoice("--in-flight", text, IN_FLIGHT),
       "none",
     )
+    .option("--pio", "move data by register accesses instead of ADMA2")
+    .option("--deadline <ms>", "longest time of the panic write, simulated (10000)", (text) => {
+      const value = /^\d+$/.test(text) ? Number(text) : 0;
+      if (value >= 1 && value <= DEADLINE_MAX_MS) return value;
+      throw new UsageError(`--deadline ${text}: must be 1 to ${DEADLINE_MAX_MS} milliseconds`);
+    })
+    .optionsGroup("Which zones the record takes:")
     .option(
       "--policy <policy>",
       "which record to give up when all zones hold one: first-wins (the newest), ring (the next one, as Linux), " +
@@ -460,24 +481,19 @@ export function addPanicPathOptions(command: Command): Command {
       "with --policy newest: older text may replace logs beyond the newest ones",
       (text) => parseCount("--keep", text, ZONES_MAX),
     )
-    .option("--max-reason <reason>", "take no dump of a reason behind this one (shutdown)", (text) =>
+    .option("--max-reason <reason>", "take no dump of a reason behind this one (Shutdown)", (text) =>
       parseChoice("--max-reason", text, REASONS),
     )
-    .option("--deadline <ms>", "longest time of the panic write, simulated (10000)", (text) => {
-      const value = /^\d+$/.test(text) ? Number(text) : 0;
-      if (value >= 1 && value <= DEADLINE_MAX_MS) return value;
-      throw new UsageError(`--deadline ${text}: must be 1 to ${DEADLINE_MAX_MS} milliseconds`);
-    })
-    .option("--pio", "move data by register accesses instead of ADMA2")
     .option(
       "--force",
       "write even over what is no zone and no dump, or records that other zone sizes destroy",
     )
+    .optionsGroup("What is told:")
     .option("--trace", "print every command, answer, block and busy time on the bus")
     .option("--snapshots <file>", "keep what the registers and the area were, for mmcpstore devlink")
     .option("--json", "print the result as JSON");
   addVcdOptions(command, "the same");
-  return addGeometryOptions(addAreaOptions(command));
+  return addGeometryOptions(addAreaOptions(command.optionsGroup("Where the pstore area is, and its zones:")));
 }
 
 export function addPanic(program: Command): void {
@@ -489,6 +505,7 @@ export function addPanic(program: Command): void {
         "write the log into the pstore area.",
     )
     .argument("<image>", "raw image or block device")
+    .optionsGroup("The record:")
     .requiredOption(
       "--log <file>",
       "the text to write, - for standard input; its newest part if it is too long",
@@ -497,9 +514,9 @@ export function addPanic(program: Command): void {
     .option("--pmsg <file>", "the same of the pmsg ring (what user space wrote)")
     .option(
       "--reason <reason>",
-      "panic, oops, emergency or shutdown",
+      "Panic, Oops, Emergency or Shutdown",
       (text) => parseChoice("--reason", text, REASONS),
-      "panic",
+      "Panic",
     )
     .option("--time <time>", "of the record: ISO 8601 or seconds since 1970 (now)", parseTimeOption)
     .option("--no-compress", "write the log as it is, even if more of it would fit deflated");
@@ -517,10 +534,10 @@ An eMMC of up to 2 GiB and an SDSC card are addressed by bytes, all others by se
 Examples:
   mmcpstore panic disk.img --log panic.txt
   mmcpstore panic disk.img --log panic.txt --in-flight write --trace
-  mmcpstore panic disk.img --log long.txt --parts 8 && mmcpstore extract disk.img --join
-  mmcpstore panic disk.img --log panic.txt --console console.txt --console-size 64K
-  mmcpstore panic disk.img --size 1M --log panic.txt --dump-area 1M:64M --dump-region ram=ram.bin@0
-  mmcpstore panic disk.img --log panic.txt --vcd panic.vcd && gtkwave panic.vcd
+  mmcpstore panic disk.img --log long.txt --parts 8 && mmcpstore extract disk.img logs/ --join
+  mmcpstore panic disk.img --force --log panic.txt --console console.txt --console-size 64K
+  mmcpstore panic disk.img --log panic.txt --dump-area dump --dump-region ram=ram.bin@0
+  mmcpstore panic disk.img --log panic.txt --vcd panic.vcd
   mmcpstore panic disk.img --log panic.txt --snapshots crash.snap
   dmesg | mmcpstore panic disk.img --log - --reason oops --card sd --in-flight stuck`,
     )

@@ -188,7 +188,7 @@ Faults of the packets before, and of the table:
 
 Examples:
   mmcpstore sahara serve ram.bin@0x80000000 --port 4567
-  mmcpstore sahara serve ocimem.bin ddr.bin --fault disconnect@5 --fault path-names`,
+  mmcpstore sahara serve ocimem.bin ddr.bin --fault path-names`,
     )
     .action(serve);
 }

@@ -79,8 +79,9 @@ export function addUnpack(sahara: Command): void {
 Magic, version and sizes are checked before a file is made. Of a container that was cut everything that is there
 is kept, marked in manifest.json, and the exit code is 1. The container has no checksum: damage inside is not seen.
 
-Example:
-  cat /sys/class/devcoredump/devcd1/data > crash.bin; mmcpstore sahara unpack crash.bin crash/`,
+Examples:
+  mmcpstore sahara unpack crash.bin regions/
+  cat /sys/class/devcoredump/devcd1/data > data.bin && mmcpstore sahara unpack data.bin regions/ --json`,
     )
     .action(unpack);
 }

@@ -12,4 +12,12 @@ export function addSahara(program: Command): void {
       "Memory dumps over Qualcomm's Sahara protocol: collect them, play the device, take containers apart.",
     );
   for (const add of [addCollect, addServe, addUnpack]) add(sahara);
+  sahara.addHelpText(
+    "after",
+    `
+Examples:
+  mmcpstore sahara serve ram.bin@0x80000000 --port 4567
+  mmcpstore sahara collect tcp://192.0.2.7:4567 crash/
+  mmcpstore sahara unpack crash.bin regions/`,
+  );
 }
