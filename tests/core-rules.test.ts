@@ -78,8 +78,26 @@ test("every target of asconfig.json has its rules here", () => {
   assert.equal(Object.keys(targets).sort(), Object.keys(TARGETS).sort());
 });
 
-test("shared is release on another kind of memory", () => {
-  assert.ok(sameBytes(readSections(binaryOf("shared")).code, readSections(binaryOf("release")).code));
+/** The text of every function, by its index. */
+async function functionTexts(target: string): Promise<string[]> {
+  const { default: binaryen } = await import("binaryen");
+  const module = binaryen.readBinary(binaryOf(target));
+  const text = module.emitText();
+  module.dispose();
+  return text.split("\n (func ").slice(1);
+}
+
+test("shared is release on another kind of memory", async () => {
+  const release = await functionTexts("release");
+  const shared = await functionTexts("shared");
+  assert.is(shared.length, release.length);
+  const different = release.filter((text, i) => text !== shared[i]);
+  // On a shared memory the optimizer moves nothing across an atomic access, and orders what is left otherwise.
+  assert.equal(
+    different.filter((text) => !/\b(?:i32|i64)\.atomic\./.test(text)).map((text) => text.slice(0, 60)),
+    [],
+  );
+  assert.ok(different.length * 10 < release.length, `${different.length} of ${release.length} functions`);
 });
 
 /** One module a rule, as AssemblyScript would emit what breaks it. */
