@@ -3,11 +3,13 @@
 import { advanceCard, makeCard, powerOff, resetByPin, setPulled, swapIdentity } from "./card/card";
 import { nowNs } from "./clock";
 import { crc32cPrepare } from "./crc";
-import { Shadow } from "./driver/shadow";
+import { beginShadows } from "./driver/shadow";
+import { endPanicPlan } from "./dump/plan";
 import {
   CLOCK_NOW,
   CONFIG_BASE,
-  DRIVER_BASE,
+  DRIVER_TIME,
+  DRIVER_TIME_BYTES,
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_COUNT,
@@ -42,13 +44,15 @@ export function machineInit(): void {
 function startOver(): void {
   makeController();
   resetPort();
-  memory.fill(DRIVER_BASE, 0, offsetof<Shadow>());
   memory.fill(PSTORE_BASE, 0, 0x200);
   memory.fill(ZONE_STATES, 0, ZONES_MAX);
   crc32cPrepare();
   beginRecovery();
   beginRings();
+  endPanicPlan();
   freeOwner();
+  beginShadows();
+  memory.fill(DRIVER_TIME, 0, DRIVER_TIME_BYTES);
 }
 
 /**

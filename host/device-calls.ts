@@ -70,6 +70,7 @@ export type DeviceCall = keyof typeof DEVICE_CALLS;
 export type DeviceCallback =
   | "medium.read"
   | "medium.write"
+  | "medium.erase"
   | "medium.saveState"
   | "medium.loadState"
   | "onTrace"

@@ -12,6 +12,9 @@ import {
   MEDIUM_STORES,
   OWNER_WORD,
   REGISTER_BLOCK,
+  RING_BYTES_MAX,
+  RING_INBOX,
+  RING_INBOX_BYTES,
   SDHCI_REGISTERS,
   SECTOR_BYTES,
   TEXT_BASE,
@@ -64,6 +67,7 @@ import {
 import { coreIdentity, decodeState, encodeState, type SavedMachine } from "./embed/state.js";
 import { ERRNO, MmcError } from "./errors.js";
 import { big, bytes, having, judge, oneOf, U32 } from "./judge.js";
+import { ownBytes } from "./own-bytes.js";
 import { rehearse } from "./rehearsal.js";
 
 /** The card's registers as they come over the wire; the last byte of CID and CSD (CRC7) stays in the controller. */
@@ -128,6 +132,8 @@ const MAX_REASON_DEFAULT = REASONS.Oops;
 const SDHCI_POWER_CONTROL = 0x29;
 /** The core counts a pause in 32 bits. */
 const IDLE_STEP_NS = 0x7fffffff;
+/** R1 bit 15: an erase has left out what is write-protected. */
+const R1_WP_ERASE_SKIP = 1 << 15;
 const IN_FLIGHT_KIND = oneOf(IN_FLIGHT);
 const CUT_OUTCOME = oneOf(CUT_OUTCOMES);
 const GUEST_OFFSET = big(-(2n ** 63n), 2n ** 63n - 1n);
@@ -136,6 +142,11 @@ const DMA = having("read", "write");
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
 /** What a sector that cannot be read or stored makes of a request; nothing else is the medium's fault. */
 const MEDIUM_ERRNOS: ReadonlySet<number> = new Set([ERRNO.EIO, ERRNO.ENOSPC]);
+
+/** What the core's panicTake() returned is a token: OWNER_PANIC is in its low byte, as in no errno's. */
+function isPanicToken(value: number): boolean {
+  return (value & 0xff) === 0xff;
+}
 
 /** Sectors of a request that is left in flight. @throws MmcError EINVAL not 2 to 64 whole ones */
 function inFlightSectors(kind: InFlight, offset: number, lengthBytes: number): number {
@@ -345,7 +356,12 @@ export class Device {
     });
   }
 
-  /** The bytes become zero: whole sectors by trim (SD: erase), parts of sectors by writing. Errors: as read(). */
+  /**
+   * The bytes become zero: whole sectors by trim (SD: erase), parts of sectors by writing, and everything by writing on
+   * a card whose erased bytes are ones. Errors: as read(); EIO, too, if some of it is write-protected (`r1` has
+   * WP_ERASE_SKIP where it was erased): that keeps its bytes, and the rest may be zero. What was written of it is, like
+   * all written bytes, durable after flush().
+   */
   erase(offset: number, lengthBytes: number): void {
     this.#calls.run("erase", () => {
       this.#checkRange("erase", offset, lengthBytes);
@@ -355,7 +371,9 @@ export class Device {
       if (firstWhole > offset) this.#write(offset, new Uint8Array(firstWhole - offset));
       if (endWhole > firstWhole) {
         const status = this.#core.blockErase(firstWhole / SECTOR_BYTES, endWhole / SECTOR_BYTES - 1);
-        this.#check(status, `erase ${endWhole - firstWhole} bytes at ${firstWhole}`);
+        const isProtected = status !== 0 && (this.#core.lastResponse() & R1_WP_ERASE_SKIP) !== 0;
+        const left = isProtected ? ": what is write-protected of it keeps its bytes, the rest is erased" : "";
+        this.#check(status, `erase ${endWhole - firstWhole} bytes at ${firstWhole}${left}`);
       }
       if (end > endWhole) this.#write(endWhole, new Uint8Array(end - endWhole));
     });
@@ -364,6 +382,7 @@ export class Device {
   /**
    * Everything written before is on the medium afterwards. EIO, once: the card had to be started again behind a
    * write that was not flushed, and may have lost it; or it could not store what its cache held. Others: as read().
+   * ENODEV: the device has no power, and the cache went with it.
    */
   flush(): void {
     this.#calls.run("flush", () => this.#check(this.#core.blockFlush(), "flush"));
@@ -410,12 +429,15 @@ export class Device {
     return this.#calls.run("panicWrite", () => {
       if (reason > this.#maxReason) return refusedResult(-ERRNO.ECANCELED, text.length);
       if (this.#owner() === OWNER_PANIC && !force) return refusedResult(-ERRNO.EBUSY, text.length);
-      const kept = this.#putText(text);
       const [low, high] = [Number(timeSec & 0xffffffffn), Number(timeSec >> 32n)];
+      const token = this.#core.panicTake(reason, low, high, timeNsec, force ? 1 : 0);
+      // Somebody else's panic holds the host: RESULT, the text and its place are that panic's.
+      if (!isPanicToken(token)) return refusedResult(token, text.length);
       this.#words.setUint32(CONFIG_PARTS, parts, true);
+      const kept = this.#putText(text);
       let status: number;
       try {
-        status = this.#core.panicWrite(reason, low, high, timeNsec, kept, force ? 1 : 0);
+        status = this.#core.panicRun(token, kept);
       } finally {
         this.#words.setUint32(CONFIG_PARTS, this.#parts, true);
       }
@@ -494,7 +516,8 @@ export class Device {
   /**
    * What user space says, into the pmsg ring. It is in memory: flushRings(), or a panic, brings it to the medium, and
    * only then it is acknowledged. The newest bytes take the place of the oldest.
-   * @throws MmcError EINVAL: the area has no such ring
+   * @throws MmcError EINVAL: the area has no such ring; EBUSY: a panic is under way, or has died, and keeps the rings
+   * as they are
    */
   writePmsg(bytes: Uint8Array): void {
     this.#calls.run("writePmsg", () => this.#writeRing("writePmsg", RING_PMSG, bytes));
@@ -533,8 +556,16 @@ export class Device {
 
   #writeRing(what: string, index: number, said: Uint8Array): void {
     bytes(what, said);
-    if (this.#core.writeRing(index, this.#putText(said)) === 0) return;
-    throw new MmcError("EINVAL", `${what}: the device was opened without such a ring`);
+    const first = Math.max(0, said.length - RING_BYTES_MAX);
+    for (let at = first; at < said.length || at === first; at += RING_INBOX_BYTES) {
+      const part = said.subarray(at, at + RING_INBOX_BYTES);
+      new Uint8Array(this.#memory.buffer, RING_INBOX, part.length).set(part);
+      const status = this.#core.writeRing(index, part.length);
+      if (status === -ERRNO.EINVAL) {
+        throw new MmcError("EINVAL", `${what}: the device was opened without such a ring`);
+      }
+      throwOnError(status, what);
+    }
   }
 
   /**
@@ -653,7 +684,7 @@ export class Device {
     const read = (name: string, index: number, lengthBytes: number, app = false) => {
       const status = this.#core.readCardRegister(index, lengthBytes, app ? 1 : 0);
       this.#check(status, `read ${name}`);
-      return new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes).slice();
+      return ownBytes(new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes));
     };
     const isSd = this.#card !== "emmc";
     return {
@@ -735,10 +766,14 @@ export class Device {
   }
 
   #mediumImports(external: ExternalMedium): NonNullable<CoreImports["medium"]> {
-    const guarded: Pick<ExternalMedium, "read" | "write"> = {
+    const guarded: Pick<ExternalMedium, "read" | "write" | "erase"> = {
       read: (offset, target) => this.#during("medium.read", () => external.read(offset, target)),
       write: (offset, data) => this.#during("medium.write", () => external.write(offset, data)),
     };
+    if (external.erase) {
+      guarded.erase = (offset, lengthBytes, byte) =>
+        this.#during("medium.erase", () => external.erase?.(offset, lengthBytes, byte));
+    }
     return mediumImports(guarded, this.#memory, this.#failures, () => this.#tell());
   }
 

@@ -1,4 +1,5 @@
 // mmcpstore: the public API for browsers and Node. Nothing of Node in its imports; files are in mmcpstore/node.
+import "./webassembly.js";
 
 export type { ExternalMedium } from "./core/external-medium.js";
 export type { FaultKind, FaultPlan } from "./core/faults.js";

@@ -3,7 +3,7 @@
 // must not assume away.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { DRIVER_BASE, MEDIUM_BASE } from "../assembly/layout.js";
+import { MEDIUM_BASE } from "../assembly/layout.js";
 import type { FaultPlan } from "../host/core/faults.js";
 import type { ProfileName } from "../host/core/profile.js";
 import type { PanicResult } from "../host/core/result.js";
@@ -20,6 +20,7 @@ import {
   PANIC_LOG,
   pattern,
   sameBytes,
+  shadowAt,
   textOf,
   userDataIntact,
 } from "./machine.js";
@@ -80,11 +81,11 @@ function toReady(device: Device): void {
 }
 
 function isSd(device: Device): boolean {
-  return new DataView(device.memory.buffer).getUint32(DRIVER_BASE + 8, true) === 2;
+  return new DataView(device.memory.buffer).getUint32(shadowAt(device.memory) + 8, true) === 2;
 }
 
 function rcaOf(device: Device): number {
-  return new DataView(device.memory.buffer).getUint32(DRIVER_BASE + 12, true) << 16;
+  return new DataView(device.memory.buffer).getUint32(shadowAt(device.memory) + 12, true) << 16;
 }
 
 /** How to bring a machine into each state with real commands. */

@@ -68,6 +68,7 @@ import {
   OP_REGISTER,
   OP_SLEEP,
   OP_SWITCH,
+  OP_TAIL,
   R1_CC_ERROR,
   R1_ERROR,
   raise,
@@ -117,7 +118,7 @@ export function beginTail(startNs: u64, lengthNs: u64): void {
     c.opUntilNs = afterNs(c.opUntilNs, lengthNs);
     return;
   }
-  begin(OP_ABORT, startNs, lengthNs);
+  begin(OP_TAIL, startNs, lengthNs);
   if (c.state == STATE_TRAN) c.state = STATE_PRG;
 }
 

@@ -110,6 +110,8 @@ function stopTransmission(argument: u32, timeNs: u64): u32 {
   const state = c.state;
   if (state == STATE_PRG) {
     if ((argument & 1) == 0 || extCsd(EXT_CSD_HPI_MGMT) == 0) return illegal();
+    // As HPI it names a card; to stop a transfer it does not.
+    if (argument >>> 16 != c.rca) return RESPONSE_NONE;
     answerR1(state, 0);
     interrupt(timeNs, load<u32>(CONFIG_ABORT_OUTCOME));
     return RESPONSE_R1;

@@ -10,6 +10,7 @@ import {
   DUMP_FAILED_MAX,
   DUMP_FAILED_RANGES,
 } from "../layout";
+import { copyOf, ownerWord } from "../owner";
 
 declare function read(slot: u32, offsetLow: u32, offsetHigh: u32, bytes: u32, ptr: usize): i32;
 
@@ -57,13 +58,15 @@ function noteFailure(fileOffset: u64, count: u32): void {
  * not brought whole is 0xff and noted at DUMP_FAILED: what a source leaves behind when it fails may be anything.
  */
 export function bringBytes(slot: u32, inside: u64, count: u32, fileOffset: u64, ptr: usize): void {
+  const panics = copyOf(ownerWord());
   let done = ask(slot, inside, count, ptr);
   for (let i: u32 = 0; i < PAGES_MAX && done < count; i++) {
     const left = PAGE_BYTES - (<u32>(inside + done) & (PAGE_BYTES - 1));
     const part = left < count - done ? left : count - done;
     if (ask(slot, inside + done, part, ptr + done) != part) {
       memory.fill(ptr + done, 0xff, part);
-      noteFailure(fileOffset + done, part);
+      // A source that was called while another panic came: the list is that one's.
+      if (copyOf(ownerWord()) == panics) noteFailure(fileOffset + done, part);
     }
     done += part;
   }

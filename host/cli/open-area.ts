@@ -1,13 +1,14 @@
 // IMAGE and its pstore area, opened as the options say: for reading from anywhere, or for writing to a raw
 // image. Must never hand out an area for writing that nobody chose and that holds something else than zones:
 // without a partition table the whole image is the area, and it could be somebody's file system.
+import { inflateRawSync } from "node:zlib";
 import { MmcError } from "../errors.js";
 import { type Area, findArea } from "../image/area.js";
 import { type Image, openImage } from "../image/image.js";
 import { openRaw, type RawImage } from "../image/raw.js";
-import { type Decoded, decodeArea } from "../pstore/decode.js";
+import { type Decoded, decodeArea, decodeSource } from "../pstore/decode.js";
 import { checkImageOptions, type ImageOptions } from "./options.js";
-import { makeProgress } from "./progress.js";
+import { makeProgress, type Progress } from "./progress.js";
 
 /** An area with its bytes and what they say. */
 export interface OpenedArea<T extends Image> {
@@ -31,7 +32,7 @@ export async function withArea<R>(
       onProgress: progress.onProgress,
     });
     try {
-      const opened = await readArea(image, options);
+      const opened = await readAreaLater(image, options, progress.onProgress);
       progress.stop();
       return await work(opened);
     } finally {
@@ -68,6 +69,55 @@ async function readArea<T extends Image>(image: T, options: ImageOptions): Promi
   const { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus } = options;
   const decoded = decodeArea(bytes, { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus, abi });
   return { image, area, bytes, decoded };
+}
+
+/**
+ * As {@link readArea}, of which little is held: records are read again when somebody asks for their bytes, and the area as a
+ * whole when somebody asks for that. What comes over HTTP is kept, because none of this can wait.
+ */
+async function readAreaLater(
+  image: Image,
+  options: ImageOptions,
+  onProgress: Progress["onProgress"],
+): Promise<OpenedArea<Image>> {
+  const { partition, offset, size, abi } = options;
+  const area = await findArea(image, { partition, offset, size });
+  checkGeometry(options, area.sizeBytes);
+  const fetched = image.readSync ? null : await image.read(area.offset, area.sizeBytes);
+  const read = (at: number, target: Uint8Array) => {
+    if (fetched === null) image.readSync?.(area.offset + at, target);
+    else target.set(fetched.subarray(at, at + target.length));
+    onProgress(at + target.length, area.sizeBytes);
+  };
+  const { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus } = options;
+  const geometry = { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus, abi };
+  const decoded = decodeSource({ sizeBytes: area.sizeBytes, read }, geometry, inflateWhole);
+  return {
+    image,
+    area,
+    decoded,
+    get bytes() {
+      const bytes = fetched ?? new Uint8Array(area.sizeBytes);
+      if (fetched === null) read(0, bytes);
+      return bytes;
+    },
+  };
+}
+
+/** zlib takes no less. */
+const CHUNK_BYTES_MIN = 64;
+
+/** Node's zlib, which is several times as fast as ours. */
+function inflateWhole(input: Uint8Array, limitBytes: number): Uint8Array | null {
+  try {
+    // One piece as large as the limit, of which only what is filled costs memory: pieces would be copied together.
+    const chunkSize = Math.max(CHUNK_BYTES_MIN, limitBytes);
+    const bytes = inflateRawSync(input, { maxOutputLength: limitBytes, chunkSize });
+    return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  } catch {
+    // Truncated, corrupt or too large: what of it can be had, the decoder's own inflater says.
+    return null;
+  }
 }
 
 /** Refuses zone sizes that do not fit into an area of `areaBytes`. */

@@ -3,22 +3,64 @@ import { SECTOR_BYTES } from "../../assembly/layout.js";
 import { MmcError } from "../errors.js";
 import type { CoreImports } from "./instantiate.js";
 
-/** A medium that is not in the machine's memory: a file, OPFS. Both calls are synchronous; they throw on failure. */
+/**
+ * A medium that is not in the machine's memory: a file, OPFS. All calls are synchronous and throw on failure. Offsets
+ * and lengths are bytes, whole sectors of 512; `target` and `data` are views that hold during the call only.
+ */
 export interface ExternalMedium {
   readonly sizeBytes: number;
   read(offset: number, target: Uint8Array): void;
   write(offset: number, data: Uint8Array): void;
+  /**
+   * The range reads as `byte` (0 or 255) from now on. One call for each erase, trim or discard of the card's, which may
+   * be as large as the card: whoever can should store less than the bytes. Without it they are written, 1 MiB at a time.
+   */
+  erase?(offset: number, lengthBytes: number, byte: number): void;
   /** What it holds now, for SdhciPeripheral.saveState(); OverlayMedium has it. */
   saveState?(): Uint8Array;
   /** Back to that. Must change nothing if it throws. */
   loadState?(state: Uint8Array): void;
 }
 
+/** What the core reaches of it. */
+type Reached = Pick<ExternalMedium, "read" | "write" | "erase">;
+
 /** What an erased range is written with, by the number that stands for it in place of a pointer. */
 const ERASED = [new Uint8Array(1 << 20), new Uint8Array(1 << 20).fill(0xff)];
 
 /** For a core that could have an external medium and has none. */
 export const NO_MEDIUM: NonNullable<CoreImports["medium"]> = { read: () => -1, write: () => -1 };
+
+/** What a call of the medium returned. @throws MmcError EINVAL a promise: nothing has been moved yet */
+function mustBeOver(call: string, said: unknown): void {
+  if (!(said instanceof Promise)) return;
+  said.catch(() => undefined);
+  throw new MmcError("EINVAL", `medium: ${call}() is to be over when it returns, not a promise`);
+}
+
+/**
+ * `pattern`: what the range is full of then; a medium that cannot erase gets it in pieces, and `tell` how many bytes are
+ * done before each.
+ */
+function eraseOf(
+  medium: Reached,
+  offset: number,
+  lengthBytes: number,
+  pattern: Uint8Array,
+  tell: (doneBytes: number) => void,
+): void {
+  if (medium.erase) {
+    mustBeOver("erase", medium.erase(offset, lengthBytes, pattern[0] as number));
+    return;
+  }
+  for (let at = 0; at < lengthBytes; at += pattern.length) {
+    tell(at);
+    mustBeOver(
+      "write",
+      medium.write(offset + at, pattern.subarray(0, Math.min(pattern.length, lengthBytes - at))),
+    );
+  }
+}
 
 /** Most failures that are kept: the first ones, and the last one. */
 const FAILURES_MAX = 32;
@@ -87,21 +129,12 @@ export class MediumFailures {
  * the core is told that the call failed.
  */
 export function mediumImports(
-  medium: Pick<ExternalMedium, "read" | "write">,
+  medium: Reached,
   memory: WebAssembly.Memory,
   failures: MediumFailures,
   onCall: () => void,
 ): NonNullable<CoreImports["medium"]> {
   const guarded = (isWrite: boolean, move: (offset: number, bytes: Uint8Array) => unknown) => {
-    const call = (offset: number, bytes: Uint8Array) => {
-      const said = move(offset, bytes);
-      if (!(said instanceof Promise)) return;
-      said.catch(() => undefined);
-      throw new MmcError(
-        "EINVAL",
-        `medium: ${isWrite ? "write" : "read"}() is to be over when it returns, not a promise`,
-      );
-    };
     return (partition: number, lba: number, sectors: number, ptr: number) => {
       // Boot partitions of an external medium have no place to be.
       if (partition !== 0) return -1;
@@ -111,10 +144,13 @@ export function mediumImports(
       let done = 0;
       try {
         const erased = ERASED[ptr];
-        if (!erased) call(offset, new Uint8Array(memory.buffer, ptr >>> 0, lengthBytes));
-        // No pointer: zeros or ones, in pieces, because an erase may be as large as the card.
-        for (; erased && done < lengthBytes; done += erased.length) {
-          call(offset + done, erased.subarray(0, Math.min(erased.length, lengthBytes - done)));
+        if (erased) {
+          eraseOf(medium, offset, lengthBytes, erased, (doneBytes) => {
+            done = doneBytes;
+          });
+        } else {
+          const bytes = new Uint8Array(memory.buffer, ptr >>> 0, lengthBytes);
+          mustBeOver(isWrite ? "write" : "read", move(offset, bytes));
         }
         failures.heal(isWrite, offset, offset + lengthBytes);
         return 0;

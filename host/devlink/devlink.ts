@@ -15,6 +15,7 @@ import {
   string,
   whole,
 } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 import { crc32c } from "../pstore/crc32c.js";
 import { DevlinkError } from "./error.js";
 
@@ -300,7 +301,7 @@ export class Devlink {
         const why = `${given.length} bytes for a region of ${region.size}`;
         throw new DevlinkError("EINVAL", this.#nameOf(region), why);
       }
-      return { region, bytes: given?.slice() ?? this.copyRegion(name) };
+      return { region, bytes: given ? ownBytes(given) : this.copyRegion(name) };
     });
     this.#ids.set(id, 0);
     for (const { region, bytes } of kept) this.#keep(region, bytes, id);
@@ -338,7 +339,7 @@ export class Devlink {
     if (region.snapshots.some((one) => one.id === id)) throw new DevlinkError("EEXIST", what, null);
     if (!this.#ids.has(id) || bytes.length !== region.size) throw new DevlinkError("EINVAL", what, null);
     this.#checkBytes(what, region.size);
-    this.#keep(region, bytes.slice(), id);
+    this.#keep(region, ownBytes(bytes), id);
   }
 
   /** @throws DevlinkError EINVAL: only regions hold it, or nobody */
@@ -361,7 +362,8 @@ export class Devlink {
 
   /**
    * Takes over a state: snapshots go to the regions of the same name, whose `maxSnapshots` is then the state's; regions
-   * that this instance does not have are added, without a source. Nothing has changed if it throws.
+   * that this instance does not have are added, without a source. The bytes are copied. Nothing has changed if it
+   * throws.
    * @throws MmcError EBADMSG a state that no instance can have been in; EINVAL a region of the same name and another
    *   size, another handle, or an instance that has snapshots
    */
@@ -376,7 +378,8 @@ export class Devlink {
       if (!this.#regions.has(name)) this.addRegion({ name, size, maxSnapshots });
       const region = this.#find(name, null);
       region.maxSnapshots = maxSnapshots;
-      for (const snapshot of snapshots) {
+      for (const given of snapshots) {
+        const snapshot = { ...given, bytes: ownBytes(given.bytes) };
         region.snapshots.push(snapshot);
         this.#unproved.add(snapshot);
       }
@@ -465,7 +468,7 @@ export class Devlink {
       const left = linuxLengths ? (until - at) % U32_END : until - at;
       if (left === 0) throw new DevlinkError("EINVAL", this.#nameOf(region), null);
       const lengthBytes = Math.min(left, CHUNK_BYTES);
-      const data = snapshot?.bytes.slice(at, at + lengthBytes) ?? new Uint8Array(lengthBytes);
+      const data = snapshot ? ownBytes(snapshot.bytes, at, at + lengthBytes) : new Uint8Array(lengthBytes);
       if (snapshot === null) this.#capture(region, at, data);
       yield { address: BigInt(at), data };
       at += lengthBytes;

@@ -4,6 +4,7 @@
 // time is told there. Prints nothing. Nothing of Node.
 import { MmcError } from "../errors.js";
 import { bigint, bool, func, having, judge, object, required, type Shape, string } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 import type { Devcoredump, DevcoredumpEnd, DevcoredumpSource } from "./devcoredump.js";
 import type { CrashDump, DumpPlan } from "./dump.js";
 import type { FailedRange } from "./failed-ranges.js";
@@ -94,7 +95,7 @@ class Coredump implements RemoteProcCoredump, DevcoredumpSource {
 
   read(offset: number, count: number): Uint8Array {
     if (this.#plan !== null) return this.#plan.read(offset, count);
-    return this.#bytes.slice(offset, offset + count);
+    return ownBytes(this.#bytes, offset, offset + count);
   }
 
   free(end: DevcoredumpEnd): void {

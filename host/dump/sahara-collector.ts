@@ -7,6 +7,7 @@
 // table. Nothing of Node.
 import { MmcError } from "../errors.js";
 import { bool, bytes, having, judge, list, number, object, required, type Shape, whole } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 import {
   endOfImageStatus,
   escapeName,
@@ -118,7 +119,7 @@ export type SaharaAction =
   | { kind: "send"; bytes: Uint8Array }
   /** The table is accepted; once, also when it is read again after a disconnect. `bytes` is what a resume needs. */
   | { kind: "table"; width: SaharaWidth; bytes: Uint8Array; regions: readonly SaharaRegion[] }
-  /** Bytes of a region, in order; valid until the next transfer. */
+  /** Bytes of a region, in order. */
   | { kind: "data"; index: number; offset: number; bytes: Uint8Array }
   /** The region has come to its end: complete, partial or refused. */
   | { kind: "region"; region: SaharaRegion }
@@ -218,7 +219,7 @@ export class SaharaCollector {
     checkOptions(options);
     this.#options = options;
     this.#requestBytesMax = options.requestBytesMax ?? REQUEST_BYTES_DEFAULT;
-    this.#table = options.resume?.table.slice() ?? null;
+    this.#table = options.resume ? ownBytes(options.resume.table) : null;
   }
 
   /** As the table says, in its order; empty before it has come. */
@@ -402,7 +403,7 @@ export class SaharaCollector {
     const region = this.#regions[index] as Region;
     region.receivedBytes = reading.offset;
     region.state = isWhole ? "complete" : "partial";
-    const data: SaharaAction = { kind: "data", index, offset, bytes: transfer };
+    const data: SaharaAction = { kind: "data", index, offset, bytes: ownBytes(transfer) };
     if (!isWhole) return [data, this.#ask(reading)];
     return [data, { kind: "region", region }, ...this.#nextRegion(index + 1)];
   }
@@ -455,7 +456,7 @@ export class SaharaCollector {
     this.#table = bytes;
     this.#regions = regions;
     this.#hasTable = true;
-    return [{ kind: "table", width: this.#width, bytes: bytes.slice(), regions }, ...this.#nextRegion(0)];
+    return [{ kind: "table", width: this.#width, bytes: ownBytes(bytes), regions }, ...this.#nextRegion(0)];
   }
 
   /** Asks for the first region from `from` on of which something is missing; at the end lets the device go. */

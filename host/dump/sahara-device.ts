@@ -17,6 +17,7 @@ import {
   U32,
   whole,
 } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 import {
   makePacket,
   makePacket64,
@@ -384,7 +385,7 @@ export class SaharaDevice {
     const tableOffset = address - this.#tableAddress;
     if (tableOffset >= 0n && tableOffset + count <= BigInt(this.#table.length)) {
       const from = Number(tableOffset);
-      const bytes = this.#table.slice(from, from + Number(count));
+      const bytes = ownBytes(this.#table, from, from + Number(count));
       if (tableOffset === 0n && this.#kinds.has("table-changes")) bytes[0] = ++this.#tableReads & 0xff;
       return bytes;
     }

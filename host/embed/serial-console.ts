@@ -3,6 +3,7 @@
 // when a panic is over: pvpanic tells its beginning, before anything was written. Bounded whatever is fed. Nothing of
 // Node.
 import { func, judge, type Shape, whole } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 
 /**
  * `oops`: the kernel goes on, mostly. `panic`: it does not; stacks and pstore are still to come. `panic-end`: the last
@@ -68,7 +69,7 @@ export class SerialConsole {
   /** The newest bytes, the oldest first, in a buffer of their own. */
   bytes(): Uint8Array {
     const capacity = this.#ring.length;
-    if (this.#fedBytes <= capacity) return this.#ring.slice(0, this.#fedBytes);
+    if (this.#fedBytes <= capacity) return ownBytes(this.#ring, 0, this.#fedBytes);
     const start = this.#fedBytes % capacity;
     const ordered = new Uint8Array(capacity);
     ordered.set(this.#ring.subarray(start));

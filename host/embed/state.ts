@@ -10,6 +10,7 @@
 import * as layout from "../../assembly/layout.js";
 import type { ExternalMedium } from "../core/external-medium.js";
 import { MmcError } from "../errors.js";
+import { ownBytes } from "../own-bytes.js";
 import { crc32c } from "../pstore/crc32c.js";
 
 /** One more with every change of this format. What changes in the core is seen by itself. */
@@ -104,7 +105,7 @@ function mediumOf(
   if (!(bytes instanceof Uint8Array)) {
     throw new MmcError("EINVAL", "saveState: the medium's own saveState() gave no bytes");
   }
-  return bytes.slice();
+  return ownBytes(bytes);
 }
 
 export function encodeState(machine: SavedMachine, offsetNs: bigint | null): Uint8Array {
@@ -198,7 +199,7 @@ export function decodeState(state: Uint8Array, machine: SavedMachine): DecodedSt
   return {
     memory,
     restoreMedium() {
-      if (head.mediumBytes >= 0) external?.loadState?.(state.slice(at));
+      if (head.mediumBytes >= 0) external?.loadState?.(ownBytes(state, at));
     },
   };
 }

@@ -10,6 +10,7 @@
 import type { Device } from "../device.js";
 import { MmcError } from "../errors.js";
 import { func, judge, type Shape, U32, whole } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 import { GUEST_TIMING, type GuestTiming, SdhciPeripheral } from "./peripheral.js";
 import { PVPANIC_PCI, PVPANIC_PORT, Pvpanic, type PvpanicEvent } from "./pvpanic.js";
 
@@ -373,7 +374,7 @@ export function reloadOnReboot(emulator: object): void {
   const pages: [number, Uint8Array][] = [];
   for (let at = 0; at < words.length; at += pageWords) {
     const page = words.subarray(at, at + pageWords);
-    if (page.some((word) => word !== 0)) pages.push([at * 4, bytes.slice(at * 4, at * 4 + PAGE_BYTES)]);
+    if (page.some((word) => word !== 0)) pages.push([at * 4, ownBytes(bytes, at * 4, at * 4 + PAGE_BYTES)]);
   }
   const reboot = cpu.reboot_internal;
   cpu.reboot_internal = () => {

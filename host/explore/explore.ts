@@ -23,6 +23,7 @@ import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.j
 import { cutPower } from "../core/power-cut.js";
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
 import { Device } from "../device.js";
+import { ownBytes } from "../own-bytes.js";
 import { decodeArea } from "../pstore/decode.js";
 import { type Expectation, judge, type Verdict } from "./oracle.js";
 import {
@@ -274,7 +275,7 @@ function partsOf(device: Device, log: Uint8Array): { texts: Uint8Array[]; taken:
   const state = device.saveState();
   const { parts, sequence } = device.panicWrite({ text: log, timeSec: 500n });
   device.flush();
-  const area = device.medium().slice(EXPLORED_AREA_OFFSET, EXPLORED_AREA_OFFSET + AREA_BYTES);
+  const area = ownBytes(device.medium(), EXPLORED_AREA_OFFSET, EXPLORED_AREA_OFFSET + AREA_BYTES);
   device.loadState(state);
   const { records } = decodeArea(area, { kmsgSize: EXPLORED_KMSG_BYTES, abi: "lp64" });
   const texts: Uint8Array[] = [];
@@ -287,7 +288,7 @@ function partsOf(device: Device, log: Uint8Array): { texts: Uint8Array[]; taken:
     const same = text.every((byte, at) => byte === log[until - text.length + at]);
     if (!same) throw new Error(`part ${i + 1} is not what lies before part ${i}`);
     until -= text.length;
-    texts.push(text.slice());
+    texts.push(ownBytes(text));
     taken.add(record.id);
   }
   return { texts, taken };
@@ -348,7 +349,7 @@ export function makeCutter(module: WebAssembly.Module, device: Device, mediumByt
       const medium = target.subarray(MEDIUM_BASE, MEDIUM_BASE + mediumBytes);
       const lost = unreadable();
       if (lost.length === 0) return { bytes: medium, key: fingerprint(medium) };
-      const bytes = medium.slice();
+      const bytes = ownBytes(medium);
       for (const lba of lost) bytes.fill(0, lba * SECTOR_BYTES, (lba + 1) * SECTOR_BYTES);
       return { bytes, key: `${fingerprint(bytes)}.${lost.join(".")}` };
     },

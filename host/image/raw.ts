@@ -35,6 +35,10 @@ export interface FileCalls {
 
 const NODE_CALLS: FileCalls = { readSync, writeSync, fdatasyncSync, closeSync };
 
+/** How much an erase looks at in one read, and what it writes at least. */
+const ERASE_STEP_BYTES = 2 ** 20;
+const BLOCK_BYTES = 4096;
+
 /** Device and inode of each file that an image of this process has open for writing. */
 const openForWriting = new Set<string>();
 
@@ -110,6 +114,27 @@ export class RawImage implements Image {
       );
       if (count <= 0) throw new MmcError("EIO", `${this.name}: nothing was written at ${offset + done}`);
       done += count;
+    }
+  }
+
+  /**
+   * The range holds `byte` in every place then. What holds it already is left alone: reading costs a fraction of
+   * writing, and the hole of a sparse file stays one. Node can neither ask for holes nor punch them, so what was written before
+   * keeps its blocks. On the medium only after {@link syncSync}. @throws MmcError as {@link writeSync} and readSync
+   */
+  eraseSync(offset: number, lengthBytes: number, byte: number): void {
+    const pattern = Buffer.alloc(Math.min(ERASE_STEP_BYTES, lengthBytes), byte);
+    const there = Buffer.allocUnsafe(pattern.length);
+    for (let at = 0; at < lengthBytes; at += pattern.length) {
+      const part = there.subarray(0, Math.min(pattern.length, lengthBytes - at));
+      this.readSync(offset + at, part);
+      if (part.equals(pattern.subarray(0, part.length))) continue;
+      // Only what differs, by the blocks of file systems: a step may be a hole but for one of them.
+      for (let from = 0; from < part.length; from += BLOCK_BYTES) {
+        const block = part.subarray(from, from + BLOCK_BYTES);
+        const wanted = pattern.subarray(0, block.length);
+        if (!block.equals(wanted)) this.writeSync(offset + at + from, wanted);
+      }
     }
   }
 

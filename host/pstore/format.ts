@@ -1,6 +1,6 @@
 // What stands where in an area: the numbers of docs/FORMAT.md, and the single structures read from their bytes, kmsg
 // header, ring and seal. The oracle's own copy of them: it must never import from assembly/, not even a constant.
-import { crc32c } from "./crc32c.js";
+import { type Area, crc32cOf, memoryArea } from "./area-view.js";
 
 /** The two layouts of the kmsg header; 32-bit arm writes `lp64` too. */
 export type Abi = "lp64" | "i386";
@@ -21,15 +21,10 @@ export const SEAL_SIZE = 64;
 const SEAL_MAGIC = 0x53434d4d;
 const SEAL_VERSION = 1;
 
-export interface Area {
-  bytes: Uint8Array;
-  view: DataView;
-  size: number;
-}
+export type { Area } from "./area-view.js";
 
 export function openArea(bytes: Uint8Array): Area {
-  const size = Math.min(bytes.length, MAX_AREA_SIZE);
-  return { bytes: bytes.subarray(0, size), view: new DataView(bytes.buffer, bytes.byteOffset, size), size };
+  return memoryArea(bytes, MAX_AREA_SIZE);
 }
 
 export function floorToSector(bytes: number): number {
@@ -64,7 +59,7 @@ export function readSeal(area: Area, end: number): Seal | null {
   if (at < 0 || end > area.size) return null;
   if (area.view.getUint32(at, true) !== SEAL_MAGIC) return null;
   if (area.view.getUint32(at + 4, true) !== SEAL_VERSION) return null;
-  if (area.view.getUint32(at + 60, true) !== crc32c(area.bytes, at, at + 60)) return null;
+  if (area.view.getUint32(at + 60, true) !== crc32cOf(area, at, at + 60)) return null;
   return {
     sequence: area.view.getBigUint64(at + 8, true),
     datalen: area.view.getUint32(at + 16, true),

@@ -87,7 +87,14 @@ export interface FoundGeometry {
 export function findGeometryIn(area: Area, options: GeometryOptions): FoundGeometry {
   judge<GeometryOptions>("", options, OPTIONS);
   const { kmsgSize, pmsgSize, consoleSize, ftraceSize } = options;
-  const noMarks: Marks = { headers: [], sealEnds: [], proved: new Map(), allHeaders: [], allSealEnds: [] };
+  const noMarks: Marks = {
+    headers: [],
+    sealEnds: [],
+    datalens: new Map(),
+    proved: new Map(),
+    allHeaders: [],
+    allSealEnds: [],
+  };
   const sizes = [kmsgSize, pmsgSize, consoleSize, ftraceSize];
   const ringSum = (pmsgSize ?? 0) + (consoleSize ?? 0) + (ftraceSize ?? 0);
   const cpus = options.cpus || undefined;

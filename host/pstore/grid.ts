@@ -54,7 +54,7 @@ function scoreGrid(area: Area, marks: Marks, kmsgSize: number, start: number): n
       continue;
     }
     markedZones.add(zone);
-    const datalen = area.view.getInt32(header + 4, true);
+    const datalen = marks.datalens.get(header) as number;
     if (datalen < 0 || datalen > kmsgSize - PSZ_BUFFER_SIZE) {
       score--;
       continue;

@@ -1,5 +1,8 @@
 // One kmsg zone: the state of its record, by header and seal, and what can be had of a damaged one. FORMAT.md, "The
 // state of a kmsg zone" and "Salvage".
+
+import { ownBytes } from "../own-bytes.js";
+import { crc32cOf } from "./area-view.js";
 import { crc32c } from "./crc32c.js";
 import {
   type Abi,
@@ -20,7 +23,7 @@ import {
 import { type FoundGeometry, isInDoubt } from "./geometry.js";
 import { recordName } from "./names.js";
 import {
-  type Budget,
+  type InflateWhole,
   inflatePayload,
   SALVAGED_TEXT_BYTES_MIN,
   textBytesAtStart,
@@ -36,7 +39,7 @@ const NO_BYTES = new Uint8Array(0);
 
 /** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
 function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
-  const mended = area.bytes.slice(offset, offset + PSZ_BUFFER_SIZE + datalen);
+  const mended = ownBytes(area.part(offset, offset + PSZ_BUFFER_SIZE + datalen));
   const view = new DataView(mended.buffer);
   view.setUint32(0, PSZ_SIG_KMSG, true);
   view.setInt32(4, datalen, true);
@@ -71,18 +74,20 @@ function readRecord(
   abi: Abi,
   datalen: number,
   seal: Seal | null,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): KmsgRecord {
   const { index, offset, size } = zone;
   const header = readKmsgHeader(area, offset, abi);
   const payloadStart = offset + PSZ_BUFFER_SIZE + KMSG_HEADER_SIZES[abi];
   const recordEnd = offset + PSZ_BUFFER_SIZE + datalen;
-  const payload = recordEnd > payloadStart ? area.bytes.subarray(payloadStart, recordEnd) : NO_BYTES;
-  const inflated = header.compressed ? inflatePayload(payload, size, budget) : null;
+  const payload = recordEnd > payloadStart ? area.part(payloadStart, recordEnd) : NO_BYTES;
+  const inflated = header.compressed ? inflatePayload(payload, size, inflateWhole) : null;
   const isUndecodable = header.compressed && inflated === null;
   const reason = REASON_NAMES[header.reason] ?? "Unknown";
   const count = header.counter | 0;
-  const bytes = header.compressed ? (inflated?.bytes ?? payload) : withHeaderLine(reason, count, payload);
+  const bytes = header.compressed
+    ? (inflated?.bytes ?? ownBytes(payload))
+    : withHeaderLine(reason, count, payload);
   const isPart = seal !== null && seal.part > 0;
   return {
     name: recordName("kmsg", index, isUndecodable),
@@ -119,7 +124,7 @@ function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRec
   const start = zone.offset + SECTOR_SIZE;
   const end = zone.offset + PSZ_BUFFER_SIZE + Math.min(seal.datalen, zone.size - PSZ_BUFFER_SIZE - SEAL_SIZE);
   if (end - start < SALVAGED_TEXT_BYTES_MIN) return null;
-  const bytes = area.bytes.subarray(start, end);
+  const bytes = ownBytes(area.part(start, end));
   if (textBytesAtStart(bytes) < bytes.length) return null;
   const name = recordName("kmsg", zone.index);
   return { ...bareRecord(zone, name, abi, bytes), id: zone.index, reason: "Unknown", state: "salvaged" };
@@ -131,7 +136,7 @@ function salvageZone(
   zone: ZoneInfo,
   abis: readonly [Abi, ...Abi[]],
   seal: Seal | null,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): KmsgRecord | null {
   const { offset, size } = zone;
   const datalen = area.view.getInt32(offset + 4, true);
@@ -141,11 +146,11 @@ function salvageZone(
   if (hasOne && datalen === 0) return null; // it was removed before
   if (seal !== null && isProvedMended(area, offset, size, seal, "i386")) {
     const abi = abis.find((one) => isPlausibleHeader(area, offset, one)) ?? abis[0];
-    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, inflateWhole));
   }
   const abi = abis.find((one) => datalen >= KMSG_HEADER_SIZES[one] && isPlausibleHeader(area, offset, one));
   if (hasOne && abi !== undefined && datalen <= size - PSZ_BUFFER_SIZE) {
-    return asSalvaged(readRecord(area, zone, abi, datalen, null, budget));
+    return asSalvaged(readRecord(area, zone, abi, datalen, null, inflateWhole));
   }
   return seal === null ? null : readHeadless(area, zone, abis[0], seal);
 }
@@ -162,7 +167,7 @@ export function decodeKmsgZone(
   found: FoundGeometry,
   index: number,
   forcedAbi: Abi | undefined,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): DecodedKmsgZone {
   const { geometry } = found;
   const size = geometry.kmsgSize;
@@ -173,7 +178,7 @@ export function decodeKmsgZone(
   if (!isKmsgZone(area, offset)) {
     const other: Abi = geometry.abi === "lp64" ? "i386" : "lp64";
     const abis: [Abi, ...Abi[]] = forcedAbi === undefined ? [geometry.abi, other] : [forcedAbi];
-    const record = salvageZone(area, zone, abis, seal, budget);
+    const record = salvageZone(area, zone, abis, seal, inflateWhole);
     if (record !== null) {
       zone.state = record.state;
       zone.sealed = record.sealed;
@@ -196,7 +201,7 @@ export function decodeKmsgZone(
     if (seal === null || !isProvedMended(area, offset, size, seal, abi))
       return { zone, record: null, erased: null };
     const erased: PstoreRecord = {
-      ...readRecord(area, zone, abi, seal.datalen, seal, budget),
+      ...readRecord(area, zone, abi, seal.datalen, seal, inflateWhole),
       state: "erased",
     };
     return { zone, record: null, erased };
@@ -207,15 +212,15 @@ export function decodeKmsgZone(
   const recordEnd = offset + PSZ_BUFFER_SIZE + shownDatalen;
   let isTorn = !isInRange || datalen < headerSize;
   if (!isTorn && seal !== null) {
-    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32c(area.bytes, offset, recordEnd);
+    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32cOf(area, offset, recordEnd);
   }
   if (!isTorn && seal === null) isTorn = isInDoubt(found, offset, recordEnd);
 
   let record: KmsgRecord;
   if (isTorn && seal !== null && isProvedMended(area, offset, size, seal, abi)) {
-    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, inflateWhole));
   } else {
-    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, budget);
+    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, inflateWhole);
     if (isTorn) record.state = "torn";
   }
   zone.state = record.state;

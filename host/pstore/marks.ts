@@ -1,6 +1,6 @@
 // The marks by which kmsg zones are found, at 512-byte steps: kmsg headers (a mark where a zone starts) and seals (a
 // mark where one ends); and which of them are only text in another record.
-import { crc32c } from "./crc32c.js";
+import { crc32cOf } from "./area-view.js";
 import { type Area, isKmsgZone, PSZ_BUFFER_SIZE, readSeal, SEAL_SIZE, SECTOR_SIZE } from "./format.js";
 
 /** No kernel allocates a larger zone, so no larger datalen hides what follows. */
@@ -11,6 +11,8 @@ export interface Marks {
   headers: number[];
   /** Ends of seals that stand in no proved zone, ascending. A proved zone's own seal is here too. */
   sealEnds: number[];
+  /** What stands as datalen in each of `headers`, by offset. */
+  datalens: Map<number, number>;
   /** Zone offset → zone end, for headers proved by a seal. */
   proved: Map<number, number>;
   /** Every header and every seal end, hidden or not, ascending. */
@@ -36,6 +38,7 @@ export function collectMarks(area: Area, from: number): Marks {
   }
   const headers: number[] = [];
   const sealEnds: number[] = [];
+  const datalens = new Map<number, number>();
   const proved = new Map<number, number>();
   let hiddenUntil = from;
   let provedUntil = from;
@@ -52,12 +55,13 @@ export function collectMarks(area: Area, from: number): Marks {
     takeSeals(header);
     headers.push(header);
     const datalen = area.view.getInt32(header + 4, true);
+    datalens.set(header, datalen);
     const recordEnd = header + PSZ_BUFFER_SIZE + datalen;
     if (datalen <= 0 || datalen > MAX_HIDDEN_BYTES || recordEnd > area.size) continue;
     hiddenUntil = recordEnd;
     if (endsOfRecord.size === 0) continue;
     // The records that this is done for do not overlap, so all of this costs one pass over the area.
-    const crc = crc32c(area.bytes, header, recordEnd);
+    const crc = crc32cOf(area, header, recordEnd);
     const end = firstAtLeast(endsOfRecord.get(`${datalen}:${crc}`) ?? [], recordEnd + SEAL_SIZE);
     if (end !== undefined && end - header <= MAX_HIDDEN_BYTES) {
       proved.set(header, end);
@@ -66,7 +70,7 @@ export function collectMarks(area: Area, from: number): Marks {
     }
   }
   takeSeals(area.size);
-  return { headers, sealEnds, proved, allHeaders, allSealEnds };
+  return { headers, sealEnds, datalens, proved, allHeaders, allSealEnds };
 }
 
 /** The index of the first number in an ascending list that is at least `bound`. */
