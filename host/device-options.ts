@@ -188,7 +188,8 @@ export function sizeBytesOf(options: DeviceOptions, external: ExternalMedium | n
 /**
  * What CONFIG says for these options, which the tables of device-shapes.ts have judged one by one; `sizeBytes` as of
  * {@link sizeBytesOf}.
- * @throws MmcError EINVAL an option that cannot be with this card, or two that exclude each other; ENOMEM rings that are too large
+ * @throws MmcError EINVAL an option that cannot be with this card, or two that exclude each other; ENOMEM rings that
+ * are too large
  */
 export function configOf(options: DeviceOptions, sizeBytes: number): MachineConfig {
   const card = options.card ?? "emmc";

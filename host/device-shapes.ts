@@ -1,5 +1,5 @@
-// The options of a device, of its panics and faults, as tables for judge.ts: which there are, of what kind, in what range.
-// What hangs on two of them together is judged where both are known (device-options.ts, core/faults.ts). Nothing of
+// The options of a device and of its panics, as tables for judge.ts: which there are, of what kind, in what range. What
+// hangs on two of them together is judged where both are known (device-options.ts, core/faults.ts). Nothing of
 // Node.
 import {
   DUMP_AREA_SECTORS_MAX,

@@ -112,7 +112,8 @@ export function* respond(
   commit: () => void,
 ): Generator<string> {
   const { command } = request;
-  const style = { ...options, json: options.json === true || options.jsonChunks === true };
+  const { json, pretty, jsonChunks } = options;
+  const style = { json: json === true || jsonChunks === true, pretty, jsonChunks };
   if (command === "dump" || command === "read") {
     yield* formatChunks(command, chunksOf(devlink, request, options.extended === true), style);
     return;

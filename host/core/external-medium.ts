@@ -31,6 +31,13 @@ const ERASED = [new Uint8Array(1 << 20), new Uint8Array(1 << 20).fill(0xff)];
 /** For a core that could have an external medium and has none. */
 export const NO_MEDIUM: NonNullable<CoreImports["medium"]> = { read: () => -1, write: () => -1 };
 
+/** What a call of the medium returned. @throws MmcError EINVAL a promise: nothing has been moved yet */
+function mustBeOver(call: string, said: unknown): void {
+  if (!(said instanceof Promise)) return;
+  said.catch(() => undefined);
+  throw new MmcError("EINVAL", `medium: ${call}() is to be over when it returns, not a promise`);
+}
+
 /**
  * `pattern`: what the range is full of then; a medium that cannot erase gets it in pieces, and `tell` how many bytes are
  * done before each.
@@ -43,12 +50,15 @@ function eraseOf(
   tell: (doneBytes: number) => void,
 ): void {
   if (medium.erase) {
-    medium.erase(offset, lengthBytes, pattern[0] as number);
+    mustBeOver("erase", medium.erase(offset, lengthBytes, pattern[0] as number));
     return;
   }
   for (let at = 0; at < lengthBytes; at += pattern.length) {
     tell(at);
-    medium.write(offset + at, pattern.subarray(0, Math.min(pattern.length, lengthBytes - at)));
+    mustBeOver(
+      "write",
+      medium.write(offset + at, pattern.subarray(0, Math.min(pattern.length, lengthBytes - at))),
+    );
   }
 }
 
@@ -125,15 +135,6 @@ export function mediumImports(
   onCall: () => void,
 ): NonNullable<CoreImports["medium"]> {
   const guarded = (isWrite: boolean, move: (offset: number, bytes: Uint8Array) => unknown) => {
-    const call = (offset: number, bytes: Uint8Array) => {
-      const said = move(offset, bytes);
-      if (!(said instanceof Promise)) return;
-      said.catch(() => undefined);
-      throw new MmcError(
-        "EINVAL",
-        `medium: ${isWrite ? "write" : "read"}() is to be over when it returns, not a promise`,
-      );
-    };
     return (partition: number, lba: number, sectors: number, ptr: number) => {
       // Boot partitions of an external medium have no place to be.
       if (partition !== 0) return -1;
@@ -147,7 +148,10 @@ export function mediumImports(
           eraseOf(medium, offset, lengthBytes, erased, (doneBytes) => {
             done = doneBytes;
           });
-        } else call(offset, new Uint8Array(memory.buffer, ptr >>> 0, lengthBytes));
+        } else {
+          const bytes = new Uint8Array(memory.buffer, ptr >>> 0, lengthBytes);
+          mustBeOver(isWrite ? "write" : "read", move(offset, bytes));
+        }
         failures.heal(isWrite, offset, offset + lengthBytes);
         return 0;
       } catch (error) {

@@ -105,7 +105,7 @@ function mediumOf(
   if (!(bytes instanceof Uint8Array)) {
     throw new MmcError("EINVAL", "saveState: the medium's own saveState() gave no bytes");
   }
-  return bytes.slice();
+  return ownBytes(bytes);
 }
 
 export function encodeState(machine: SavedMachine, offsetNs: bigint | null): Uint8Array {
