@@ -17,7 +17,7 @@ export {
   TYPICAL_EMMC,
   TYPICAL_SD,
 } from "./core/profile.js";
-export type { PanicDumpResult, PanicResult } from "./core/result.js";
+export type { ArgumentClass, PanicDumpResult, PanicResult, RefusedCommand } from "./core/result.js";
 export type { FtraceCall } from "./core/rings.js";
 export {
   type BusyOperation,
@@ -209,5 +209,6 @@ export { decodeExtCsd, extCsdName } from "./registers/ext-csd.js";
 export type { CrcState, DecodedRegister, RegisterField } from "./registers/field.js";
 export { decodeScr } from "./registers/scr.js";
 export { decodeSsr } from "./registers/ssr.js";
+export { describeRefusal } from "./trace/refusal.js";
 export { describeEvent, formatTrace } from "./trace/text.js";
 export { formatVcd, type VcdOptions } from "./trace/vcd.js";

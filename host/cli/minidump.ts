@@ -12,14 +12,16 @@ import {
 import { minidumpCore } from "../dump/minidump-core.js";
 import { escapeName } from "../dump/sahara.js";
 import { MmcError } from "../errors.js";
+import { checkRaw, whyNothing } from "../image/judge.js";
 import { isGzip, openRaw, type RawImage } from "../image/raw.js";
+import { HEAD_BYTES } from "../image/signatures.js";
 import { loadCore } from "../node.js";
 import { DumpFolder, type RegionInFile, storeRegions } from "./dump-store.js";
 import { parseAddress } from "./options.js";
 import { color, counted, formatJson, formatTable, UsageError, write } from "./output.js";
 import { makeProgress } from "./progress.js";
 import { parseCount } from "./sahara-collect.js";
-import { exists, makeWholeFile, writeAll } from "./whole-file.js";
+import { exists, makeWholeFile, SparseWriter } from "./whole-file.js";
 
 const CHUNK_BYTES = 1 << 20;
 
@@ -57,7 +59,8 @@ async function withMinidump(
   const image = openRaw(path, { writable: false });
   try {
     if (isGzip(image)) throw new MmcError("EINVAL", `${path}: is gzip-compressed, gunzip it first`);
-    const minidump = readNamed(path, image, options);
+    await checkRaw(image);
+    const minidump = await readKnown(path, image, options);
     const { subsystem } = options;
     if (subsystem !== undefined && minidump.subsystems[subsystem] === undefined) {
       const count = counted(minidump.subsystems.length, "subsystem");
@@ -69,15 +72,35 @@ async function withMinidump(
   }
 }
 
+/** @throws MmcError as readMinidump(); EMEDIUMTYPE where the file plainly is something else */
+async function readKnown(path: string, image: RawImage, options: PlaceOptions): Promise<Minidump> {
+  try {
+    return readNamed(path, image, options);
+  } catch (error) {
+    if (!(error instanceof MmcError) || error.code !== "ENODATA") throw error;
+    const head = await image.read(0, Math.min(HEAD_BYTES, image.sizeBytes));
+    const why = await whyNothing(image, 0, head, "holds no Minidump tables");
+    throw why?.code === "EMEDIUMTYPE" ? why : error;
+  }
+}
+
 function readNamed(path: string, image: RawImage, options: PlaceOptions): Minidump {
   const { base, smem, toc, subsystems, notReady } = options;
+  const progress = makeProgress("searching");
+  const readSync = (offset: number, target: Uint8Array) => {
+    image.readSync(offset, target);
+    progress.onProgress(offset + target.length, image.sizeBytes);
+  };
   try {
-    return readMinidump(image, { base, smem, toc, subsystems, takesNotReady: notReady });
+    const source = { sizeBytes: image.sizeBytes, readSync };
+    return readMinidump(source, { base, smem, toc, subsystems, takesNotReady: notReady });
   } catch (error) {
     if (!(error instanceof MmcError) || error.message.startsWith(path)) throw error;
     const isLost = error.code === "ENODATA" && toc === undefined && smem === undefined;
     const advice = isLost ? "; --smem or --toc says where it is" : "";
     throw new MmcError(error.code, `${path}: ${error.message}${advice}`, { cause: error });
+  } finally {
+    progress.stop();
   }
 }
 
@@ -202,13 +225,15 @@ function inFile(region: MinidumpRegion): RegionInFile {
 function writeCore(plan: DumpPlan, fd: number): string {
   const progress = makeProgress("writing");
   try {
+    const file = new SparseWriter(fd);
     const chunk = new Uint8Array(Math.min(CHUNK_BYTES, plan.sizeBytes));
     for (let at = 0; at < plan.sizeBytes; ) {
       const count = plan.readInto(at, chunk);
-      writeAll(fd, chunk.subarray(0, count));
+      file.write(chunk.subarray(0, count));
       at += count;
       progress.onProgress(at, plan.sizeBytes);
     }
+    file.end();
   } finally {
     progress.stop();
   }
