@@ -140,6 +140,7 @@ export interface DeviceOptions {
 
 export interface PanicInput {
   text: Uint8Array | string;
+  /** In any case; `Panic` if it is not said. */
   reason?: Reason | Lowercase<Reason> | undefined;
   timeSec?: bigint | undefined;
   timeNsec?: number | undefined;

@@ -42,6 +42,7 @@ import {
   object,
   oneOf,
   required,
+  type Rule,
   type Shape,
   string,
   U32,
@@ -163,9 +164,15 @@ export const DEVICE_OPTIONS: Shape<DeviceOptions> = {
   onTrace: func,
 };
 
+/** As the command takes it. */
+const reasonInAnyCase: Rule = (what, value) => {
+  const word = typeof value === "string" ? value.toLowerCase() : null;
+  return Object.keys(REASONS).find((name) => name.toLowerCase() === word) ?? oneOf(REASONS)(what, value);
+};
+
 export const PANIC_INPUT: Shape<PanicInput> = {
   text: required(either(string, bytes)),
-  reason: oneOf(Object.keys(REASONS).flatMap((name) => [name, name.toLowerCase()])),
+  reason: reasonInAnyCase,
   // As an s64 or as a u64: the record has its 64 bits.
   timeSec: big(-(2n ** 63n), 2n ** 64n - 1n),
   timeNsec: whole(0, 999_999_999),

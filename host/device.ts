@@ -31,7 +31,6 @@ import {
   partitionSectors,
   REASONS,
   type Reason,
-  reasonNumber,
   writeConfig,
 } from "./core/profile.js";
 import { type PanicResult, readResult, refusedResult } from "./core/result.js";
@@ -465,14 +464,7 @@ export class Device {
     const { text: said, reason = "Panic", timeSec = 0n, ...rest } = judge("", input, PANIC_INPUT);
     const { timeNsec = 0, parts = this.#parts, force = false } = rest;
     const text = typeof said === "string" ? new TextEncoder().encode(said) : said;
-    return {
-      text,
-      reason: reasonNumber(reason) as number,
-      timeSec: BigInt.asUintN(64, timeSec),
-      timeNsec,
-      parts,
-      force,
-    };
+    return { text, reason: REASONS[reason as Reason], timeSec: BigInt.asUintN(64, timeSec), timeNsec, parts, force };
   }
 
   /** The newest bytes to TEXT, as many as there is room for; returns how many. */

@@ -257,12 +257,6 @@ export const POLICIES: Record<Policy, number> = {
 /** Linux's reasons, by their numbers. */
 export const REASONS = { Panic: 1, Oops: 2, Emergency: 3, Shutdown: 4 } as const;
 export type Reason = keyof typeof REASONS;
-
-/** The number of a reason, in whatever case; undefined: there is none of that name. */
-export function reasonNumber(name: string): number | undefined {
-  const found = Object.entries(REASONS).find(([known]) => known.toLowerCase() === String(name).toLowerCase());
-  return found?.[1];
-}
 /** What becomes of a sector that was being programmed: docs/FAULTS.md. */
 export type CutOutcome =
   | "old"
