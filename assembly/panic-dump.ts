@@ -14,7 +14,7 @@ import { areaBytes, buildHeader, chooseSlot, headerOffset, SLOT_BACK, SLOT_FRONT
 import { dumpRead, endPanicPlan, panicPlan } from "./dump/plan";
 import { clearFailures } from "./dump/source";
 import { dump, isSound } from "./dump/state";
-import { ECANCELED, EFAULT, EFBIG, EIO, ENOMEDIUM, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import { ECANCELED, EFAULT, EFBIG, EIO, ENOENT, ENOMEDIUM, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_SECTORS,
   CONFIG_POLICY,
@@ -23,6 +23,7 @@ import {
   DUMP_AREA_SECTORS_MAX,
   DUMP_BEGUN,
   DUMP_COMPLETE,
+  DUMP_FAILED_GONE,
   DUMP_HEADER_BLOCK,
   DUMP_PARTIAL,
   DUMP_RESULT,
@@ -72,11 +73,11 @@ function move(token: u32, isWrite: bool, areaOffset: u64, sectors: u32, ptr: usi
   const flags: u32 = isWrite ? writeFlags(token) : 0;
   let status: i32 = ETIMEDOUT;
   for (let i: u32 = 0; i < ATTEMPTS_MAX; i++) {
-    const from = portNowNs();
+    const from = portNowNs(token);
     status = transferBlocks(token, isWrite, lbaAt(areaOffset), sectors, ptr, flags);
     if (status == OK && isWrite) status = makeDurable(token);
     if (!holds(token)) return ECANCELED;
-    stream().lastNs = portNowNs() - from;
+    stream().lastNs = portNowNs(token) - from;
     if (status == OK || status == ENOMEDIUM || isLate(token)) break;
     shadow(token).careful = 1;
     if (leadBack(token) != OK) break;
@@ -136,12 +137,13 @@ function storePiece(token: u32, bytes: u32): i32 {
   return OK;
 }
 
-/** The data, as far as they come. 0: all of them. */
+/** The data, as far as they come. 0: all of them; ENOENT: all, but a region is not there any more. */
 function storePieces(token: u32): i32 {
   const s = stream();
   for (let i: u32 = 0; i < PIECES_MAX; i++) {
     const left = s.roomBytes - s.storedBytes;
-    if (left == 0) return s.storedBytes == s.lengthBytes ? OK : ENOSPC;
+    if (left == 0 && s.storedBytes < s.lengthBytes) return ENOSPC;
+    if (left == 0) return load<u32>(DUMP_FAILED_GONE) != 0 ? ENOENT : OK;
     const most: u64 = i == 0 ? FIRST_PIECE_BYTES : BOUNCE_SECTORS * SECTOR_BYTES;
     const status = storePiece(token, <u32>(left < most ? left : most));
     if (status != OK) return status;
@@ -158,7 +160,7 @@ function commit(token: u32, status: i32): i32 {
   if (written != OK) return written;
   if (!bytesEqual(VERIFY_BASE, DUMP_HEADER_BLOCK, SECTOR_BYTES)) return EIO;
   store<u32>(DUMP_RESULT_STATE, state);
-  store<u64>(DUMP_RESULT_END_NS, portNowNs());
+  store<u64>(DUMP_RESULT_END_NS, portNowNs(token));
   return status;
 }
 

@@ -454,22 +454,26 @@ test("core rm gives a place back, and --wipe its bytes; the other dump and the r
   writeFileSync(image, stored());
   const at = ["--offset", "1M", "--size", "2M"];
   const slots = () =>
-    JSON.parse(run("core", "ls", image, ...at, "--json").stdout).dumps
-      .filter(({ state }: CardDump) => state !== "removed")
+    JSON.parse(run("core", "ls", image, ...at, "--json").stdout)
+      .dumps.filter(({ state }: CardDump) => state !== "removed")
       .map(({ slot }: CardDump) => slot);
   assert.equal(slots(), ["back", "front"]);
   const removed = run("core", "rm", image, ...at, "--dump", "front");
   assert.is(removed.stdout, "removed dump 1, at the front\n", removed.stderr);
   assert.equal(slots(), ["back"]);
   const behind = readFileSync(image);
-  const headers = (bytes: Uint8Array) => [0, (2 << 20) - 4096].map((from) => area(bytes).subarray(from, from + 512));
+  const headers = (bytes: Uint8Array) =>
+    [0, (2 << 20) - 4096].map((from) => area(bytes).subarray(from, from + 512));
   const states = (bytes: Uint8Array) => {
     const [front, back] = headers(bytes) as [Uint8Array, Uint8Array];
     return decodeDumpArea(front, back, 2 << 20).map(({ slot, state }) => `${slot} ${state}`);
   };
   assert.equal(states(behind).sort(), ["back partial", "front removed"]);
   assert.ok(sameBytes(area(behind).subarray(512), area(stored()).subarray(512)), "only the header");
-  assert.is(run("core", "rm", image, ...at, "--dump", "front").stdout, "dump 1, at the front, was removed before\n");
+  assert.is(
+    run("core", "rm", image, ...at, "--dump", "front").stdout,
+    "dump 1, at the front, was removed before\n",
+  );
   assert.is(
     run("core", "rm", image, ...at, "--dump", "back", "--wipe").stdout,
     "wiped dump 2, at the back\n",

@@ -32,6 +32,7 @@ import {
 } from "../sdhci/registers";
 import { portDelay, portNowNs, portRead8, portRead32, portWrite8, portWrite32 } from "./port";
 import { errorOfR1, R1_APP_CMD } from "./r1";
+import { noteAnswer } from "./refusal";
 import { isLate, isOver, shadow, untilNs } from "./shadow";
 
 export const ANSWER_NONE: u32 = 0;
@@ -60,7 +61,7 @@ export function longerPause(pauseNs: u32): u32 {
 
 /** A pause that does not run past `endNs`. */
 export function pause(token: u32, lengthNs: u32, endNs: u64): void {
-  const now = portNowNs();
+  const now = portNowNs(token);
   if (now >= endNs) return;
   const left = endNs - now;
   portDelay(token, left < lengthNs ? <u32>left : lengthNs);
@@ -155,9 +156,11 @@ export function sendCommand(token: u32, index: u32, argument: u32, answer: u32, 
   if (status == OK) status = awaitStatus(token, SDHCI_INT_RESPONSE, COMMAND_NS);
   if (status == OK) {
     if ((answer & 3) != 0) shadow(token).lastR1 = portRead32(token, SDHCI_RESPONSE);
+    noteAnswer(token, index, argument, answer, OK, lastResponse(token));
     return OK;
   }
   if (!isCardPresent(token)) status = ENOMEDIUM;
+  noteAnswer(token, index, argument, answer, status, 0);
   resetBothLines(token);
   return status;
 }
@@ -179,8 +182,8 @@ export function longResponse(token: u32, index: u32): u32 {
 }
 
 /**
- * CMD55 and the command behind it. -EILSEQ: the card did not hear, or forgot, that an application command comes; it took
- * the second one for the plain command of that index, or for none.
+ * CMD55 and the command behind it. -EILSEQ: the card did not hear, or forgot, that an application command comes; it
+ * took the second one for the plain command of that index, or for none.
  */
 export function sendAppCommand(token: u32, index: u32, argument: u32, answer: u32, mode: u32): i32 {
   const prefix = sendCommand(token, 55, shadow(token).rca << 16, ANSWER_R1, 0);

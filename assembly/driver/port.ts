@@ -26,7 +26,7 @@ declare function nowHigh(): u32;
 export function portRead8(token: u32, offset: u32): u32 {
   mark(MARK_READ | offset);
   if (!holds(token)) return 0;
-  noteAccess();
+  noteAccess(token);
   if (isDefined(EXTERNAL_PORT)) return read(offset, 1);
   return mmioRead8(offset);
 }
@@ -34,7 +34,7 @@ export function portRead8(token: u32, offset: u32): u32 {
 export function portRead16(token: u32, offset: u32): u32 {
   mark(MARK_READ | offset);
   if (!holds(token)) return 0;
-  noteAccess();
+  noteAccess(token);
   if (isDefined(EXTERNAL_PORT)) return read(offset, 2);
   return mmioRead16(offset);
 }
@@ -42,7 +42,7 @@ export function portRead16(token: u32, offset: u32): u32 {
 export function portRead32(token: u32, offset: u32): u32 {
   mark(MARK_READ | offset);
   if (!holds(token)) return 0;
-  noteAccess();
+  noteAccess(token);
   if (isDefined(EXTERNAL_PORT)) return read(offset, 4);
   return mmioRead32(offset);
 }
@@ -50,7 +50,7 @@ export function portRead32(token: u32, offset: u32): u32 {
 export function portWrite8(token: u32, offset: u32, value: u32): void {
   mark(MARK_WRITE | offset);
   if (!holds(token)) return;
-  noteAccess();
+  noteAccess(token);
   if (isDefined(EXTERNAL_PORT)) write(offset, 1, value);
   else mmioWrite8(offset, value);
 }
@@ -58,7 +58,7 @@ export function portWrite8(token: u32, offset: u32, value: u32): void {
 export function portWrite16(token: u32, offset: u32, value: u32): void {
   mark(MARK_WRITE | offset);
   if (!holds(token)) return;
-  noteAccess();
+  noteAccess(token);
   if (isDefined(EXTERNAL_PORT)) write(offset, 2, value);
   else mmioWrite16(offset, value);
 }
@@ -66,7 +66,7 @@ export function portWrite16(token: u32, offset: u32, value: u32): void {
 export function portWrite32(token: u32, offset: u32, value: u32): void {
   mark(MARK_WRITE | offset);
   if (!holds(token)) return;
-  noteAccess();
+  noteAccess(token);
   if (isDefined(EXTERNAL_PORT)) write(offset, 4, value);
   else mmioWrite32(offset, value);
 }
@@ -75,7 +75,7 @@ export function portWrite32(token: u32, offset: u32, value: u32): void {
 export function portDelay(token: u32, lengthNs: u32): void {
   mark(MARK_DELAY);
   if (!holds(token)) return;
-  notePause(lengthNs);
+  notePause(token, lengthNs);
   if (isDefined(EXTERNAL_PORT)) delay(lengthNs);
   else idleNs(lengthNs);
 }
@@ -83,7 +83,7 @@ export function portDelay(token: u32, lengthNs: u32): void {
 /** The CPU has worked for `lengthNs`: where time is real it has passed by itself. */
 export function portWorked(token: u32, lengthNs: u32): void {
   if (!holds(token)) return;
-  notePause(lengthNs);
+  notePause(token, lengthNs);
   if (!isDefined(EXTERNAL_PORT)) idleNs(lengthNs);
 }
 
@@ -93,11 +93,11 @@ function clockNs(): u64 {
 }
 
 /** An operation begins: the clock is believed anew. */
-export function portStartTime(): void {
-  startTime(clockNs());
+export function portStartTime(token: u32): void {
+  startTime(token, clockNs());
 }
 
 /** The time of the operation under way: the clock's, as far as it can be true (time.ts). */
-export function portNowNs(): u64 {
-  return ownTimeNs(clockNs());
+export function portNowNs(token: u32): u64 {
+  return ownTimeNs(token, clockNs());
 }

@@ -1,6 +1,7 @@
 // What a driver must already know when it panics, because it can no longer ask (mmc.md §2.7): the card, its modes,
-// the controller's settings, and how long things may take. Written by identification, read by everything. A panic begins
-// with a copy of its own, which is the current one from then on (owner.ts): a robbed owner believes what it likes.
+// the controller's settings, and how long things may take. Written by identification, read by everything. A panic
+// begins with a copy of its own, which is the current one from then on (owner.ts): a robbed owner believes what it
+// likes.
 //
 // A belief counts only when the card has said so after the last change that could have altered it: `identified` is 0
 // from the first command of an identification until its last read-back, `modesKnown` is 0 from anything that could
@@ -57,7 +58,14 @@ export class Shadow {
   cacheLost: u32; // some of them may be gone, and the user's next flush has to tell
   repeated: u32; // the last CMD6 was sent again, as the status behind it was lost
   isWhole: u32; // 1: this copy was made to its end
+  erasesToOnes: u32; // an erased byte reads 0xff: EXT_CSD_ERASED_MEM_CONT, SCR DATA_STAT_AFTER_ERASE
   addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
+  // The first command since forgetRefusal() that was not taken: refusal.ts.
+  refused: u32; // 0: none was
+  refusedCommand: u32;
+  refusedArgument: u32;
+  refusedR1: u32; // 0: none came
+  refusedStatus: i32; // 0: the R1 has error bits; else the errno in place of an answer
 }
 
 function copyAt(index: u32): Shadow {
@@ -132,21 +140,21 @@ export function isShared(): bool {
  */
 export function setDeadline(token: u32, lengthNs: u64): void {
   const s = shadow(token);
-  portStartTime();
-  s.deadlineNs = portNowNs() + lengthNs;
+  portStartTime(token);
+  s.deadlineNs = portNowNs(token) + lengthNs;
   s.pollsLeft = 500000 + <u32>(lengthNs / 8000);
 }
 
 /** A request without a deadline begins. */
 export function clearDeadline(token: u32): void {
-  portStartTime();
+  portStartTime(token);
   shadow(token).deadlineNs = NEVER;
 }
 
 /** How long the operation may still take. */
 export function leftNs(token: u32): u64 {
   const end = shadow(token).deadlineNs;
-  const now = portNowNs();
+  const now = portNowNs(token);
   return end > now ? end - now : 0;
 }
 
@@ -154,7 +162,7 @@ export function leftNs(token: u32): u64 {
 export function isLate(token: u32): bool {
   if (!holds(token)) return true;
   const s = shadow(token);
-  return s.deadlineNs != NEVER && (s.pollsLeft == 0 || portNowNs() >= s.deadlineNs);
+  return s.deadlineNs != NEVER && (s.pollsLeft == 0 || portNowNs(token) >= s.deadlineNs);
 }
 
 /** One more poll of a wait that ends at `endNs`: true if it was the last one. */
@@ -165,12 +173,12 @@ export function isOver(token: u32, endNs: u64): bool {
     if (s.pollsLeft == 0) return true;
     s.pollsLeft -= 1;
   }
-  return portNowNs() >= endNs;
+  return portNowNs(token) >= endNs;
 }
 
 /** The end of a wait of `lengthNs` from now, or the operation's deadline if that comes first. */
 export function untilNs(token: u32, lengthNs: u64): u64 {
-  const end = portNowNs() + lengthNs;
+  const end = portNowNs(token) + lengthNs;
   const s = shadow(token);
   return end < s.deadlineNs ? end : s.deadlineNs;
 }

@@ -3,7 +3,8 @@
 // register accesses). A clock that was caught is not asked again in this operation: what counts then are the pauses
 // and accesses themselves, which is less than what passes, so polls are bounded by number too (shadow.ts).
 
-import { DRIVER_TIME } from "../layout";
+import { DRIVER_BASE, SHADOW_BYTES } from "../layout";
+import { copyOf } from "../owner";
 
 /** A step is possible up to this much for work of the CPU alone … */
 const STEP_NS: u64 = 10000000;
@@ -26,13 +27,16 @@ class OwnTime {
   isCaught: u32; // the clock has lied in this operation
 }
 
-function own(): OwnTime {
-  return changetype<OwnTime>(DRIVER_TIME);
+/** Where it stands in each owner's copy, behind his Shadow: a robbed owner counts his own. */
+export const TIME_OFFSET: u32 = 0xc0;
+
+function own(token: u32): OwnTime {
+  return changetype<OwnTime>(DRIVER_BASE + copyOf(token) * SHADOW_BYTES + TIME_OFFSET);
 }
 
 /** An operation begins: whatever the clock did meanwhile, it is right. */
-export function startTime(clockNs: u64): void {
-  const t = own();
+export function startTime(token: u32, clockNs: u64): void {
+  const t = own(token);
   t.clockNs = clockNs;
   t.ownNs = clockNs & START_MASK;
   t.askedNs = 0;
@@ -40,17 +44,17 @@ export function startTime(clockNs: u64): void {
   t.isCaught = 0;
 }
 
-export function noteAccess(): void {
-  own().accesses += 1;
+export function noteAccess(token: u32): void {
+  own(token).accesses += 1;
 }
 
-export function notePause(lengthNs: u32): void {
-  own().askedNs += lengthNs;
+export function notePause(token: u32, lengthNs: u32): void {
+  own(token).askedNs += lengthNs;
 }
 
 /** The time, when the clock says `clockNs`: never less than before, and never behind the pauses that were made. */
-export function ownTimeNs(clockNs: u64): u64 {
-  const t = own();
+export function ownTimeNs(token: u32, clockNs: u64): u64 {
+  const t = own(token);
   const stepNs = clockNs - t.clockNs; // backwards: huge
   const mostNs = STEP_NS + PAUSE_FACTOR * t.askedNs + ACCESS_NS_MAX * t.accesses;
   if (stepNs > mostNs) t.isCaught = 1;

@@ -36,7 +36,7 @@ import {
   sendOrder,
 } from "./command";
 import { portRead32, portWrite32 } from "./port";
-import { R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
+import { ALL_BITS, R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
 import { setHostControl } from "./setup";
 import {
   addressOf,
@@ -64,6 +64,8 @@ const CARD_STATE_TRAN: u32 = 4;
 const CARD_STATE_DATA: u32 = 5;
 const CARD_STATE_RCV: u32 = 6;
 const CARD_STATE_DIS: u32 = 8;
+/** So many polls of a busy line, some 8 ms, and the card itself is asked whether it is busy. */
+const ASK_EVERY: u32 = 256;
 /** A write is done once more when the card's word on it was lost. */
 const WRITES_MAX: u32 = 2;
 
@@ -79,15 +81,22 @@ export function sendStatus(token: u32): i32 {
 
 /**
  * Waits until the card is in tran and ready; out of data and rcv by CMD12, out of stby and dis by CMD7. -EIO: an error
- * bit of the operation before shows. Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
+ * bit of the operation before shows. -EILSEQ: the card is ready and DAT0 stays low all the same, so the line is stuck.
+ * Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
  */
 export function awaitReady(token: u32, lengthNs: u64): i32 {
+  return awaitReadyWithout(token, workErrors(ALL_BITS), lengthNs);
+}
+
+/** The same, with the bits of R1 that are errors of this operation; lastResponse(token) has those that showed. */
+export function awaitReadyWithout(token: u32, errorBits: u32, lengthNs: u64): i32 {
   const endNs = untilNs(token, lengthNs);
   let pauseNs: u32 = 0;
   let errors: u32 = 0;
   let silent: u32 = 0;
   for (let i: u32 = 0; i < POLLS_MAX; i++) {
-    if (dat0IsHigh(token)) {
+    const isHigh = dat0IsHigh(token);
+    if (isHigh || i % ASK_EVERY == ASK_EVERY - 1) {
       const status = sendStatus(token);
       if (status != OK) shadow(token).answerLost = 1;
       // One damaged status is no reason to give up.
@@ -95,8 +104,12 @@ export function awaitReady(token: u32, lengthNs: u64): i32 {
       const r1 = lastResponse(token);
       if (status == OK) {
         const state = (r1 >>> 9) & 15;
-        errors |= workErrors(r1);
-        if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) return errors != 0 ? EIO : OK;
+        errors |= r1 & errorBits;
+        if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) {
+          if (!isHigh && !dat0IsHigh(token)) return EILSEQ;
+          shadow(token).lastR1 = r1 | errors;
+          return errors != 0 ? EIO : OK;
+        }
         // The card never got its CMD12.
         if (state == CARD_STATE_DATA || state == CARD_STATE_RCV) errors |= stopErrors(token);
         // Deselected by whoever else is on the bus: it programs on, and DAT0 does not show it.
@@ -251,8 +264,8 @@ function transferSurely(token: u32, isWrite: bool, lba: u32, count: u32, ptr: us
  * Moves `count` (1 … BOUNCE_SECTORS) sectors between the card and `ptr`. `flags` (writes):
  * WRITE_RELIABLE, WRITE_FORCED, or 0.
  * Returns 0 when the card is back in tran without an error bit, else: -EIO the card refused or lost a sector,
- * -EILSEQ CRC, -ETIMEDOUT (also: the card is not identified), -ENOMEDIUM; -ECANCELED the host was taken meanwhile, and
- * nothing was touched since.
+ * -EILSEQ CRC, -ETIMEDOUT (also: the card is not identified), -ENOMEDIUM; -ECANCELED the host was taken meanwhile,
+ * and nothing was touched since.
  */
 export function transferBlocks(token: u32, isWrite: bool, lba: u32, count: u32, ptr: usize, flags: u32): i32 {
   if (count == 0 || count > <u32>BOUNCE_SECTORS) return EINVAL;

@@ -11,9 +11,9 @@ export function blamesPlace(status: i32): bool {
 }
 
 /**
- * One sector to `ptr`; behind an error of the way the card is led back and has shown that data come through, and is asked
- * again. What then fails is the sector's own. Errors: as transferBlocks(token), -ENODEV another card, -ETIMEDOUT no way
- * leads to the card.
+ * One sector to `ptr`; behind an error of the way the card is led back and has shown that data come through, and is
+ * asked again. What then fails is the sector's own. Errors: as transferBlocks(), -ENODEV another card, -ETIMEDOUT no
+ * way leads to the card.
  */
 export function readSector(token: u32, lba: u32, ptr: usize): i32 {
   const status = transferBlocks(token, false, lba, 1, ptr, 0);

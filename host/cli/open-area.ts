@@ -1,6 +1,7 @@
 // IMAGE and its pstore area, opened as the options say: for reading from anywhere, or for writing to a raw
 // image. Must never hand out an area for writing in which the judge (host/image/judge.ts) found something foreign that
 // would be written over, unless --force says so, and never say "no records" of what is no pstore area.
+import { inflateRawSync } from "node:zlib";
 import { MmcError } from "../errors.js";
 import { type Area, findArea } from "../image/area.js";
 import { type Image, openImage } from "../image/image.js";
@@ -17,9 +18,9 @@ import {
 } from "../image/judge.js";
 import { openRaw, type RawImage } from "../image/raw.js";
 import { HEAD_BYTES, identifyForeign } from "../image/signatures.js";
-import { type Decoded, decodeArea } from "../pstore/decode.js";
+import { type Decoded, decodeArea, decodeSource } from "../pstore/decode.js";
 import { AREA_BYTES_MIN, checkImageOptions, type ImageOptions } from "./options.js";
-import { makeProgress } from "./progress.js";
+import { makeProgress, type Progress } from "./progress.js";
 
 /** An area with its bytes and what they say. */
 export interface OpenedArea<T extends Image> {
@@ -43,7 +44,7 @@ export async function withArea<R>(
       onProgress: progress.onProgress,
     });
     try {
-      const opened = await readArea(image, options);
+      const opened = await readAreaLater(image, options, progress.onProgress);
       await checkIsArea(opened, options);
       progress.stop();
       return await work(opened);
@@ -83,22 +84,77 @@ export async function withWritableArea<R>(
   }
 }
 
-/** The area with its records; `options` are judged against its size. */
-async function readArea<T extends Image>(image: T, options: ImageOptions): Promise<OpenedArea<T>> {
-  const { partition, offset, size, abi } = options;
-  const isGiven = offset !== undefined || size !== undefined;
+/** @throws MmcError EMEDIUMTYPE the image is another container, or too small to be anything else than what it begins like */
+async function checkIsNoContainer(image: Image, options: ImageOptions): Promise<void> {
+  const isGiven = options.offset !== undefined || options.size !== undefined;
   // Whoever says where the area is may have found it in a container.
   if (!image.writable && !isGiven) await checkRaw(image, image.bytesFetched === 0);
   if (!isGiven && image.sizeBytes < AREA_BYTES_MIN) {
     const known = await knownAt(image);
     if (known !== null) throw notRaw(image.name, known);
   }
+}
+
+/** The area with its records; `options` are judged against its size. */
+async function readArea<T extends Image>(image: T, options: ImageOptions): Promise<OpenedArea<T>> {
+  const { partition, offset, size, abi } = options;
+  await checkIsNoContainer(image, options);
   const area = await findArea(image, { partition, offset, size });
   checkGeometry(options, area.sizeBytes);
   const bytes = await image.read(area.offset, area.sizeBytes);
   const { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus } = options;
   const decoded = decodeArea(bytes, { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus, abi });
   return { image, area, bytes, decoded };
+}
+
+/**
+ * As {@link readArea}, of which little is held: records are read again when somebody asks for their bytes, and the area as a
+ * whole when somebody asks for that. What comes over HTTP is kept, because none of this can wait.
+ */
+async function readAreaLater(
+  image: Image,
+  options: ImageOptions,
+  onProgress: Progress["onProgress"],
+): Promise<OpenedArea<Image>> {
+  const { partition, offset, size, abi } = options;
+  await checkIsNoContainer(image, options);
+  const area = await findArea(image, { partition, offset, size });
+  checkGeometry(options, area.sizeBytes);
+  const fetched = image.readSync ? null : await image.read(area.offset, area.sizeBytes);
+  const read = (at: number, target: Uint8Array) => {
+    if (fetched === null) image.readSync?.(area.offset + at, target);
+    else target.set(fetched.subarray(at, at + target.length));
+    onProgress(at + target.length, area.sizeBytes);
+  };
+  const { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus } = options;
+  const geometry = { kmsgSize, pmsgSize, consoleSize, ftraceSize, cpus, abi };
+  const decoded = decodeSource({ sizeBytes: area.sizeBytes, read }, geometry, inflateWhole);
+  return {
+    image,
+    area,
+    decoded,
+    get bytes() {
+      const bytes = fetched ?? new Uint8Array(area.sizeBytes);
+      if (fetched === null) read(0, bytes);
+      return bytes;
+    },
+  };
+}
+
+/** zlib takes no less. */
+const CHUNK_BYTES_MIN = 64;
+
+/** Node's zlib, which is several times as fast as ours. */
+function inflateWhole(input: Uint8Array, limitBytes: number): Uint8Array | null {
+  try {
+    // One piece as large as the limit, of which only what is filled costs memory: pieces would be copied together.
+    const chunkSize = Math.max(CHUNK_BYTES_MIN, limitBytes);
+    const bytes = inflateRawSync(input, { maxOutputLength: limitBytes, chunkSize });
+    return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  } catch {
+    // Truncated, corrupt or too large: what of it can be had, the decoder's own inflater says.
+    return null;
+  }
 }
 
 /** Refuses zone sizes that do not fit into an area of `areaBytes`. */
@@ -185,11 +241,14 @@ export function checkZones(opened: OpenedArea<Image>, options: WritableOptions, 
 
 /** @throws MmcError EMEDIUMTYPE, EUCLEAN it is something else; a blank area is an area */
 async function checkIsArea(opened: OpenedArea<Image>, options: ImageOptions): Promise<void> {
-  const { image, area, bytes, decoded } = opened;
-  const start = areaStart(bytes, 0);
-  const isWhole = !isChosen(opened, options);
-  const known = isWhole && start !== 0 ? identifyForeign(bytes.subarray(0, HEAD_BYTES)) : null;
-  if (known !== null) {
+  const { image, area, decoded } = opened;
+  const head = isChosen(opened, options)
+    ? null
+    : await image.read(area.offset, Math.min(HEAD_BYTES, area.sizeBytes));
+  const known = head === null ? null : identifyForeign(head);
+  // Only what begins like something else has to be read whole to tell.
+  const start = known === null ? 0 : areaStart(opened.bytes, 0);
+  if (known !== null && start !== 0) {
     const what =
       start > 0
         ? `a pstore area seems to begin at ${start}: say --offset ${start}`
@@ -202,6 +261,6 @@ async function checkIsArea(opened: OpenedArea<Image>, options: ImageOptions): Pr
   const { records, erased, remains } = decoded;
   if (records.length + erased.length + remains.length > 0) return;
   if (judge(opened, options).some(({ kind }) => kind === "zone" || kind === "unfinished")) return;
-  const why = await whyNothing(image, area.offset, bytes, "holds no pstore area");
+  const why = await whyNothing(image, area.offset, opened.bytes, "holds no pstore area");
   if (why !== null) throw why;
 }

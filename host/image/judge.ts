@@ -300,7 +300,10 @@ export async function foreignEnds(
   const isOwnHeader = (header: Uint8Array) => dumpAreaBytesOf(header) === backAt + DUMP_ROOM_BYTES;
   const [hasFront, hasBack] = [isOwnHeader(front), isOwnHeader(back)];
   const kept = decodeDumpArea(front, back, sizeBytes).find(({ slot }) => slot === "back");
-  const limit = Math.min(HEAD_BYTES - (HEAD_BYTES % 512) + 512, kept && kept.storedBytes > 0 ? kept.dataOffset : backAt);
+  const limit = Math.min(
+    HEAD_BYTES - (HEAD_BYTES % 512) + 512,
+    kept && kept.storedBytes > 0 ? kept.dataOffset : backAt,
+  );
   const from = hasFront ? DUMP_HEADER_BYTES : 0;
   const backFrom = hasBack ? DUMP_HEADER_BYTES : 0;
   return [

@@ -16,6 +16,7 @@ import {
   writeSync,
 } from "node:fs";
 import { MmcError } from "../errors.js";
+import { bool, judge, required } from "../judge.js";
 import { checkRead, type Image } from "./contract.js";
 import { fileError } from "./file-error.js";
 import { type FileLock, lockOpenFile } from "./lock.js";
@@ -35,6 +36,10 @@ export interface FileCalls {
 }
 
 const NODE_CALLS: FileCalls = { readSync, writeSync, fdatasyncSync, closeSync };
+
+/** How much an erase looks at in one read, and what it writes at least. */
+const ERASE_STEP_BYTES = 2 ** 20;
+const BLOCK_BYTES = 4096;
 
 /** Device and inode of each file that an image of this process has open for writing. */
 const openForWriting = new Set<string>();
@@ -117,6 +122,27 @@ export class RawImage implements Image {
     }
   }
 
+  /**
+   * The range holds `byte` in every place then. What holds it already is left alone: reading costs a fraction of
+   * writing, and the hole of a sparse file stays one. Node can neither ask for holes nor punch them, so what was written before
+   * keeps its blocks. On the medium only after {@link syncSync}. @throws MmcError as {@link writeSync} and readSync
+   */
+  eraseSync(offset: number, lengthBytes: number, byte: number): void {
+    const pattern = Buffer.alloc(Math.min(ERASE_STEP_BYTES, lengthBytes), byte);
+    const there = Buffer.allocUnsafe(pattern.length);
+    for (let at = 0; at < lengthBytes; at += pattern.length) {
+      const part = there.subarray(0, Math.min(pattern.length, lengthBytes - at));
+      this.readSync(offset + at, part);
+      if (part.equals(pattern.subarray(0, part.length))) continue;
+      // Only what differs, by the blocks of file systems: a step may be a hole but for one of them.
+      for (let from = 0; from < part.length; from += BLOCK_BYTES) {
+        const block = part.subarray(from, from + BLOCK_BYTES);
+        const wanted = pattern.subarray(0, block.length);
+        if (!block.equals(wanted)) this.writeSync(offset + at + from, wanted);
+      }
+    }
+  }
+
   /** Returns when everything written is on the medium (fdatasync). @throws MmcError EIO, ENOSPC, EBADF. */
   syncSync(): void {
     this.#checkOpen();
@@ -163,7 +189,7 @@ export class RawImage implements Image {
  * nor a block device), EROFS (a URL or a gzip file for writing, a read-only file system), ENODEV (no size).
  */
 export function openRaw(path: string, options: RawOptions): RawImage {
-  const { writable } = options;
+  const { writable } = judge<RawOptions>("", options, { writable: required(bool) });
   if (/^https?:\/\//i.test(path)) {
     const why = writable ? "an image behind HTTP is read-only" : "is not a file";
     const what = URL.canParse(path) ? new URL(path).host : "this URL";

@@ -35,14 +35,14 @@ function commonRemainder(marks: Marks, kmsgSize: number): number {
 }
 
 /** The body of a record that was begun and has no header yet: it stands behind a first sector that is blank. */
-function isBegun({ bytes }: Area, zone: number, end: number): boolean {
+function isBegun(area: Area, zone: number, end: number): boolean {
   // The last sector has the seal.
   if (zone < 0 || zone + 3 * SECTOR_SIZE > end) return false;
-  const blank = bytes[zone];
+  const bytes = area.part(zone, zone + 2 * SECTOR_SIZE);
+  const blank = bytes[0];
   if (blank !== 0 && blank !== 0xff) return false;
-  for (let at = zone; at < zone + SECTOR_SIZE; at++) if (bytes[at] !== blank) return false;
-  for (let at = zone + SECTOR_SIZE; at < zone + 2 * SECTOR_SIZE; at++) if (bytes[at] !== blank) return true;
-  return false;
+  const isOther = (byte: number) => byte !== blank;
+  return !bytes.subarray(0, SECTOR_SIZE).some(isOther) && bytes.subarray(SECTOR_SIZE).some(isOther);
 }
 
 /**
@@ -65,7 +65,7 @@ function scoreGrid(area: Area, marks: Marks, kmsgSize: number, start: number): n
       continue;
     }
     markedZones.add(zone);
-    const datalen = area.view.getInt32(header + 4, true);
+    const datalen = marks.datalens.get(header) as number;
     if (datalen < 0 || datalen > kmsgSize - PSZ_BUFFER_SIZE) {
       score--;
       continue;

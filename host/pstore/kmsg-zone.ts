@@ -1,6 +1,8 @@
 // One kmsg zone: the state of its record, by header and seal, and what can be had of a damaged one. FORMAT.md, "The
 // state of a kmsg zone" and "Salvage".
-import { crc32c } from "./crc32c.js";
+
+import { ownBytes } from "../own-bytes.js";
+import { crc32cOf } from "./area-view.js";
 import {
   type Abi,
   type Area,
@@ -22,7 +24,7 @@ import {
 import { type FoundGeometry, isInDoubt } from "./geometry.js";
 import { recordName } from "./names.js";
 import {
-  type Budget,
+  type InflateWhole,
   inflatePayload,
   SALVAGED_TEXT_BYTES_MIN,
   textBytesAtStart,
@@ -62,18 +64,20 @@ function readRecord(
   abi: Abi,
   datalen: number,
   seal: Seal | null,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): KmsgRecord {
   const { index, offset, size } = zone;
   const header = readKmsgHeader(area, offset, abi);
   const payloadStart = offset + PSZ_BUFFER_SIZE + KMSG_HEADER_SIZES[abi];
   const recordEnd = offset + PSZ_BUFFER_SIZE + datalen;
-  const payload = recordEnd > payloadStart ? area.bytes.subarray(payloadStart, recordEnd) : NO_BYTES;
-  const inflated = header.compressed ? inflatePayload(payload, size, budget) : null;
+  const payload = recordEnd > payloadStart ? area.part(payloadStart, recordEnd) : NO_BYTES;
+  const inflated = header.compressed ? inflatePayload(payload, size, inflateWhole) : null;
   const isUndecodable = header.compressed && inflated === null;
   const reason = REASON_NAMES[header.reason] ?? "Unknown";
   const count = header.counter | 0;
-  const bytes = header.compressed ? (inflated?.bytes ?? payload) : withHeaderLine(reason, count, payload);
+  const bytes = header.compressed
+    ? (inflated?.bytes ?? ownBytes(payload))
+    : withHeaderLine(reason, count, payload);
   const isPart = seal !== null && seal.part > 0;
   return {
     name: recordName("kmsg", index, isUndecodable),
@@ -110,7 +114,7 @@ function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRec
   const start = zone.offset + SECTOR_SIZE;
   const end = zone.offset + PSZ_BUFFER_SIZE + Math.min(seal.datalen, zone.size - PSZ_BUFFER_SIZE - SEAL_SIZE);
   if (end - start < SALVAGED_TEXT_BYTES_MIN) return null;
-  const bytes = area.bytes.subarray(start, end);
+  const bytes = ownBytes(area.part(start, end));
   if (textBytesAtStart(bytes) < bytes.length) return null;
   const name = recordName("kmsg", zone.index);
   return { ...bareRecord(zone, name, abi, bytes), id: zone.index, reason: "Unknown", state: "salvaged" };
@@ -122,7 +126,7 @@ function salvageZone(
   zone: ZoneInfo,
   abis: readonly [Abi, ...Abi[]],
   seal: Seal | null,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): KmsgRecord | null {
   const { offset, size } = zone;
   const datalen = area.view.getInt32(offset + 4, true);
@@ -132,11 +136,11 @@ function salvageZone(
   if (hasOne && datalen === 0) return null; // it was removed before: isHalfRemoved
   if (seal !== null && isProvedMended(area, offset, size, seal, "i386")) {
     const abi = abis.find((one) => isPlausibleHeader(area, offset, one)) ?? abis[0];
-    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, inflateWhole));
   }
   const abi = abis.find((one) => datalen >= KMSG_HEADER_SIZES[one] && isPlausibleHeader(area, offset, one));
   if (hasOne && abi !== undefined && datalen <= size - PSZ_BUFFER_SIZE) {
-    return asSalvaged(readRecord(area, zone, abi, datalen, null, budget));
+    return asSalvaged(readRecord(area, zone, abi, datalen, null, inflateWhole));
   }
   return seal === null ? null : readHeadless(area, zone, abis[0], seal);
 }
@@ -172,7 +176,7 @@ export function decodeKmsgZone(
   found: FoundGeometry,
   index: number,
   forcedAbi: Abi | undefined,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): DecodedKmsgZone {
   const { geometry } = found;
   const size = geometry.kmsgSize;
@@ -183,7 +187,7 @@ export function decodeKmsgZone(
   if (!isKmsgZone(area, offset)) {
     const other: Abi = geometry.abi === "lp64" ? "i386" : "lp64";
     const abis: [Abi, ...Abi[]] = forcedAbi === undefined ? [geometry.abi, other] : [forcedAbi];
-    const record = salvageZone(area, zone, abis, seal, budget);
+    const record = salvageZone(area, zone, abis, seal, inflateWhole);
     if (record !== null) {
       zone.state = record.state;
       zone.sealed = record.sealed;
@@ -219,7 +223,7 @@ export function decodeKmsgZone(
       return zone.hasRemains ? { ...none, remains: remainsOf(zone, abi, "erased") } : none;
     }
     const erased: PstoreRecord = {
-      ...readRecord(area, zone, abi, seal.datalen, seal, budget),
+      ...readRecord(area, zone, abi, seal.datalen, seal, inflateWhole),
       state: "erased",
     };
     return { zone, record: null, erased };
@@ -230,15 +234,15 @@ export function decodeKmsgZone(
   const recordEnd = offset + PSZ_BUFFER_SIZE + shownDatalen;
   let isTorn = !isInRange || datalen < headerSize;
   if (!isTorn && seal !== null) {
-    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32c(area.bytes, offset, recordEnd);
+    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32cOf(area, offset, recordEnd);
   }
   if (!isTorn && seal === null) isTorn = isInDoubt(found, offset, recordEnd);
 
   let record: KmsgRecord;
   if (isTorn && seal !== null && isProvedMended(area, offset, size, seal, abi)) {
-    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, inflateWhole));
   } else {
-    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, budget);
+    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, inflateWhole);
     if (isTorn) record.state = "torn";
   }
   zone.state = record.state;

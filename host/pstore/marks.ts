@@ -1,6 +1,6 @@
 // The marks by which kmsg zones are found, at 512-byte steps: kmsg headers (a mark where a zone starts) and seals (a
 // mark where one ends); and which of them are only text in another record.
-import { crc32c } from "./crc32c.js";
+import { crc32cOf } from "./area-view.js";
 import {
   type Area,
   isKmsgZone,
@@ -19,6 +19,8 @@ export interface Marks {
   headers: number[];
   /** Ends of seals that stand in no proved zone, ascending. A proved zone's own seal is here too. */
   sealEnds: number[];
+  /** What stands as datalen in each of `headers`, by offset. */
+  datalens: Map<number, number>;
   /** Zone offset → zone end, for headers proved by a seal. */
   proved: Map<number, number>;
   /** Every header and every seal end, hidden or not, ascending. */
@@ -52,6 +54,7 @@ export function collectMarks(area: Area, from: number): Marks {
   }
   const headers: number[] = [];
   const sealEnds: number[] = [];
+  const datalens = new Map<number, number>();
   const proved = new Map<number, number>();
   let hiddenUntil = from;
   let provedUntil = from;
@@ -63,14 +66,18 @@ export function collectMarks(area: Area, from: number): Marks {
       if (end >= provedUntil) sealEnds.push(end);
     }
   };
-  for (const header of allHeaders) {
+  for (const [index, header] of allHeaders.entries()) {
     if (header < hiddenUntil) continue;
     takeSeals(header);
     headers.push(header);
     const datalen = area.view.getInt32(header + 4, true);
+    datalens.set(header, datalen);
     const recordEnd = header + PSZ_BUFFER_SIZE + datalen;
     if (datalen === 0) {
-      const end = erasedEnd(area, header, firstAtLeast(allSealEnds, header + SECTOR_SIZE));
+      const sealEnd = firstAtLeast(allSealEnds, header + SECTOR_SIZE);
+      // Only the last header before a seal: so no byte is summed twice.
+      const isLast = (allHeaders[index + 1] ?? Number.POSITIVE_INFINITY) >= (sealEnd ?? 0);
+      const end = isLast ? erasedEnd(area, header, sealEnd) : null;
       if (end === null) continue;
       proved.set(header, end);
       hiddenUntil = end;
@@ -81,7 +88,7 @@ export function collectMarks(area: Area, from: number): Marks {
     hiddenUntil = recordEnd;
     if (endsOfRecord.size === 0) continue;
     // The records that this is done for do not overlap, so all of this costs one pass over the area.
-    const crc = crc32c(area.bytes, header, recordEnd);
+    const crc = crc32cOf(area, header, recordEnd);
     const end = firstAtLeast(endsOfRecord.get(`${datalen}:${crc}`) ?? [], recordEnd + SEAL_SIZE);
     if (end !== undefined && end - header <= MAX_HIDDEN_BYTES) {
       proved.set(header, end);
@@ -90,7 +97,7 @@ export function collectMarks(area: Area, from: number): Marks {
     }
   }
   takeSeals(area.size);
-  return { headers, sealEnds, proved, allHeaders, allSealEnds };
+  return { headers, sealEnds, datalens, proved, allHeaders, allSealEnds };
 }
 
 /** The index of the first number in an ascending list that is at least `bound`. */

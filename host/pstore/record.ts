@@ -41,7 +41,7 @@ export interface PstoreRecord {
   duplicateOf: string | null;
   /** `erased` only in `Decoded.erased` and `Decoded.remains`, `unfinished` only in the latter. */
   state: RecordState | "erased" | "unfinished";
-  /** What the file holds. May be a view into the area. */
+  /** What the file holds, in a buffer of its own. */
   bytes: Uint8Array;
   /** ftrace: the records that `bytes` is the text of, merged by time. Else null. */
   raw: Uint8Array | null;

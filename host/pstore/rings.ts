@@ -1,5 +1,7 @@
 // What stands in the rings of an area whose layout is found: which of them are believed, and the files of pmsg, console
 // and of all of ftrace's slices together.
+
+import { ownBytes } from "../own-bytes.js";
 import {
   type Abi,
   type Area,
@@ -61,8 +63,8 @@ function decodeRing(
     zone.hasRemains = hasBytes(area, offset + PSZ_BUFFER_SIZE, offset + size);
     return { zone, log: null };
   }
-  const data = area.bytes.subarray(offset + PSZ_BUFFER_SIZE, offset + PSZ_BUFFER_SIZE + datalen);
-  if (start === 0 || start === datalen) return { zone, log: data };
+  const data = area.part(offset + PSZ_BUFFER_SIZE, offset + PSZ_BUFFER_SIZE + datalen);
+  if (start === 0 || start === datalen) return { zone, log: ownBytes(data) };
   const log = new Uint8Array(datalen);
   log.set(data.subarray(start), 0);
   log.set(data.subarray(0, start), datalen - start);
