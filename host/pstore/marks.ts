@@ -66,7 +66,7 @@ export function collectMarks(area: Area, from: number): Marks {
       if (end >= provedUntil) sealEnds.push(end);
     }
   };
-  for (const header of allHeaders) {
+  for (const [index, header] of allHeaders.entries()) {
     if (header < hiddenUntil) continue;
     takeSeals(header);
     headers.push(header);
@@ -74,7 +74,10 @@ export function collectMarks(area: Area, from: number): Marks {
     datalens.set(header, datalen);
     const recordEnd = header + PSZ_BUFFER_SIZE + datalen;
     if (datalen === 0) {
-      const end = erasedEnd(area, header, firstAtLeast(allSealEnds, header + SECTOR_SIZE));
+      const sealEnd = firstAtLeast(allSealEnds, header + SECTOR_SIZE);
+      // Only the last header before a seal: so no byte is summed twice.
+      const isLast = (allHeaders[index + 1] ?? Number.POSITIVE_INFINITY) >= (sealEnd ?? 0);
+      const end = isLast ? erasedEnd(area, header, sealEnd) : null;
       if (end === null) continue;
       proved.set(header, end);
       hiddenUntil = end;
