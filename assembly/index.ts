@@ -10,12 +10,12 @@ export {
   openCard,
   readCardRegister,
 } from "./driver/block";
-export { lastCommand, lastResponse } from "./driver/command";
 export { leaveInFlight } from "./driver/inflight";
+export { lastCommand, lastResponse } from "./driver/last";
 export { dumpExtent, dumpPlan, dumpRead, dumpRelease } from "./dump/plan";
 export { dumpInit, dumpNote, dumpRegister, dumpUnregister } from "./dump/regions";
 export { machineCut, machineInit, machineInsert, machineReset } from "./machine";
-export { panicWrite, recoverArea } from "./panic";
+export { panicRun, panicTake, panicWrite, recoverArea } from "./panic";
 export { chooseZone, newestZone, nextCounter, payloadBytesMax, zoneState } from "./pstore/zone";
 export { flushRings, writeRing } from "./rings";
 export { guestAdvance, guestRead, guestReset, guestWrite } from "./sdhci/guest";

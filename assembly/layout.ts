@@ -3,17 +3,20 @@
 // fill CONFIG and FAULTS and to read RESULT and TRACE. Offsets below MEDIUM_BASE never move within a version.
 //
 //   0x00000  guard           0x00400  owner, clock     0x00480  CONFIG (host → core)
-//   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, driver, pstore, registers
+//   0x00600  FAULTS (host)   0x00800  RESULT, SPI      0x00900  card, controller, pstore, registers
 //   0x02000  write cache     0x0a200  DUMP, 0xb600     0x0c000  protection       0x10000  BOUNCE
 //   0x20000  VERIFY          0x30000  zone states     0x38000  TRACE            0x40000  TEXT (1 MiB)
 //   0x140000 deflate         0x1d0000 ring states      0x1e0000 rings            0x260000 zone logs
-//   0x2a0000 medium
+//   0x2a0000 RING_INBOX      0x2b0000 the panic's own  0x2c1000 driver          0x2d0000 rings, as on the medium
+//   0x350000 medium
 
 export const PAGE_BYTES = 0x10000;
 export const SECTOR_BYTES = 512;
 
 /** One 64-byte line of its own: epoch:24 | id:8. */
 export const OWNER_WORD = 0x400;
+/** Working copies of what the driver knows, one for each panic in turn: a power of two. */
+export const OWNER_COPIES = 16;
 /** u64, simulated nanoseconds since the machine was made. */
 export const CLOCK_NOW = 0x440;
 /** u64, how many sectors were ever stored on the medium: equal counts mean equal media. */
@@ -26,7 +29,7 @@ export const GUEST_IRQ = 0x454;
 export const GUEST_NEXT_NS = 0x458;
 
 // Words of the host's own that are part of a saved state; the core clears them in machineInit() and reads none.
-export const HOST_POWERED = 0x460; // u32, 1 = the device was switched on
+export const HOST_POWERED = 0x460; // u32, 0 = the device is off, 1 = switched on, 2 = and its card identified since
 export const HOST_FTRACE_CALLS = 0x468; // u64, the ftrace rings' clock
 
 // CONFIG: u32 words, written by the host before machineInit().
@@ -235,7 +238,12 @@ export const RESULT_RINGS_STATUS = 0x858; // 0, or the errno of the first ring t
 export const RESULT_RINGS_FLUSHED = 0x85c; // rings that had something new, and have it on the medium
 export const RESULT_PARTS = 0x860; // parts written: 1, or more of a long log
 export const RESULT_PARTS_STATUS = 0x864; // 0, or what kept the next part from being written
-export const RESULT_BYTES = 0x68;
+// The first command of the record's way that the card did not take; RESULT_COMMAND is the one sent last.
+export const RESULT_REFUSED_COMMAND = 0x870; // its index, or 0xffffffff: none was refused
+export const RESULT_REFUSED_ARGUMENT = 0x874;
+export const RESULT_REFUSED_R1 = 0x878; // its card status; 0: none came
+export const RESULT_REFUSED_STATUS = 0x87c; // 0: its R1 has error bits; else the errno in place of an answer
+export const RESULT_BYTES = 0x80;
 
 export const STEP_NONE = 0;
 export const STEP_TAKE_HOST = 1;
@@ -256,19 +264,18 @@ export const SPI_BASE = 0x880; // … 0x8ff
 export const CARD_BASE = 0x900; // … 0xbff
 export const SDHCI_REGISTERS = 0xc00; // 256 bytes as a driver sees them
 export const SDHCI_BASE = 0xd00; // … 0xdff
-export const DRIVER_BASE = 0xe00; // … 0xfff
 export const PSTORE_BASE = 0x1000; // … 0x11ff
 export const EXT_CSD_BASE = 0x1200; // 512 bytes; SD: SSR (64), SCR (8), write-protected groups
 export const CARD_BLOCK = 0x1400; // 512, the block on its way out of the card
 export const PROGRAM_BLOCK = 0x1600; // 512, the sector being programmed or cached
 export const SDHCI_BUFFER = 0x1800; // 512, the controller's block buffer
 export const CRC_TABLE = 0x1a00; // 256 × u32
-export const ADMA_TABLE = 0x1e00; // descriptors of the driver
+export const ADMA_TABLE = 0x1e00; // descriptors of a normal owner
 export const CACHE_LBAS = 0x2000; // CACHE_SECTORS_MAX × u32 (lba) …
 export const CACHE_PARTITIONS = 0x2100; // … and × u32 (partition)
 export const CACHE_DATA = 0x2200;
 export const CACHE_SECTORS_MAX = 64;
-export const HEAD_BLOCK = 0xa400; // 512, scratch of the panic path: a zone's first sector
+export const HEAD_BLOCK = 0xa400; // 512, scratch of a normal owner: a zone's or a ring's first sector
 export const TAIL_BLOCK = 0xa600; // 512, scratch: a zone's last sector
 export const REGISTER_BLOCK = 0xa800; // 512, what CMD8, ACMD51, CMD6 returned
 // What the card keeps beside its stored bytes: assembly/card/flash.ts.
@@ -372,6 +379,7 @@ export const DUMP_RESULT_BYTES = 0x30;
 // What no source could bring, in the order of the file.
 export const DUMP_FAILED = DUMP_AREA_BASE + 0x80;
 export const DUMP_FAILED_RANGES = DUMP_FAILED + 0x0; // u32, also those behind the list's end
+export const DUMP_FAILED_GONE = DUMP_FAILED + 0x4; // u32, 1 = of a region that the host knows no more: not complete
 export const DUMP_FAILED_BYTES = DUMP_FAILED + 0x8; // u64
 export const DUMP_FAILED_END = DUMP_FAILED + 0x10; // u64, of the last one
 export const DUMP_FAILED_LIST = DUMP_FAILED + 0x18; // DUMP_FAILED_MAX × { u64 offset in the file, u64 bytes }
@@ -384,9 +392,10 @@ export const DUMP_BEGUN = 1;
 export const DUMP_PARTIAL = 2;
 export const DUMP_COMPLETE = 3;
 
+/** A normal request's blocks. Whoever fills them claims the host first or is alone; a panic never looks at them. */
 export const BOUNCE_BASE = 0x10000;
 export const BOUNCE_SECTORS = 128;
-export const VERIFY_BASE = 0x20000;
+export const VERIFY_BASE = 0x20000; // the panic's: what was read back
 export const ZONE_STATES = 0x30000; // one byte a zone
 export const ZONES_MAX = 0x8000; // 128 MiB of 4 KiB zones: what Linux can have
 
@@ -414,6 +423,7 @@ export const TRACE_CLOCK = 13; // kHz, 0 = off
 export const TRACE_WIDTH = 14; // the controller's data lines
 export const TRACE_STATE = 15; // of the card, as R1 codes it; 11 = inactive
 
+/** The panic's text: filled by whoever holds panicTake()'s token, by nobody else. */
 export const TEXT_BASE = 0x40000;
 export const TEXT_BYTES_MAX = 0x100000;
 // Compression: work memory of assembly/pstore/deflate.ts and huffman.ts, and the stream.
@@ -427,7 +437,7 @@ export const DEFLATED_BASE = 0x150000;
 export const DEFLATED_BYTES_MAX = 0x80000;
 // The rings: a few words of state each, and their zones as the medium shall have them, one behind the other.
 export const RING_STATES = 0x1d0000; // RINGS_MAX × RING_STATE_BYTES
-export const RING_STATE_BYTES = 16;
+export const RING_STATE_BYTES = 40;
 export const FTRACE_CPUS_MAX = 64;
 export const RINGS_MAX = 66; // pmsg, console, and an ftrace slice for each CPU
 /** A page of a guest's memory that its DMA reads, fetched at once: assembly/sdhci/dma.ts. */
@@ -439,6 +449,19 @@ export const DMA_TABLE_BYTES = 0x80;
 export const RING_DATA = 0x1e0000;
 export const RING_BYTES_MAX = 0x80000; // all rings together
 export const ZONE_LOGS = 0x260000; // u64 a zone: the sequence of the newest part of its log, 0 without a seal
-export const MEDIUM_BASE = 0x2a0000;
+/** What writeRing() takes its bytes from. */
+export const RING_INBOX = 0x2a0000;
+export const RING_INBOX_BYTES = 0x10000;
+// The panic's own, beside TEXT and VERIFY: no normal request, and no panic that was refused, stores here.
+export const PANIC_BOUNCE = 0x2b0000; // BOUNCE_SECTORS sectors
+export const PANIC_HEAD_BLOCK = 0x2c0000; // 512, scratch: a zone's or a ring's first sector
+export const PANIC_TAIL_BLOCK = 0x2c0200; // 512, scratch: a zone's last sector
+export const PANIC_REGISTER_BLOCK = 0x2c0400; // 512, what CMD8, ACMD51, CMD6 returned
+export const PANIC_ADMA_TABLE = 0x2c0600; // descriptors
+export const DRIVER_BASE = 0x2c1000; // OWNER_COPIES × SHADOW_BYTES: assembly/driver/shadow.ts
+export const SHADOW_BYTES = 0x100;
+/** The rings' zones as the medium has them, in the order of RING_DATA: what a flush has written, or is writing. */
+export const RING_MEDIUM = 0x2d0000; // RING_BYTES_MAX
+export const MEDIUM_BASE = 0x350000;
 /** Pages without a medium: what every module declares as its initial memory. */
-export const MACHINE_PAGES = 42;
+export const MACHINE_PAGES = 53;

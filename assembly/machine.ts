@@ -3,11 +3,11 @@
 import { advanceCard, makeCard, powerOff, resetByPin, setPulled, swapIdentity } from "./card/card";
 import { nowNs } from "./clock";
 import { crc32cPrepare } from "./crc";
-import { Shadow } from "./driver/shadow";
+import { beginShadows } from "./driver/shadow";
+import { endPanicPlan } from "./dump/plan";
 import {
   CLOCK_NOW,
   CONFIG_BASE,
-  DRIVER_BASE,
   FAULT_BYTES,
   FAULTS_BASE,
   FAULTS_COUNT,
@@ -42,22 +42,23 @@ export function machineInit(): void {
 function startOver(): void {
   makeController();
   resetPort();
-  memory.fill(DRIVER_BASE, 0, offsetof<Shadow>());
   memory.fill(PSTORE_BASE, 0, 0x200);
   memory.fill(ZONE_STATES, 0, ZONES_MAX);
   crc32cPrepare();
   beginRecovery();
   beginRings();
+  endPanicPlan();
   freeOwner();
+  beginShadows();
 }
 
 /**
- * The power goes now. `outcome`: CUT_* for the sector in programming and for those that had not settled; bit i of
- * `cacheMask` keeps the i-th oldest cached sector, and the i-th oldest unsettled one.
+ * The power goes now. `outcome`: CUT_* for the sector in programming and for those that had not settled; bit i of the
+ * mask, whose bits 31:0 and 63:32 are given, keeps the i-th oldest cached sector, and the i-th oldest unsettled one.
  */
-export function machineCut(outcome: u32, cacheMask: u32): void {
+export function machineCut(outcome: u32, cacheMaskLow: u32, cacheMaskHigh: u32): void {
   advanceCard(nowNs());
-  powerOff(outcome, cacheMask, nowNs());
+  powerOff(outcome, ((<u64>cacheMaskHigh) << 32) | cacheMaskLow, nowNs());
   startOver();
 }
 

@@ -10,6 +10,7 @@ export const MARK_DELAY: u32 = 0x300;
 export const MARK_OWNER: u32 = 0x400;
 export const MARK_RESULT: u32 = 0x500;
 export const MARK_ZONE_STATE: u32 = 0x600;
+export const MARK_RING: u32 = 0x700;
 
 export function mark(id: u32): void {
   if (isDefined(MARKS)) hit(id);

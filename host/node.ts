@@ -7,11 +7,13 @@ import { FTRACE_CPUS_MAX, RING_BYTES_MAX } from "../assembly/layout.js";
 import type { ExternalMedium } from "./core/external-medium.js";
 import { Device } from "./device.js";
 import { CARD_GRANULE_BYTES, type DeviceOptions, type PanicArea } from "./device-options.js";
+import { DEVICE_OPTIONS } from "./device-shapes.js";
 import { dumpBackOffset } from "./dump/dump-area.js";
 import { OverlayMedium } from "./embed/overlay.js";
 import { MmcError } from "./errors.js";
 import { fileError } from "./image/file-error.js";
 import type { RawImage } from "./image/raw.js";
+import { judge } from "./judge.js";
 import type { Geometry } from "./pstore/decode.js";
 
 export { type Area, type AreaOptions, findArea } from "./image/area.js";
@@ -65,6 +67,9 @@ export interface ImageArea {
 
 /** As for every device; `sizeBytes` (default: the image's) may only be larger than the image. */
 export type ImageDeviceOptions = Omit<DeviceOptions, "content" | "area" | "bootBytes">;
+
+const { content: _content, area: _area, bootBytes: _bootBytes, ...IMAGE_DEVICE_OPTIONS } = DEVICE_OPTIONS;
+const { sizeBytes: _sizeBytes, gpBytes: _gpBytes, ...DISK_DEVICE_OPTIONS } = IMAGE_DEVICE_OPTIONS;
 
 /** A simulated card whose medium is an image file. */
 export interface ImageDevice {
@@ -145,8 +150,9 @@ function attach(image: RawImage, offset: number, sizeBytes: number): void {
 export function openImageDevice(
   image: RawImage,
   area: ImageArea,
-  options: ImageDeviceOptions = {},
+  given: ImageDeviceOptions = {},
 ): ImageDevice {
+  const options = judge<ImageDeviceOptions>("", given, IMAGE_DEVICE_OPTIONS);
   const panicArea = panicAreaOf(image.name, area);
   const areaEnd = area.offset + area.sizeBytes;
   if (area.offset % SECTOR_BYTES !== 0 || area.sizeBytes % SECTOR_BYTES !== 0 || areaEnd > image.sizeBytes) {
@@ -274,8 +280,9 @@ export function checkDisk(image: RawImage): void {
 export function openDiskDevice(
   image: RawImage,
   area: ImageArea | null = null,
-  options: DiskDeviceOptions = {},
+  given: DiskDeviceOptions = {},
 ): Device {
+  const options = judge<DiskDeviceOptions>("", given, DISK_DEVICE_OPTIONS);
   checkDisk(image);
   const medium: ExternalMedium = {
     sizeBytes: image.sizeBytes,

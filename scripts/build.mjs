@@ -1,8 +1,10 @@
-// Builds the core's targets (asc) and the host (tsc) into dist/. Usage: build.mjs [--quiet] [target…]
+// Builds the core's targets (asc) and the host (tsc) into dist/, as many at a time as there are cores.
+// Usage: build.mjs [--quiet] [target…]
 // A target whose sources, flags and compiler have not changed since its last build is left alone.
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -13,6 +15,7 @@ const quiet = args.includes("--quiet");
 const asconfig = JSON.parse(readFileSync("asconfig.json", "utf8"));
 const wanted = args.filter((arg) => !arg.startsWith("--"));
 const targets = wanted.length > 0 ? wanted : Object.keys(asconfig.targets);
+const versions = JSON.parse(readFileSync("package.json", "utf8")).devDependencies;
 
 function filesBelow(folder, ending) {
   return readdirSync(folder, { recursive: true, encoding: "utf8" })
@@ -28,51 +31,75 @@ function digestOf(files, ...words) {
   return hash.digest("hex");
 }
 
-function isBuilt(stamp, digest, product) {
+/** A process of its own with a script of node_modules; resolves to its exit code and what it said. */
+function run(script, ...words) {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [join("node_modules", script), ...words]);
+    let said = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (data) => {
+        said += data;
+      });
+    }
+    child.on("close", (code) => resolve({ code, said }));
+  });
+}
+
+/** What is made of which files by which command; `sources` and `words` are all that the product depends on. */
+function targetJob(target, sources) {
+  return {
+    name: `core ${target}`,
+    target,
+    product: `dist/core/${target}.wasm`,
+    stamp: `dist/core/${target}.stamp`,
+    digest: digestOf([...sources, "asconfig.json", "scripts/build.mjs"], versions.assemblyscript, target),
+    command: ["assemblyscript/bin/asc.js", "assembly/index.ts", "--target", target],
+  };
+}
+
+function hostJob() {
+  const sources = ["host", "tests", "bench"].flatMap((folder) => filesBelow(folder, ".ts"));
+  return {
+    name: "host",
+    product: "dist/host/index.js",
+    stamp: "dist/host.stamp",
+    digest: digestOf([...sources, "assembly/layout.ts", "tsconfig.json"], versions.typescript),
+    command: ["typescript/bin/tsc", "-p", "tsconfig.json"],
+  };
+}
+
+function isDone({ stamp, digest, product }) {
   return existsSync(stamp) && existsSync(product) && readFileSync(stamp, "utf8") === digest;
 }
 
-async function buildTarget(asc, target, sources, compiler) {
-  const product = `dist/core/${target}.wasm`;
-  const stamp = `dist/core/${target}.stamp`;
-  const digest = digestOf([...sources, "asconfig.json"], compiler, target);
-  if (isBuilt(stamp, digest, product)) return;
+/**
+ * A custom section that names the build: a saved state is for the core that it came from (host/embed/state.ts). Target
+ * and SHA-256 of the binary without it; everything is shorter than the 128 bytes that one byte of LEB128 counts.
+ */
+function nameBuild({ target, product }) {
+  const binary = readFileSync(product);
+  const name = Buffer.from("mmcpstore.build");
+  const digest = createHash("sha256").update(binary).digest();
+  const payload = Buffer.concat([Buffer.from([name.length]), name, digest, Buffer.from(target)]);
+  writeFileSync(product, Buffer.concat([binary, Buffer.from([0, payload.length]), payload]));
+}
+
+async function build(job) {
+  const { name, product, stamp, digest, command } = job;
   const started = Date.now();
-  const { error, stderr } = await (await asc()).main(["assembly/index.ts", "--target", target]);
-  const said = stderr.toString();
-  if (error) {
-    process.stderr.write(said);
-    console.error(`build: asc --target ${target}: ${error.message}`);
-    process.exit(1);
-  }
+  const { code, said } = await run(...command);
   // asc also remarks that another pass could save some bytes; only warnings are worth a line.
-  if (/WARNING|ERROR/.test(said)) process.stderr.write(said);
+  if (code !== 0 || /WARNING|ERROR/.test(said)) process.stderr.write(said);
+  if (code !== 0) {
+    console.error(`build: ${name} failed`);
+    process.exitCode = 1;
+    return;
+  }
+  if (job.target !== undefined) nameBuild(job);
   writeFileSync(stamp, digest);
-  if (!quiet)
-    console.log(`core ${target}: ${readFileSync(product).length} bytes, ${Date.now() - started} ms`);
+  if (!quiet) console.log(`${name}: ${readFileSync(product).length} bytes, ${Date.now() - started} ms`);
 }
 
-function buildHost(version) {
-  const sources = [
-    ...filesBelow("host", ".ts"),
-    ...filesBelow("tests", ".ts"),
-    ...filesBelow("bench", ".ts"),
-    "assembly/layout.ts",
-    "tsconfig.json",
-  ];
-  const stamp = "dist/host.stamp";
-  const digest = digestOf(sources, version);
-  if (isBuilt(stamp, digest, "dist/host/index.js")) return;
-  const started = Date.now();
-  const tsc = spawnSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.json"], {
-    stdio: "inherit",
-  });
-  if (tsc.status !== 0) process.exit(1);
-  writeFileSync(stamp, digest);
-  if (!quiet) console.log(`host: ${Date.now() - started} ms`);
-}
-
-const versions = JSON.parse(readFileSync("package.json", "utf8")).devDependencies;
 mkdirSync("dist/core", { recursive: true });
 for (const target of targets) {
   if (!asconfig.targets[target]) {
@@ -81,10 +108,10 @@ for (const target of targets) {
   }
 }
 const sources = filesBelow("assembly", ".ts");
-let compiler;
-const asc = async () => {
-  compiler ??= (await import("assemblyscript/asc")).default;
-  return compiler;
-};
-for (const target of targets) await buildTarget(asc, target, sources, versions.assemblyscript);
-buildHost(versions.typescript);
+const queue = [...targets.map((target) => targetJob(target, sources)), hostJob()].filter(
+  (job) => !isDone(job),
+);
+async function worker() {
+  for (let job = queue.shift(); job !== undefined; job = queue.shift()) await build(job);
+}
+await Promise.all(Array.from({ length: availableParallelism() }, worker));

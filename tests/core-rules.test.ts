@@ -532,7 +532,7 @@ const REGIONS: Region[] = [
   { name: "CARD_BASE", from: layout.CARD_BASE, bytes: bytesOf(CARD_FIELDS) },
   { name: "SDHCI_REGISTERS", from: layout.SDHCI_REGISTERS, bytes: 256 },
   { name: "SDHCI_BASE", from: layout.SDHCI_BASE, bytes: sizeOf("assembly/sdhci/state.ts", "Engine") },
-  { name: "DRIVER_BASE", from: layout.DRIVER_BASE, bytes: sizeOf("assembly/driver/shadow.ts", "Shadow") },
+  { name: "DRIVER_BASE", from: layout.DRIVER_BASE, bytes: layout.OWNER_COPIES * layout.SHADOW_BYTES },
   { name: "PSTORE_BASE", from: layout.PSTORE_BASE, bytes: 0x200 },
   { name: "EXT_CSD_BASE", from: layout.EXT_CSD_BASE, bytes: 512 },
   { name: "CARD_BLOCK", from: layout.CARD_BLOCK, bytes: 512 },
@@ -576,6 +576,12 @@ const REGIONS: Region[] = [
   { name: "DMA_TABLE", from: layout.DMA_TABLE, bytes: layout.DMA_TABLE_BYTES },
   { name: "RING_DATA", from: layout.RING_DATA, bytes: layout.RING_BYTES_MAX },
   { name: "ZONE_LOGS", from: layout.ZONE_LOGS, bytes: layout.ZONES_MAX * 8 },
+  { name: "RING_INBOX", from: layout.RING_INBOX, bytes: layout.RING_INBOX_BYTES },
+  { name: "PANIC_BOUNCE", from: layout.PANIC_BOUNCE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },
+  { name: "PANIC_HEAD_BLOCK", from: layout.PANIC_HEAD_BLOCK, bytes: 512 },
+  { name: "PANIC_TAIL_BLOCK", from: layout.PANIC_TAIL_BLOCK, bytes: 512 },
+  { name: "PANIC_REGISTER_BLOCK", from: layout.PANIC_REGISTER_BLOCK, bytes: 512 },
+  { name: "PANIC_ADMA_TABLE", from: layout.PANIC_ADMA_TABLE, bytes: 8 },
   { name: "MEDIUM_BASE", from: layout.MEDIUM_BASE, bytes: 0 },
 ];
 
@@ -613,6 +619,8 @@ test("every address in layout.ts is one of these regions or a word in CONFIG or 
     "RING_BYTES_MAX",
     "DMA_PAGE_BYTES",
     "DMA_TABLE_BYTES",
+    "RING_INBOX_BYTES",
+    "SHADOW_BYTES",
     "RESULT_BYTES",
     "DEFLATED_BYTES_MAX",
   ];
@@ -665,6 +673,11 @@ test("64-bit and atomic words stand on their own size", () => {
   for (const { name, from, bytes } of REGIONS) if (bytes >= 512) assert.is(from % 32, 0, name);
   assert.is(layout.TRACE_HEAD_BYTES % 8, 0);
   assert.is(layout.TRACE_ENTRY_BYTES % 8, 0);
+});
+
+test("a working copy of the driver's shadow fits, and their number goes round", () => {
+  assert.ok(sizeOf("assembly/driver/shadow.ts", "Shadow") <= layout.SHADOW_BYTES);
+  assert.is(layout.OWNER_COPIES & (layout.OWNER_COPIES - 1), 0);
 });
 
 test("Area and Record share the pstore block", () => {
@@ -726,7 +739,7 @@ test("what survives a power-up in Card is at its end", () => {
   const names = CARD_FIELDS.map(({ name }) => name);
   assert.equal(
     names.slice(names.indexOf("cid0")),
-    "cid0 cid1 cid2 cid3 csd0 csd1 csd2 csd3 isProtected unkemptSectors".split(" "),
+    "cid0 cid1 cid2 cid3 csd0 csd1 csd2 csd3 isProtected unkemptSectors published".split(" "),
   );
 });
 

@@ -6,9 +6,11 @@ import {
   CLOCK_NOW,
   CONFIG_CAPABILITIES,
   CONFIG_HOST_VERSION,
+  EXT_CSD_BASE,
   MEDIUM_BASE,
   TEXT_BASE,
 } from "../assembly/layout.js";
+import { writeFault } from "../host/core/faults.js";
 import { type CoreExports, instantiate, makeMemory } from "../host/core/instantiate.js";
 import {
   type CardKind,
@@ -56,6 +58,10 @@ interface Pair {
   device: CoreExports;
   deviceMemory: WebAssembly.Memory;
   accesses(): number;
+  /** Another driver in front of the same controller: an operating system's. */
+  another(): CoreExports;
+  /** From now on the driver's clock says this. */
+  clock(says: (ns: bigint, look: number) => bigint): void;
 }
 
 /** SDHCI_CAPABILITIES and SDHCI_HOST_VERSION of a controller that is none of host/core/controllers.ts. */
@@ -64,41 +70,65 @@ interface Foreign {
   version: number;
 }
 
-function pairOf(card: CardKind, foreign?: Foreign): Pair {
-  const deviceMemory = makeMemory(SECTORS * 512);
-  writeConfig(deviceMemory, configOf(card));
+function pairOf(card: CardKind, foreign?: Foreign, changes: Partial<MachineConfig> = {}): Pair {
+  const config = { ...configOf(card), ...changes };
+  const deviceMemory = makeMemory((SECTORS + 2 * config.bootSectors) * 512);
+  writeConfig(deviceMemory, config);
   if (foreign !== undefined) {
-    const config = new DataView(deviceMemory.buffer);
-    config.setUint32(CONFIG_CAPABILITIES, foreign.capabilities, true);
-    config.setUint32(CONFIG_HOST_VERSION, foreign.version, true);
+    const words = new DataView(deviceMemory.buffer);
+    words.setUint32(CONFIG_CAPABILITIES, foreign.capabilities, true);
+    words.setUint32(CONFIG_HOST_VERSION, foreign.version, true);
   }
   const device = { ...instantiate(coreModule("release"), deviceMemory) };
   device.machineInit();
   const clock = new DataView(deviceMemory.buffer);
-  const driverMemory = makeMemory(0);
   let accesses = 0;
-  const driver = instantiate(coreModule("driver"), driverMemory, {
-    port: {
-      read(offset, bytes) {
-        accesses++;
-        if (bytes === 1) return device.mmioRead8(offset);
-        return bytes === 2 ? device.mmioRead16(offset) : device.mmioRead32(offset);
+  let says = (ns: bigint, _look: number) => ns;
+  let looks = 0;
+  let low = 0;
+  const makeDriver = (memory: WebAssembly.Memory) => {
+    const made = instantiate(coreModule("driver"), memory, {
+      port: {
+        read(offset, bytes) {
+          accesses++;
+          if (bytes === 1) return device.mmioRead8(offset);
+          return bytes === 2 ? device.mmioRead16(offset) : device.mmioRead32(offset);
+        },
+        write(offset, bytes, value) {
+          accesses++;
+          if (bytes === 1) device.mmioWrite8(offset, value);
+          else if (bytes === 2) device.mmioWrite16(offset, value);
+          else device.mmioWrite32(offset, value);
+        },
+        delay: (lengthNs) => device.idleNs(lengthNs),
+        // The upper half is asked for first.
+        nowLow: () => low,
+        nowHigh: () => {
+          const ns = BigInt.asUintN(64, says(clock.getBigUint64(CLOCK_NOW, true), looks++));
+          low = Number(ns & 0xffffffffn) | 0;
+          return Number(ns >> 32n) | 0;
+        },
       },
-      write(offset, bytes, value) {
-        accesses++;
-        if (bytes === 1) device.mmioWrite8(offset, value);
-        else if (bytes === 2) device.mmioWrite16(offset, value);
-        else device.mmioWrite32(offset, value);
-      },
-      delay: (lengthNs) => device.idleNs(lengthNs),
-      nowLow: () => clock.getUint32(CLOCK_NOW, true),
-      nowHigh: () => clock.getUint32(CLOCK_NOW + 4, true),
-    },
-  });
-  writeConfig(driverMemory, configOf(card));
-  driver.machineInit();
+    });
+    writeConfig(memory, config);
+    made.machineInit();
+    return made;
+  };
+  const driverMemory = makeMemory(0);
+  const driver = makeDriver(driverMemory);
   new Uint8Array(driverMemory.buffer).set(PANIC_LOG, TEXT_BASE);
-  return { driver, driverMemory, device, deviceMemory, accesses: () => accesses };
+  return {
+    driver,
+    driverMemory,
+    device,
+    deviceMemory,
+    accesses: () => accesses,
+    another: () => makeDriver(makeMemory(0)),
+    clock(next) {
+      says = next;
+      looks = 0;
+    },
+  };
 }
 
 function recordsOf(pair: Pair) {
@@ -195,6 +225,55 @@ test("a controller that reads as all ones: an errno, in time", () => {
   assert.ok(nowNs <= 10e9, `${nowNs} ns`);
 });
 
+const ALL_ONES = 0xffffffffffffffffn;
+const YEAR_NS = 31_536_000_000_000_000n;
+/** What a clock says at its `look`-th reading since the panic began, when it is `ns`. */
+const CLOCKS: Record<string, (ns: bigint, look: number) => bigint> = {
+  "is right": (ns) => ns,
+  "goes back by 5 s in the middle": (ns, look) => (look > 400 ? ns - 5_000_000_000n : ns),
+  "falls below 0 in the middle": (ns, look) => (look > 400 ? ns - 60_000_000_000n : ns),
+  "goes ahead by 5 s in the middle": (ns, look) => (look > 400 ? ns + 5_000_000_000n : ns),
+  "goes ahead by a year in the middle": (ns, look) => (look > 400 ? ns + YEAR_NS : ns),
+  "goes ahead by a year at once": (ns, look) => (look > 2 ? ns + YEAR_NS : ns),
+  "wraps at 2^64": (ns) => ns + ALL_ONES - 60_000_000n,
+  "is so near to 2^64 that now + deadline wraps": (ns) => ns + ALL_ONES - 3_000_000_000n,
+  "starts at 2^63": (ns) => ns + (1n << 63n),
+  "is all ones": () => ALL_ONES,
+  "is 0": () => 0n,
+  "stands still": () => 12_345n,
+  "says anything": (_, look) => BigInt(Math.imul(look, 2654435761) >>> 0) * 1_000_003n,
+  "alternates by a second": (ns, look) => ns + (look % 2 === 0 ? 0n : 1_000_000_000n),
+  "runs 1000 times too slow": (ns) => ns / 1000n,
+  "runs 1000 times too fast": (ns) => ns * 1000n,
+  "runs backwards": (ns) => (1n << 62n) - ns,
+};
+
+for (const card of ["emmc", "sd"] as const) {
+  test(`${card}: whatever the clock says, the record is written, and a dead card is given up`, () => {
+    for (const [name, clock] of Object.entries(CLOCKS)) {
+      for (const isDead of [false, true]) {
+        const pair = pairOf(card);
+        assert.is(pair.driver.openCard(), 0);
+        assert.is(pair.driver.recoverArea(), 0);
+        pair.clock(clock);
+        // Nothing answers any more, for ever.
+        if (isDead) writeFault(pair.deviceMemory, 0, { kind: "no-response" });
+        const before = pair.accesses();
+        const status = pair.driver.panicWrite(1, 7, 0, 9, PANIC_LOG.length, 0);
+        const what = `${card}, a clock that ${name}${isDead ? ", a dead card" : ""}: ${status}`;
+        assert.ok(pair.accesses() - before < 3_000_000, `${what}: ${pair.accesses() - before} accesses`);
+        if (isDead) {
+          assert.ok(status < 0, what);
+          continue;
+        }
+        assert.is(status, 0, what);
+        const [record] = recordsOf(pair);
+        assert.ok(record?.state === "ok" && sameBytes(textOf(record), PANIC_LOG), what);
+      }
+    }
+  });
+}
+
 test("a clock that stands still: the call ends all the same", () => {
   // An empty slot, a card that never answers, a controller that never comes free, a card that is busy for ever.
   for (const state of [0, 0x01ff0000, 0x01ff0003, 0x01ef0000]) {
@@ -216,6 +295,34 @@ test("a clock that stands still: the call ends all the same", () => {
     driver.machineInit();
     assert.ok(driver.panicWrite(1, 7, 0, 9, 100, 0) < 0);
     assert.ok(calls > 0 && calls < 10_000_000, `${calls} calls`);
+  }
+});
+
+test("another driver has set boot configuration, partition, cache and lines since ours looked: the panic asks", () => {
+  for (const left of [
+    "as it was",
+    "boot partition 1 selected",
+    "the card back on one line",
+    "the cache off",
+  ]) {
+    const pair = pairOf("emmc", undefined, { cacheSectors: 16, reliableWrite: false, bootSectors: 256 });
+    assert.is(pair.driver.openCard(), 0);
+    assert.is(pair.driver.recoverArea(), 0);
+    const other = pair.another();
+    assert.is(other.openCard(), 0);
+    // BOOT_ACK, BOOT_PARTITION_ENABLE 1.
+    const access = left === "boot partition 1 selected" ? 1 : 0;
+    assert.is(other.blockCommand(6, (0x03b30001 | ((0x48 | access) << 8)) >>> 0, 0x1a), 0);
+    pair.device.idleNs(10_000_000);
+    if (left === "the card back on one line") assert.is(other.blockCommand(6, 0x03b70001, 0x1a), 0);
+    if (left === "the cache off") assert.is(other.blockCommand(6, 0x03210001, 0x1a), 0);
+    pair.device.idleNs(10_000_000);
+    assert.is(pair.driver.panicWrite(1, 7, 0, 9, PANIC_LOG.length, 0), 0, left);
+    const extCsd = new Uint8Array(pair.deviceMemory.buffer, EXT_CSD_BASE, 512);
+    assert.is(extCsd[179], 0x48, `${left}: PARTITION_CONFIG`);
+    pair.device.machineCut(0, 0);
+    const [record] = recordsOf(pair);
+    assert.ok(record?.state === "ok" && sameBytes(textOf(record), PANIC_LOG), left);
   }
 });
 

@@ -1,6 +1,6 @@
 // Bus modes of an eMMC: DDR52, HS200 and HS400 with the order that leads there, what DEVICE_TYPE allows, which lines,
 // clocks and data rates of the host go with which mode, and the tuning block of CMD21 (mmc.md §1.4, §1.8, §1.11;
-// pstore.md §5.4.5). The blocks' times are bus-timing.test.ts's.
+// §2.8). The blocks' times are bus-timing.test.ts's.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import {
@@ -174,7 +174,6 @@ test("every BUS_WIDTH and HS_TIMING from every mode, against DEVICE_TYPE", () =>
         const allowed = value === 1 || (value === 0 && !mode.dual) || to200 || to400;
         bus.load(ready);
         assert.is(refused(bus, 185, value), !allowed, `${name}, type ${deviceType}: HS_TIMING ${value}`);
-        assert.is(bus.save().length, ready.length);
         cases += 2;
       }
     }

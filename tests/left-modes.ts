@@ -47,7 +47,7 @@ function sdLow(card: "sd" | "sdxc", uhs: number, khz: number): LeftMode {
   };
 }
 
-/** CMD6 steps from high speed on eight lines. HS400 is tuned in HS200, before the last of them (pstore.md §5.4.5). */
+/** CMD6 steps from high speed on eight lines. HS400 is tuned in HS200, before the last of them (mmc.md §2.8). */
 function emmc(steps: [index: number, value: number][], uhs: number, khz: number): LeftMode {
   return {
     options: { card: "emmc", controller: "uhs", deviceType: DEVICE_TYPE },

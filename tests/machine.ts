@@ -2,7 +2,14 @@
 // questions that every one of them asks afterwards.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { DAMAGE_BASE, UNREADABLE_TABLE } from "../assembly/layout.js";
+import {
+  DAMAGE_BASE,
+  DRIVER_BASE,
+  OWNER_COPIES,
+  OWNER_WORD,
+  SHADOW_BYTES,
+  UNREADABLE_TABLE,
+} from "../assembly/layout.js";
 import type { CoreImports } from "../host/core/instantiate.js";
 import { Device } from "../host/device.js";
 import type { DeviceOptions } from "../host/device-options.js";
@@ -10,13 +17,18 @@ import { decodeArea, type PstoreRecord } from "../host/pstore/decode.js";
 
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
+/** The binary of a target of asconfig.json. */
+export function coreBytes(target: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(readFileSync(`${ROOT}dist/core/${target}.wasm`));
+}
+
 const modules = new Map<string, WebAssembly.Module>();
 
 /** A target of asconfig.json, compiled once. */
 export function coreModule(target: string): WebAssembly.Module {
   let module = modules.get(target);
   if (module === undefined) {
-    module = new WebAssembly.Module(readFileSync(`${ROOT}dist/core/${target}.wasm`));
+    module = new WebAssembly.Module(coreBytes(target));
     modules.set(target, module);
   }
   return module;
@@ -24,6 +36,13 @@ export function coreModule(target: string): WebAssembly.Module {
 
 /** The log of a real panic, 29,743 bytes. */
 export const PANIC_LOG = new Uint8Array(readFileSync(`${ROOT}host/cli/demo-panic.txt`));
+
+/** Where the driver's Shadow (assembly/driver/shadow.ts) is that is current: copyOf() of assembly/owner.ts. */
+export function shadowAt(memory: WebAssembly.Memory): number {
+  const word = new DataView(memory.buffer).getUint32(OWNER_WORD, true);
+  const copy = ((word >>> 8) + ((word & 0xff) === 0xff ? 1 : 0)) % OWNER_COPIES;
+  return DRIVER_BASE + copy * SHADOW_BYTES;
+}
 
 /** Small deterministic bytes that differ from sector to sector. */
 export function pattern(seed: number, lengthBytes: number): Uint8Array {

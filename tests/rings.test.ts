@@ -3,7 +3,7 @@
 import * as fc from "fast-check";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { RING_BYTES_MAX, TEXT_BASE } from "../assembly/layout.js";
+import { RING_BYTES_MAX, RING_INBOX } from "../assembly/layout.js";
 import { Device } from "../host/device.js";
 import type { DeviceOptions, PanicArea } from "../host/device-options.js";
 import { MmcError } from "../host/errors.js";
@@ -307,7 +307,7 @@ test("a panic before the first recovery flushes the rings all the same", () => {
   device.powerCut("old", "lost");
   assert.is(device.core.openCard(), 0);
   const text = said(1, 2000);
-  new Uint8Array(device.memory.buffer, TEXT_BASE, text.length).set(text);
+  new Uint8Array(device.memory.buffer, RING_INBOX, text.length).set(text);
   assert.is(device.core.writeRing(1, text.length), 0);
   const result = device.panicWrite({ text: PANIC_LOG.subarray(0, 4000), timeSec: 3n });
   assert.equal([result.status, result.ringsStatus, result.ringsFlushed], [0, 0, 1]);

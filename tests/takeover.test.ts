@@ -1,16 +1,17 @@
 // Every card state and every request left in flight × panic, on every bus: the record reads back byte for byte through
 // decode.ts, older records and everything flushed before are intact. Then the states of the host that a takeover
 // must not assume away.
+import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { DRIVER_BASE, MEDIUM_BASE } from "../assembly/layout.js";
+import { CARD_BASE, EXT_CSD_BASE, MEDIUM_BASE, PROTECTION_TABLE } from "../assembly/layout.js";
 import type { FaultPlan } from "../host/core/faults.js";
 import type { ProfileName } from "../host/core/profile.js";
 import type { PanicResult } from "../host/core/result.js";
 import type { Device, InFlight } from "../host/device.js";
 import type { DeviceOptions } from "../host/device-options.js";
 import { ERRNO } from "../host/errors.js";
-import { note } from "./bus.js";
+import { Bus, note } from "./bus.js";
 import { LEFT_MODES, type LeftMode } from "./left-modes.js";
 import {
   AREA_OFFSET,
@@ -19,11 +20,14 @@ import {
   openMachine,
   PANIC_LOG,
   pattern,
+  ROOT,
   sameBytes,
+  shadowAt,
   textOf,
   userDataIntact,
 } from "./machine.js";
 import { pairwise } from "./pairwise.js";
+import { fieldsOf } from "./wasm/structs.js";
 
 const R1 = 0x1a;
 const R2 = 0x09;
@@ -80,11 +84,11 @@ function toReady(device: Device): void {
 }
 
 function isSd(device: Device): boolean {
-  return new DataView(device.memory.buffer).getUint32(DRIVER_BASE + 8, true) === 2;
+  return new DataView(device.memory.buffer).getUint32(shadowAt(device.memory) + 8, true) === 2;
 }
 
 function rcaOf(device: Device): number {
-  return new DataView(device.memory.buffer).getUint32(DRIVER_BASE + 12, true) << 16;
+  return new DataView(device.memory.buffer).getUint32(shadowAt(device.memory) + 12, true) << 16;
 }
 
 /** How to bring a machine into each state with real commands. */
@@ -146,6 +150,18 @@ const HOST_STATES: Record<string, (device: Device) => void> = {
   "boot partition 1 selected": (device) => {
     if (!isSd(device)) command(device, 6, 0x03b30101, R1);
   },
+  "boot partition 1 selected and enabled": (device) => {
+    if (!isSd(device)) command(device, 6, 0x03b34901, R1);
+  },
+  "boot partition 2 enabled by another driver": (device) => {
+    if (isSd(device)) return;
+    const bus = new Bus({}, "", device);
+    bus.rca = 1;
+    assert.is(bus.switchByte(179, 0x50) & 0x80, 0);
+  },
+  "the cache switched off by a command": (device) => {
+    if (!isSd(device)) command(device, 6, 0x03210001, R1);
+  },
   "CMD23 armed": (device) => {
     command(device, 23, 5, R1);
   },
@@ -189,6 +205,43 @@ const RUNGS: Record<string, number> = {
   ina: 6,
 };
 
+/** Bits of EXT_CSD's modes that end with the power or CMD0 (JESD84-B51 §7.4), or that the card counts by itself. */
+const VOLATILE: Record<number, number> = {
+  32: 0xff, // FLUSH_CACHE
+  33: 0xff, // CACHE_CTRL
+  34: 0xff, // POWER_OFF_NOTIFICATION
+  35: 0xff, // PACKED_FAILURE_INDEX
+  36: 0xff, // PACKED_COMMAND_STATUS
+  54: 0xff, // EXCEPTION_EVENTS_STATUS
+  161: 0xff, // HPI_MGMT
+  175: 0x01, // ERASE_GROUP_DEF
+  179: 0x07, // PARTITION_ACCESS
+  183: 0xff, // BUS_WIDTH
+  185: 0xff, // HS_TIMING
+  242: 0xff, // CORRECTLY_PRG_SECTORS_NUM, 4 bytes
+  243: 0xff,
+  244: 0xff,
+  245: 0xff,
+  246: 0xff, // BKOPS_STATUS
+};
+/** CID and CSD. */
+const CARD_REGISTERS =
+  CARD_BASE +
+  (fieldsOf(readFileSync(`${ROOT}assembly/card/state.ts`, "utf8"), "Card").find(({ name }) => name === "cid0")
+    ?.offset ?? Number.NaN);
+
+/** What outlasts the power besides stored sectors: EXT_CSD, CID and CSD, write protection. */
+function lastingBytes(device: Device): Uint8Array {
+  const memory = new Uint8Array(device.memory.buffer);
+  const extCsd = memory.slice(EXT_CSD_BASE, EXT_CSD_BASE + 512);
+  for (const [index, bits] of Object.entries(isSd(device) ? {} : VOLATILE)) {
+    extCsd[Number(index)] = (extCsd[Number(index)] ?? 0) & ~bits;
+  }
+  const registers = memory.subarray(CARD_REGISTERS, CARD_REGISTERS + 32);
+  const protection = memory.subarray(PROTECTION_TABLE, PROTECTION_TABLE + 256);
+  return new Uint8Array([...extCsd, ...registers, ...protection]);
+}
+
 /** The three promises. `what` names the case in a failure. */
 function panicAndCheck(
   machine: Machine,
@@ -198,7 +251,9 @@ function panicAndCheck(
 ): PanicResult {
   const { device } = machine;
   const startNs = device.state().timeNs;
+  const lasting = lastingBytes(device);
   const result = device.panicWrite({ text: log, timeSec: 1705095875n, timeNsec: 123456789 });
+  assert.equal(lastingBytes(device), lasting, `${what}: what outlasts the power`);
   assert.is(result.status, 0, `${what}: status ${result.status} in step "${result.step}"`);
   if (rung !== undefined) assert.is(result.rung, rung, `${what}: rung`);
   assert.ok(result.endNs - startNs < 10_000_000_000n, `${what}: past the deadline`);

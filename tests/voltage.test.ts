@@ -1,6 +1,6 @@
 // The host's signal voltage (SDHCI_HOST_CONTROL2 bit 3) and supply (SDHCI_POWER_CONTROL) against the card's: who is not
 // at the other's level is neither heard nor understood, and only a power cycle takes an SD card back to 3.3 V (mmc.md
-// §1.6, §2.2; pstore.md §5.4.5).
+// §1.6, §2.2; §2.8).
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import {

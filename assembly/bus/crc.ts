@@ -1,6 +1,6 @@
 // The CRCs on the wire (mmc.md §1.3): CRC7 x^7+x^3+1 of a frame, CRC16 x^16+x^12+x^5+1 of each DAT line. No
-// tables: a word is divided at once, because over GF(2) 1/(1+u) = (1+u)(1+u²)(1+u⁴)… and u only shifts
-// (assemblyscript.md §4). The lines of a 4- or 8-bit bus are divided side by side: one clock of all lines is
+// tables: a word is divided at once, because over GF(2) 1/(1+u) = (1+u)(1+u²)(1+u⁴)… and u only shifts.
+// The lines of a 4- or 8-bit bus are divided side by side: one clock of all lines is
 // a nibble or a byte, so the taps 4, 11 and 16 clocks back are shifts of whole nibbles or bytes.
 //
 // Not modelled: DDR, which has two CRC16 a line.

@@ -1,6 +1,6 @@
 // The flash under the card's logic: stored bytes (medium.ts) with what real flash adds to them. Sectors that ECC cannot
 // correct until they are written again; the last writes, which a power cut may still take back; and what a cut leaves
-// of a sector in programming (mmc.md §2.4, §1.10; reliability.md §2).
+// of a sector in programming (mmc.md §2.4, §1.10; FAULTS.md has the outcomes).
 //
 // Not modelled: wear, pages larger than a sector. The table of unreadable sectors is finite: what does not fit
 // is filled with noise instead. Undo reaches UNDO_MAX writes back.
@@ -172,7 +172,7 @@ function forgetUndo(partition: u32, first: u32, last: u32): void {
  * The supply goes: sectors whose busy is over but that the chip had not stored yet. Bit i of `mask` keeps
  * the i-th oldest of them, the others end as `outcome`.
  */
-export function cutUnsettled(outcome: u32, mask: u32): void {
+export function cutUnsettled(outcome: u32, mask: u64): void {
   const d = damage();
   const settleNs: u64 = load<u32>(CONFIG_SETTLE_NS);
   const now = nowNs();

@@ -3,7 +3,6 @@
 
 import { EBUSY, EINVAL, EOPNOTSUPP, OK } from "../errno";
 import { BOUNCE_BASE, SECTOR_BYTES } from "../layout";
-import { claim } from "../owner";
 import {
   SDHCI_BUFFER_PORT,
   SDHCI_CLOCK_CONTROL,
@@ -11,10 +10,10 @@ import {
   SDHCI_INT_SPACE_AVAIL,
   SDHCI_POWER_CONTROL,
 } from "../sdhci/registers";
-import { NORMAL_ID, startErase } from "./block";
+import { claimHost, startErase } from "./block";
 import { ANSWER_NONE, ANSWER_R1, awaitStatus, pause, sendCommand, startCommand } from "./command";
 import { portDelay, portRead32, portWrite8, portWrite16, portWrite32 } from "./port";
-import { KIND_EMMC, shadow, untilNs, usesDma } from "./shadow";
+import { currentShadow, KIND_EMMC, outcome, shadow, untilNs, usesDma } from "./shadow";
 import { dat0IsHigh, READ_NS, startBlocks } from "./transfer";
 
 export const INFLIGHT_READ: u32 = 1; // CMD18, part of the blocks taken, half of the next
@@ -30,85 +29,91 @@ export const INFLIGHT_DESELECTED: u32 = 8; // CMD7 away while the card programs 
 const DMA_HEAD_START_NS: u32 = 40000;
 
 /** Some whole blocks and one half by PIO; by DMA simply some time. */
-function moveSome(isWrite: bool, count: u32): i32 {
-  if (usesDma()) {
-    pause(DMA_HEAD_START_NS, untilNs(DMA_HEAD_START_NS));
+function moveSome(token: u32, isWrite: bool, count: u32): i32 {
+  if (usesDma(token)) {
+    pause(token, DMA_HEAD_START_NS, untilNs(token, DMA_HEAD_START_NS));
     return OK;
   }
   const ready = isWrite ? SDHCI_INT_SPACE_AVAIL : SDHCI_INT_DATA_AVAIL;
   const whole = count / 2;
   for (let i: u32 = 0; i <= whole && i < 64; i++) {
-    const status = awaitStatus(ready, READ_NS);
+    const status = awaitStatus(token, ready, READ_NS);
     if (status != OK) return status;
     const bytes: u32 = i < whole ? SECTOR_BYTES : SECTOR_BYTES / 2;
     const ptr: usize = BOUNCE_BASE + i * SECTOR_BYTES;
     for (let at: u32 = 0; at < bytes && at < <u32>SECTOR_BYTES; at += 4) {
-      if (isWrite) portWrite32(SDHCI_BUFFER_PORT, load<u32>(ptr + at));
-      else portRead32(SDHCI_BUFFER_PORT);
+      if (isWrite) portWrite32(token, SDHCI_BUFFER_PORT, load<u32>(ptr + at));
+      else portRead32(token, SDHCI_BUFFER_PORT);
     }
   }
   return OK;
 }
 
-function startProgram(lba: u32): i32 {
-  const dma = usesDma();
-  const status = startBlocks(true, lba, 1, BOUNCE_BASE, 0, dma);
+function startProgram(token: u32, lba: u32): i32 {
+  const dma = usesDma(token);
+  const status = startBlocks(token, true, lba, 1, BOUNCE_BASE, 0, dma);
   if (status != OK) return status;
   if (!dma) {
-    const ready = awaitStatus(SDHCI_INT_SPACE_AVAIL, READ_NS);
+    const ready = awaitStatus(token, SDHCI_INT_SPACE_AVAIL, READ_NS);
     if (ready != OK) return ready;
     for (let at: u32 = 0; at < <u32>SECTOR_BYTES; at += 4)
-      portWrite32(SDHCI_BUFFER_PORT, load<u32>(BOUNCE_BASE + at));
+      portWrite32(token, SDHCI_BUFFER_PORT, load<u32>(BOUNCE_BASE + at));
   }
   // Until the block is over the wire and the card has DAT0 low: 165 µs on one line at 25 MHz.
-  for (let i = 0; i < 2000 && dat0IsHigh(); i++) portDelay(1000);
+  for (let i = 0; i < 2000 && dat0IsHigh(token); i++) portDelay(token, 1000);
   return OK;
 }
 
-function fallAsleep(): i32 {
-  const s = shadow();
+function fallAsleep(token: u32): i32 {
+  const s = shadow(token);
   if (s.kind != KIND_EMMC) return EOPNOTSUPP;
-  const status = sendCommand(7, 0, ANSWER_NONE, 0);
-  return status == OK ? sendCommand(5, (s.rca << 16) | 0x8000, ANSWER_R1, 0) : status;
+  const status = sendCommand(token, 7, 0, ANSWER_NONE, 0);
+  return status == OK ? sendCommand(token, 5, (s.rca << 16) | 0x8000, ANSWER_R1, 0) : status;
 }
 
 /** Supply and clock off, as runtime suspend leaves a host. An SD card has no sleep: it just loses its supply. */
-function suspend(): i32 {
-  if (shadow().kind == KIND_EMMC) {
-    const status = fallAsleep();
+function suspend(token: u32): i32 {
+  if (shadow(token).kind == KIND_EMMC) {
+    const status = fallAsleep(token);
     if (status != OK) return status;
-    pause(20000000, untilNs(20000000));
+    pause(token, 20000000, untilNs(token, 20000000));
   }
-  portWrite16(SDHCI_CLOCK_CONTROL, 0);
-  portWrite8(SDHCI_POWER_CONTROL, 0);
+  portWrite16(token, SDHCI_CLOCK_CONTROL, 0);
+  portWrite8(token, SDHCI_POWER_CONTROL, 0);
   return OK;
 }
 
 /** Starts `kind` (INFLIGHT_*) on `count` (2 … 64) sectors at `lba` and leaves it. -EBUSY: the host is held. */
 export function leaveInFlight(kind: u32, lba: u32, count: u32): i32 {
-  const s = shadow();
-  if (count < 2 || count > 64 || lba >= s.sectors || count > s.sectors - lba) return EINVAL;
-  if (claim(NORMAL_ID) == 0) return EBUSY;
+  const sectors = currentShadow().sectors;
+  if (count < 2 || count > 64 || lba >= sectors || count > sectors - lba) return EINVAL;
+  const token = claimHost();
+  if (token == 0) return EBUSY;
+  return outcome(token, startRequest(token, kind, lba, count));
+}
+
+function startRequest(token: u32, kind: u32, lba: u32, count: u32): i32 {
+  const s = shadow(token);
   switch (kind) {
     case INFLIGHT_READ:
     case INFLIGHT_WRITE: {
       const isWrite = kind == INFLIGHT_WRITE;
-      const status = startBlocks(isWrite, lba, count, BOUNCE_BASE, 0, usesDma());
-      return status == OK ? moveSome(isWrite, count) : status;
+      const status = startBlocks(token, isWrite, lba, count, BOUNCE_BASE, 0, usesDma(token));
+      return status == OK ? moveSome(token, isWrite, count) : status;
     }
     case INFLIGHT_PROGRAM:
-      return startProgram(lba);
+      return startProgram(token, lba);
     case INFLIGHT_ERASE:
-      return startErase(lba, lba + count - 1, s.kind == KIND_EMMC ? 1 : 0);
+      return startErase(token, lba, lba + count - 1, s.kind == KIND_EMMC ? 1 : 0);
     case INFLIGHT_SLEEP:
-      return fallAsleep();
+      return fallAsleep(token);
     case INFLIGHT_SUSPENDED:
-      return suspend();
+      return suspend(token);
     case INFLIGHT_CLAIMED:
-      return startCommand(13, s.rca << 16, ANSWER_R1, 0);
+      return startCommand(token, 13, s.rca << 16, ANSWER_R1, 0);
     case INFLIGHT_DESELECTED: {
-      const status = startProgram(lba);
-      return status == OK ? sendCommand(7, 0, ANSWER_NONE, 0) : status;
+      const status = startProgram(token, lba);
+      return status == OK ? sendCommand(token, 7, 0, ANSWER_NONE, 0) : status;
     }
     default:
       return EINVAL;

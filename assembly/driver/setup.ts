@@ -32,100 +32,100 @@ export const IDENTIFICATION_KHZ: u32 = 400;
 const CLOCK_STABLE_NS: u64 = 150 * MILLISECOND;
 
 /** Capabilities 15:8 in MHz, of version 1 and 2 13:8. One that does not say is taken for the fastest there can be. */
-function baseClockKhz(version3: bool): u32 {
-  const mhz = (portRead32(SDHCI_CAPABILITIES) >>> 8) & (version3 ? 0xff : 0x3f);
+function baseClockKhz(token: u32, version3: bool): u32 {
+  const mhz = (portRead32(token, SDHCI_CAPABILITIES) >>> 8) & (version3 ? 0xff : 0x3f);
   return (mhz == 0 ? 0xff : mhz) * 1000;
 }
 
 /** Clock off, divider, stable, on: the order of the specification. `khz` is an upper limit. */
-export function setClock(khz: u32): i32 {
-  const version3 = (portRead16(SDHCI_HOST_VERSION) & 0xff) >= SPECIFICATION_300;
-  const baseKhz = baseClockKhz(version3);
+export function setClock(token: u32, khz: u32): i32 {
+  const version3 = (portRead16(token, SDHCI_HOST_VERSION) & 0xff) >= SPECIFICATION_300;
+  const baseKhz = baseClockKhz(token, version3);
   // base / 2N; N = 0 is the base clock. Ten bits, of version 1 and 2 one bit of eight.
   let divider: u32 = khz >= baseKhz ? 0 : (baseKhz + 2 * khz - 1) / (2 * khz);
   if (!version3 && divider > 1) divider = 1 << (32 - clz(divider - 1));
   const dividerMax: u32 = version3 ? 1023 : 128;
   if (divider > dividerMax) divider = dividerMax;
   const bits = ((divider & 0xff) << 8) | ((divider & 0x300) >>> 2);
-  return startClock(bits | SDHCI_CLOCK_INT_EN | SDHCI_CLOCK_CARD_EN);
+  return startClock(token, bits | SDHCI_CLOCK_INT_EN | SDHCI_CLOCK_CARD_EN);
 }
 
 /** Starts the clock as `control` (SDHCI_CLOCK_CONTROL) says. */
-export function startClock(control: u32): i32 {
-  portWrite16(SDHCI_CLOCK_CONTROL, 0);
-  portWrite16(SDHCI_CLOCK_CONTROL, control & ~SDHCI_CLOCK_CARD_EN);
-  const endNs = untilNs(CLOCK_STABLE_NS);
+export function startClock(token: u32, control: u32): i32 {
+  portWrite16(token, SDHCI_CLOCK_CONTROL, 0);
+  portWrite16(token, SDHCI_CLOCK_CONTROL, control & ~SDHCI_CLOCK_CARD_EN);
+  const endNs = untilNs(token, CLOCK_STABLE_NS);
   for (let i: u32 = 0; i < POLLS_MAX; i++) {
-    if ((portRead16(SDHCI_CLOCK_CONTROL) & SDHCI_CLOCK_INT_STABLE) != 0) {
-      portWrite16(SDHCI_CLOCK_CONTROL, control);
-      shadow().clockControl = control;
+    if ((portRead16(token, SDHCI_CLOCK_CONTROL) & SDHCI_CLOCK_INT_STABLE) != 0) {
+      portWrite16(token, SDHCI_CLOCK_CONTROL, control);
+      shadow(token).clockControl = control;
       return OK;
     }
-    if (isOver(endNs)) break;
-    pause(10000, endNs);
+    if (isOver(token, endNs)) break;
+    pause(token, 10000, endNs);
   }
   return EBUSY;
 }
 
 /** Lines and speed from the shadow, DMA select as asked. */
-export function setHostControl(dma: bool): void {
-  const wanted = shadow().hostControl | (dma ? SDHCI_CTRL_ADMA32 : 0);
-  if (portRead8(SDHCI_HOST_CONTROL) != wanted) portWrite8(SDHCI_HOST_CONTROL, wanted);
+export function setHostControl(token: u32, dma: bool): void {
+  const wanted = shadow(token).hostControl | (dma ? SDHCI_CTRL_ADMA32 : 0);
+  if (portRead8(token, SDHCI_HOST_CONTROL) != wanted) portWrite8(token, SDHCI_HOST_CONTROL, wanted);
 }
 
-export function setLines(width: u32, highSpeed: bool): void {
-  const s = shadow();
+export function setLines(token: u32, width: u32, highSpeed: bool): void {
+  const s = shadow(token);
   s.busWidth = width;
   s.highSpeed = highSpeed ? 1 : 0;
   s.hostControl =
     (width == 8 ? SDHCI_CTRL_8BITBUS : width == 4 ? SDHCI_CTRL_4BITBUS : 0) |
     (highSpeed ? SDHCI_CTRL_HISPD : 0);
-  setHostControl(false);
+  setHostControl(token, false);
 }
 
 /** The clock of the card's speed: eMMC 26 and 52 MHz, SD 25 and 50. */
-export function setCardClock(): i32 {
-  const s = shadow();
+export function setCardClock(token: u32): i32 {
+  const s = shadow(token);
   const base: u32 = s.kind == KIND_SD ? 25000 : 26000;
-  return setClock(s.highSpeed != 0 ? base * 2 : base);
+  return setClock(token, s.highSpeed != 0 ? base * 2 : base);
 }
 
 /** Status bits on, no signals: everything is polled. */
-export function enableStatus(): void {
-  portWrite32(SDHCI_SIGNAL_ENABLE, 0);
-  portWrite32(SDHCI_INT_ENABLE, 0x03ff0033);
-  portWrite8(SDHCI_TIMEOUT_CONTROL, 0x0e);
+export function enableStatus(token: u32): void {
+  portWrite32(token, SDHCI_SIGNAL_ENABLE, 0);
+  portWrite32(token, SDHCI_INT_ENABLE, 0x03ff0033);
+  portWrite8(token, SDHCI_TIMEOUT_CONTROL, 0x0e);
 }
 
-export function isPowered(): bool {
-  return (portRead8(SDHCI_POWER_CONTROL) & SDHCI_POWER_ON) != 0;
+export function isPowered(token: u32): bool {
+  return (portRead8(token, SDHCI_POWER_CONTROL) & SDHCI_POWER_ON) != 0;
 }
 
 /** Supply on. A card begins at 3.3 V when it comes; one that has it may be at 1.8 V, and the host is then with it. */
-export function switchPowerOn(): void {
-  if (!isPowered()) portWrite16(SDHCI_HOST_CONTROL2, 0);
-  portWrite8(SDHCI_POWER_CONTROL, SDHCI_POWER_330 | SDHCI_POWER_ON);
+export function switchPowerOn(token: u32): void {
+  if (!isPowered(token)) portWrite16(token, SDHCI_HOST_CONTROL2, 0);
+  portWrite8(token, SDHCI_POWER_CONTROL, SDHCI_POWER_330 | SDHCI_POWER_ON);
 }
 
 /** With supply and clock: 1 ms and 74 clocks before the first command (mmc.md §2.2). */
-export function awaitSupply(): void {
-  pause(2000000, untilNs(2 * MILLISECOND));
+export function awaitSupply(token: u32): void {
+  pause(token, 2000000, untilNs(token, 2 * MILLISECOND));
 }
 
 /** Supply on, 1 line, identification speed. */
-export function powerUp(): i32 {
-  switchPowerOn();
-  enableStatus();
-  setLines(1, false);
-  const status = setClock(IDENTIFICATION_KHZ);
-  awaitSupply();
+export function powerUp(token: u32): i32 {
+  switchPowerOn(token);
+  enableStatus(token);
+  setLines(token, 1, false);
+  const status = setClock(token, IDENTIFICATION_KHZ);
+  awaitSupply(token);
   return status;
 }
 
 /** Supply off for 2 ms, then on again: the only way out of the inactive state. */
-export function powerCycle(): i32 {
-  portWrite16(SDHCI_CLOCK_CONTROL, 0);
-  portWrite8(SDHCI_POWER_CONTROL, 0);
-  pause(2000000, untilNs(2 * MILLISECOND));
-  return powerUp();
+export function powerCycle(token: u32): i32 {
+  portWrite16(token, SDHCI_CLOCK_CONTROL, 0);
+  portWrite8(token, SDHCI_POWER_CONTROL, 0);
+  pause(token, 2000000, untilNs(token, 2 * MILLISECOND));
+  return powerUp(token);
 }

@@ -39,7 +39,7 @@ import {
 } from "./elf";
 import { refuse } from "./regions";
 import { bringBytes } from "./source";
-import { dump, isInMemory, Slot, scratch, slotAt } from "./state";
+import { dump, isInMemory, PLANNED, PLANNED_BY_PANIC, Slot, scratch, slotAt } from "./state";
 
 /** e_phnum 0xffff (PN_XNUM) and e_shnum from 0xff00 (SHN_LORESERVE) on mean something else. */
 const PHNUM_MAX: u32 = 0xfffe;
@@ -140,13 +140,26 @@ export function dumpPlan(): i32 {
   store<u32>(DUMP_HEADER_BYTES, d.dataAt);
   store<u32>(DUMP_LIVE, d.live);
   store<u32>(DUMP_REFUSED, REFUSED_NONE);
-  d.planned = 1;
+  d.planned = PLANNED;
   return OK;
 }
 
 /** The dump is done: regions may come and go again. */
 export function dumpRelease(): void {
   dump().planned = 0;
+}
+
+/** As dumpPlan(), for a panic: what it has frozen ends with it, what stood before stays. */
+export function panicPlan(): i32 {
+  const before = dump().planned;
+  const status = dumpPlan();
+  if (before != PLANNED && status == OK) dump().planned = PLANNED_BY_PANIC;
+  return status;
+}
+
+/** A panic has come to its end; or the one that froze the table is dead, and power or another panic has come. */
+export function endPanicPlan(): void {
+  if (dump().planned == PLANNED_BY_PANIC) dump().planned = 0;
 }
 
 /**

@@ -43,7 +43,7 @@ export class Dump {
   noteBytes: u32;
   flags: u32;
   elfClass: u32;
-  planned: u32; // 1: the table is frozen
+  planned: u32; // 0, or who has frozen the table: PLANNED_*
   live: u32;
   // Where the parts of the header begin; each ends where the next one begins, or at a few bytes of zero before it.
   segmentsAt: u32;
@@ -54,6 +54,10 @@ export class Dump {
   dataAt: u32;
 }
 
+/** Until dumpRelease(). */
+export const PLANNED: u32 = 1;
+/** Until that panic ends, or if it dies until the next panic or power-up. */
+export const PLANNED_BY_PANIC: u32 = 2;
 export const GENERATION_MAX: u32 = 0x7fff;
 
 export function dump(): Dump {

@@ -8,7 +8,7 @@ import {
   CONFIG_ABI,
   DEFLATED_BASE,
   DEFLATED_BYTES_MAX,
-  HEAD_BLOCK,
+  PANIC_HEAD_BLOCK,
   PSTORE_BASE,
   SECTOR_BYTES,
   TEXT_BASE,
@@ -224,8 +224,8 @@ function writeHeaders(ptr: usize): void {
 export function numberRecord(sequence: u64): void {
   const r = record();
   r.sequence = sequence;
-  writeHeaders(HEAD_BLOCK);
-  const headersCrc = crc32c(0, HEAD_BLOCK, PSZ_BUFFER_BYTES + headerBytes());
+  writeHeaders(PANIC_HEAD_BLOCK);
+  const headersCrc = crc32c(0, PANIC_HEAD_BLOCK, PSZ_BUFFER_BYTES + headerBytes());
   r.recordCrc = crc32c(headersCrc, r.payloadPtr, r.payloadBytes);
 }
 

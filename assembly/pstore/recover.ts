@@ -45,13 +45,13 @@ export function endRecovery(): void {
 }
 
 /** A zone that cannot be read is not written either. */
-export function recoverBadZone(zone: u32): void {
+export function recoverBadZone(token: u32, zone: u32): void {
   setZoneLog(zone, 0);
-  setZoneState(zone, ZONE_BAD);
+  setZoneState(token, zone, ZONE_BAD);
 }
 
 /** `head` and `tail`: the first and the last sector of the zone. */
-export function recoverZone(zone: u32, head: usize, tail: usize): void {
+export function recoverZone(token: u32, zone: u32, head: usize, tail: usize): void {
   const a = area();
   const seal = tail + SECTOR_BYTES - SEAL_BYTES;
   const sealed = sealStands(seal);
@@ -68,7 +68,7 @@ export function recoverZone(zone: u32, head: usize, tail: usize): void {
   if (!hasSignature || !hasMagic) {
     // Linux sees nothing here; but half a header that nobody erased, or a seal, says that there was a record.
     const hadRecord = hasSignature || hasMagic ? load<u32>(head, 4) != 0 : sealed;
-    setZoneState(zone, hadRecord ? ZONE_TORN : ZONE_EMPTY);
+    setZoneState(token, zone, hadRecord ? ZONE_TORN : ZONE_EMPTY);
     return;
   }
   const lp64 = load<u32>(CONFIG_ABI) == ABI_LP64;
@@ -78,7 +78,7 @@ export function recoverZone(zone: u32, head: usize, tail: usize): void {
   const datalen = load<u32>(head, 4);
   // The same checks as Linux's meta pass, in its order: length, then time and counters, then erased.
   if (datalen > zoneSectors() * SECTOR_BYTES - PSZ_BUFFER_BYTES) {
-    setZoneState(zone, ZONE_TORN);
+    setZoneState(token, zone, ZONE_TORN);
     return;
   }
   const agrees = !sealed || sealDatalen(seal) == datalen;
@@ -94,11 +94,11 @@ export function recoverZone(zone: u32, head: usize, tail: usize): void {
     a.newestUnsealed = zone;
   }
   countReason(reason, counter);
-  if (datalen == 0) setZoneState(zone, ZONE_ERASED);
-  else if (!agrees || datalen < headerBytes()) setZoneState(zone, ZONE_TORN);
+  if (datalen == 0) setZoneState(token, zone, ZONE_ERASED);
+  else if (!agrees || datalen < headerBytes()) setZoneState(token, zone, ZONE_TORN);
   else {
     const isPart = sealed && sealPart(seal) > 1 && sealFirst(seal) < sequence;
     if (sealed) setZoneLog(zone, isPart ? sealFirst(seal) : sequence);
-    setZoneState(zone, isPart ? ZONE_PART : ZONE_USED);
+    setZoneState(token, zone, isPart ? ZONE_PART : ZONE_USED);
   }
 }

@@ -18,6 +18,7 @@ import {
   ZONES_MAX,
 } from "../layout";
 import { MARK_ZONE_STATE, mark } from "../mark";
+import { holds } from "../owner";
 import {
   KMSG_HEADER_I386_BYTES,
   KMSG_HEADER_LP64_BYTES,
@@ -99,9 +100,10 @@ export function zoneState(zone: u32): u32 {
   return load<u8>(ZONE_STATES + zone);
 }
 
-export function setZoneState(zone: u32, state: u32): void {
+/** By the owner who has `token`; one that was robbed meanwhile changes nothing. */
+export function setZoneState(token: u32, zone: u32, state: u32): void {
   mark(MARK_ZONE_STATE);
-  store<u8>(ZONE_STATES + zone, <u8>state);
+  if (holds(token)) store<u8>(ZONE_STATES + zone, <u8>state);
 }
 
 /** The sequence of the newest part of the log whose record the zone holds. 0: it holds none with a seal. */

@@ -15,6 +15,8 @@ import {
   DMA_TABLE_BYTES,
   HEAD_BLOCK,
   PAGE_BYTES,
+  PANIC_ADMA_TABLE,
+  PANIC_BOUNCE,
   TEXT_BASE,
   WIRE_BASE,
   ZONE_STATES,
@@ -40,7 +42,8 @@ function isWritable(address: u32, bytes: u32): bool {
   return (
     isWithin(address, bytes, TEXT_BASE, DEFLATE_BASE) ||
     isWithin(address, bytes, BOUNCE_BASE, ZONE_STATES) ||
-    isWithin(address, bytes, HEAD_BLOCK, WIRE_BASE)
+    isWithin(address, bytes, HEAD_BLOCK, WIRE_BASE) ||
+    isWithin(address, bytes, PANIC_BOUNCE, PANIC_ADMA_TABLE)
   );
 }
 

@@ -7,6 +7,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  fsyncSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -15,6 +16,7 @@ import {
   readSync,
   renameSync,
   statfsSync,
+  unlinkSync,
   writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
@@ -25,7 +27,7 @@ import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
 import { formatJson, messageOf } from "./output.js";
 import { makeProgress } from "./progress.js";
-import { exists, makeWholeFile, writeAll } from "./whole-file.js";
+import { cleanLeftovers, exists, makeWholeFile, syncFolder, writeAll } from "./whole-file.js";
 
 const MANIFEST = "manifest.json";
 const SAHARA_FORMAT = "mmcpstore-sahara-1";
@@ -33,6 +35,8 @@ const SAHARA_FORMAT = "mmcpstore-sahara-1";
 const MANIFEST_BYTES_MAX = 2 ** 21;
 const PIECE_BYTES = 2 ** 20;
 const PARTIAL = ".partial";
+/** Why a dump is not complete whose run has not come to its end. */
+const INTERRUPTED = "was interrupted";
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 
 /** What the collector's actions are done to. All of it throws MmcError. */
@@ -104,15 +108,22 @@ export class DumpFolder implements DumpStore {
 
   /**
    * @param resumed what {@link readResumable} found in the folder, or null: then the folder is made, or is empty.
+   * @param again the head of the manifest, if the bytes come from a file: what a run that was cut has left of exactly
+   * this dump is removed, and the folder counts as empty.
    * @throws MmcError EEXIST: something is in it.
    */
-  constructor(path: string, resumed: Resumable | null = null) {
+  constructor(path: string, resumed: Resumable | null = null, again: object | null = null) {
     this.path = path;
     this.#resumed = resumed;
     if (resumed !== null) return;
     doFile(path, () => {
       // Not recursive: that never ends in file systems that refuse folders with ENOENT, /proc for one.
-      if (!exists(path)) mkdirSync(path);
+      if (!exists(path)) {
+        mkdirSync(path);
+        syncFolder(dirname(path));
+      }
+      cleanLeftovers(path);
+      if (again !== null) dropInterrupted(path, again);
       if (readdirSync(path).length > 0) throw new MmcError("EEXIST", `${path}: is not empty`);
     });
   }
@@ -122,7 +133,7 @@ export class DumpFolder implements DumpStore {
     this.#head = head;
     this.#storedBytes = regions.map((region) => region.receivedBytes);
     checkSpace(this.path, neededBytes);
-    this.#writeManifest(false, "was interrupted");
+    this.#writeManifest(false, INTERRUPTED);
     for (const region of regions) {
       if (region.receivedBytes === 0) continue;
       this.#reopen(region);
@@ -197,7 +208,13 @@ export class DumpFolder implements DumpStore {
     this.#files[region.index] = null;
     this.#sha256[region.index] = file.hash.digest("hex");
     const path = join(this.path, file.name);
-    doFile(path, () => closeSync(file.fd));
+    doFile(path, () => {
+      try {
+        fsyncSync(file.fd);
+      } finally {
+        closeSync(file.fd);
+      }
+    });
     if (!this.#isStored(region)) return;
     const whole = join(this.path, this.#name(region.index));
     if (exists(whole)) throw new MmcError("EEXIST", `${whole}: exists already`);
@@ -289,6 +306,33 @@ export function storeRegions(
   } catch (error) {
     throw failure ?? error;
   }
+}
+
+/**
+ * Removes what a run of the same command has left that was cut, and nothing if anything else is in the folder: the bytes
+ * are all in the file that they came from.
+ */
+function dropInterrupted(folder: string, head: object): void {
+  const path = join(folder, MANIFEST);
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (!stats?.isFile() || stats.size > MANIFEST_BYTES_MAX) return;
+  let manifest: Record<string, unknown>;
+  try {
+    manifest = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
+  } catch {
+    return;
+  }
+  if (manifest?.complete !== false || manifest.why !== INTERRUPTED || !Array.isArray(manifest.regions)) return;
+  if (Object.entries(head).some(([key, value]) => manifest[key] !== value)) return;
+  const { regions } = manifest;
+  const names = regions.map((region, index) =>
+    regionFileName(index, regions.length, unescapeName(String(region?.name))),
+  );
+  const ours = new Set([...names, ...names.map((name) => name + PARTIAL)]);
+  const there = readdirSync(folder).filter((name) => name !== MANIFEST);
+  if (there.some((name) => !ours.has(name) || !lstatSync(join(folder, name)).isFile())) return;
+  for (const name of there) unlinkSync(join(folder, name));
+  unlinkSync(path);
 }
 
 /** What an earlier collection left in a folder. */
@@ -390,10 +434,17 @@ export class DumpContainer implements DumpStore {
     let sizeBytes = 0;
     if (this.#fd >= 0) {
       sizeBytes = doFile(this.#draft, () => fstatSync(this.#fd).size);
-      doFile(this.#draft, () => closeSync(this.#fd));
+      doFile(this.#draft, () => {
+        try {
+          fsyncSync(this.#fd);
+        } finally {
+          closeSync(this.#fd);
+        }
+      });
       if (isComplete) {
         if (exists(this.path)) throw new MmcError("EEXIST", `${this.path}: exists already`);
         doFile(this.path, () => renameSync(this.#draft, this.path));
+        syncFolder(dirname(this.path));
       }
     }
     const file = sizeBytes === 0 ? null : isComplete ? this.path : this.#draft;

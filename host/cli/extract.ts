@@ -17,7 +17,7 @@ import { addImageOptions, type ImageOptions, imageHelp, parseChoice } from "./op
 import { color, colorState, counted, formatJson, formatTable, remark, UsageError, write } from "./output.js";
 import { makeProgress } from "./progress.js";
 import { formatTime } from "./time.js";
-import { exists, makeWholeFile, writeAll } from "./whole-file.js";
+import { cleanLeftovers, exists, makeWholeFile, writeAll } from "./whole-file.js";
 
 interface Target {
   path: string;
@@ -156,6 +156,7 @@ async function extract(location: string, folder: string, options: ExtractOptions
       return formatJson(entries);
     };
     const isNew = makeFolder(folder);
+    cleanLeftovers(folder);
     const force = options.force === true;
     const manifestPath = join(folder, "manifest.json");
     const missing = targets.filter((target) => !isThere(target, force));
@@ -167,14 +168,14 @@ async function extract(location: string, folder: string, options: ExtractOptions
     const progress = makeProgress("writing", "records");
     try {
       for (const { path, read, timeSec } of missing) {
-        makeWholeFile(path, (fd) => writeAll(fd, read()), { replace: force, timeSec });
+        makeWholeFile(path, (fd) => writeAll(fd, read()), { replace: force, timeSec, isClean: true });
         written++;
         progress.onProgress(written, missing.length);
       }
       manifest = manifestOf();
       if (!isManifestThere) {
         const { read } = bytesTarget(manifestPath, manifest);
-        makeWholeFile(manifestPath, (fd) => writeAll(fd, read()), { replace: force });
+        makeWholeFile(manifestPath, (fd) => writeAll(fd, read()), { replace: force, isClean: true });
       }
     } catch (error) {
       if (isNew && written === 0) removeFolder(folder);
@@ -232,6 +233,7 @@ async function collect(
     const planned = layout === "systemd" ? planSystemd(records) : planAbrt(records);
     makeFolder(folder);
     for (const path of new Set(planned.map((file) => dirname(file.path)))) makeFolder(join(folder, path));
+    for (const path of new Set(planned.map((file) => dirname(file.path)))) cleanLeftovers(join(folder, path));
     const listed: { file: string; size: number; record: string; state: string; added: boolean }[] = [];
     for (const { path, bytes, mode, record } of planned) {
       const wanted: Target = {
@@ -243,7 +245,7 @@ async function collect(
       };
       const { target, isKept } = freeTarget(wanted);
       const { timeSec } = target;
-      if (!isKept) makeWholeFile(target.path, (fd) => writeAll(fd, bytes), { timeSec, mode });
+      if (!isKept) makeWholeFile(target.path, (fd) => writeAll(fd, bytes), { timeSec, mode, isClean: true });
       const file = relative(folder, target.path);
       listed.push({ file, size: bytes.length, record: record.name, state: record.state, added: !isKept });
     }

@@ -6,9 +6,11 @@ import { MACHINE_PAGES, PAGE_BYTES } from "../../assembly/layout.js";
 /** Exports of every target. Numbers are i32: unsigned results need `>>> 0`. Status: 0 or a negative errno. */
 export type CoreExports = {
   machineInit(): void;
-  machineCut(outcome: number, cacheMask: number): void;
+  /** Bit i of the mask (31:0, 63:32; default 0) keeps the i-th oldest cached sector. */
+  machineCut(outcome: number, cacheMaskLow: number, cacheMaskHigh?: number): void;
   machineInsert(present: number): void;
   machineReset(): void;
+  /** Both halves below in one call: the text stands at TEXT already, and nobody else panics. */
   panicWrite(
     reason: number,
     timeSecLow: number,
@@ -17,8 +19,11 @@ export type CoreExports = {
     textBytes: number,
     force: number,
   ): number;
+  /** A token, whose low byte is 0xff, or a negative errno. With it TEXT, CONFIG_PARTS and RESULT are the caller's. */
+  panicTake(reason: number, timeSecLow: number, timeSecHigh: number, timeNsec: number, force: number): number;
+  panicRun(token: number, textBytes: number): number;
   recoverArea(): number;
-  /** Ring 0 pmsg, 1 console, 2 and on ftrace of each CPU: bytes at TEXT. */
+  /** Ring 0 pmsg, 1 console, 2 and on ftrace of each CPU: up to RING_INBOX_BYTES at RING_INBOX. */
   writeRing(index: number, bytes: number): number;
   flushRings(): number;
   openCard(): number;

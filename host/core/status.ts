@@ -6,6 +6,7 @@ const CODES = new Map(Object.entries(ERRNO).map(([name, number]) => [-number, na
 const MEANINGS: Partial<Record<ErrorCode, string>> = {
   EIO: "the card refused or lost a sector",
   EBUSY: "the host is held by somebody else",
+  ECANCELED: "a panic took the host meanwhile",
   ENODEV: "another card than before is in the slot",
   EINVAL: "out of range",
   ENOSPC: "there is no usable zone",

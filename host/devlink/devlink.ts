@@ -2,6 +2,19 @@
 // errno and sentence, and which id comes next, is as in Linux 6.12 (docs/DEVLINK.md), but for two things: an event over
 // several regions is all or nothing, and all snapshots together are bounded. Nothing of Node.
 import { MmcError } from "../errors.js";
+import {
+  bigint,
+  bool,
+  bytes,
+  either,
+  func,
+  judge,
+  number,
+  required,
+  type Shape,
+  string,
+  whole,
+} from "../judge.js";
 import { ownBytes } from "../own-bytes.js";
 import { crc32c } from "../pstore/crc32c.js";
 import { DevlinkError } from "./error.js";
@@ -54,6 +67,22 @@ export interface DevlinkReadOptions {
    */
   linuxLengths?: boolean | undefined;
 }
+
+// Ranges are judged where their refusal has words of its own.
+const REGION: Shape<DevlinkRegion> = {
+  name: required(string),
+  size: number,
+  maxSnapshots: number,
+  source: either(bytes, func),
+  immediate: bool,
+  directRead: bool,
+};
+const READ_OPTIONS: Shape<DevlinkReadOptions> = {
+  snapshot: number,
+  address: bigint,
+  length: bigint,
+  linuxLengths: bool,
+};
 
 /** A piece of a region, at most 256 bytes. */
 export interface DevlinkChunk {
@@ -126,15 +155,23 @@ export class Devlink {
     if (more.length > 0 || !NAME.test(bus) || !NAME.test(dev)) {
       throw new MmcError("EINVAL", `devlink: ${handle} is no BUS/DEV`);
     }
+    const { snapshotBytesMax = SNAPSHOT_BYTES_MAX } = judge<{ snapshotBytesMax?: number | undefined }>(
+      "",
+      options,
+      {
+        snapshotBytesMax: whole(0),
+      },
+    );
     this.handle = handle;
-    this.#snapshotBytesMax = options.snapshotBytesMax ?? SNAPSHOT_BYTES_MAX;
+    this.#snapshotBytesMax = snapshotBytesMax;
   }
 
   /**
    * @throws MmcError EINVAL no name, size or number that can be; EEXIST there is one of that name; ENOSPC 1024
    * regions.
    */
-  addRegion(region: DevlinkRegion): void {
+  addRegion(given: DevlinkRegion): void {
+    const region = judge("devlink region", given, REGION);
     const { name, source = null, maxSnapshots = SNAPSHOTS_MAX } = region;
     const what = `${this.handle}/${name}`;
     const size = region.size ?? (source instanceof Uint8Array ? source.length : 0);
@@ -231,7 +268,8 @@ export class Devlink {
    * @throws DevlinkError EINVAL no such region or snapshot, a range that cannot be; EOPNOTSUPP no direct read;
    *   EBADMSG a snapshot that is not what was taken
    */
-  read(name: string, options: DevlinkReadOptions = {}): Iterable<DevlinkChunk> {
+  read(name: string, given: DevlinkReadOptions = {}): Iterable<DevlinkChunk> {
+    const options = judge("", given, READ_OPTIONS);
     const region = this.#find(name, "Requested region does not exist");
     const what = this.#nameOf(region);
     const { snapshot: id, address = 0n, length, linuxLengths = false } = options;

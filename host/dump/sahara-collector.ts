@@ -6,6 +6,7 @@
 // with an end; an answer has exactly the bytes that were asked for, or it is a refusal. Never keeps more than the
 // table. Nothing of Node.
 import { MmcError } from "../errors.js";
+import { bool, bytes, having, judge, list, number, object, required, type Shape, whole } from "../judge.js";
 import { ownBytes } from "../own-bytes.js";
 import {
   endOfImageStatus,
@@ -102,6 +103,16 @@ export interface SaharaCollectorOptions {
   images?: ReadonlyMap<number, SaharaImage> | undefined;
   resume?: SaharaResume | undefined;
 }
+
+const OPTIONS: Shape<SaharaCollectorOptions> = {
+  requestBytesMax: number,
+  regionBytesMax: number,
+  totalBytesMax: number,
+  isAllOrNothing: bool,
+  keepGoing: bool,
+  images: having("get"),
+  resume: object<SaharaResume>({ table: required(bytes), receivedBytes: required(list(whole(0))) }),
+};
 
 export type SaharaAction =
   /** One transfer for the device. */
@@ -204,6 +215,7 @@ export class SaharaCollector {
 
   /** @throws MmcError EINVAL: a limit out of range. */
   constructor(options: SaharaCollectorOptions = {}) {
+    judge("", options, OPTIONS);
     checkOptions(options);
     this.#options = options;
     this.#requestBytesMax = options.requestBytesMax ?? REQUEST_BYTES_DEFAULT;

@@ -3,8 +3,10 @@
 // ranges (erased-ranges.ts), so a guest that discards its whole disk costs a few bytes. Nothing of Node.
 import type { ExternalMedium } from "../core/external-medium.js";
 import { MmcError } from "../errors.js";
+import { having } from "../judge.js";
 import { type ErasedRange, ErasedRanges } from "./erased-ranges.js";
 
+const BASE = having("read");
 const SECTOR_BYTES = 512;
 /** What guests write at least; a page's sectors fit the bits of a small number. */
 const PAGE_SECTORS = 8;
@@ -40,6 +42,7 @@ export class OverlayMedium implements ExternalMedium {
 
   /** `base` is never written, must not change meanwhile, and is read within its size only; zeros follow it. */
   constructor(base: Pick<ExternalMedium, "sizeBytes" | "read">) {
+    BASE("base", base);
     this.#base = base;
   }
 

@@ -8,7 +8,7 @@
 // Any bytes at all are a region: nothing here throws, and memory is bounded by INFLATE_BUDGET_BYTES beside copies of
 // the zones. The region itself is never changed. Little-endian, as every machine that we know to run ramoops. Nothing
 // of Node.
-
+import { judge, type Shape, U32, whole } from "../judge.js";
 import { ownBytes } from "../own-bytes.js";
 import { inflateRaw } from "../pstore/inflate.js";
 import { ReedSolomon } from "./reed-solomon.js";
@@ -32,6 +32,16 @@ export interface RamoopsOptions {
   /** Bytes of data in a block; default 128. Only platform data can change it. */
   eccBlockSize?: number | undefined;
 }
+
+export const RAMOOPS_OPTIONS: Shape<RamoopsOptions> = {
+  recordSize: U32,
+  consoleSize: U32,
+  ftraceSize: U32,
+  pmsgSize: U32,
+  ftraceCount: U32,
+  eccSize: whole(0, 127),
+  eccBlockSize: whole(1, 0xffffffff),
+};
 
 /** What the Reed-Solomon code said of a zone; Linux prints the same two numbers behind a record. */
 export interface RamoopsEcc {
@@ -499,7 +509,8 @@ function inflateRecord(record: RamoopsRecord, zoneBytes: number, budget: { bytes
  * Reads a region: all of `region` (`mem_size` bytes), which is not changed and not kept. Never throws: a layout that
  * does not fit gives zones that are invalid, or none.
  */
-export function readRamoops(region: Uint8Array, options: RamoopsOptions = {}): RamoopsRegion {
+export function readRamoops(region: Uint8Array, given: RamoopsOptions = {}): RamoopsRegion {
+  const options = judge("", given, RAMOOPS_OPTIONS);
   const spans = options.recordSize === undefined ? findLayout(region) : layOut(region.length, options);
   const blockSize = Math.max(1, Math.floor(options.eccBlockSize ?? DEFAULT_ECC_BLOCK_SIZE));
   let eccSize = options.eccSize === 1 ? DEFAULT_ECC_SIZE : options.eccSize;

@@ -305,7 +305,9 @@ export function exploreDumps(
   const verdictOf = (medium: Uint8Array, isDone: boolean): Verdict => {
     const [problem, dumps] = judge(medium, isDone);
     const state = dumps.find(({ sequence }) => sequence === fresh)?.state ?? "absent";
-    return { problem: problem ?? again(medium, dumps), shown: state === "damaged" ? "torn" : state };
+    // A panic removes none.
+    const shown = state === "damaged" || state === "removed" || state === "wiped" ? "torn" : state;
+    return { problem: problem ?? again(medium, dumps), shown };
   };
   const cutHere = (isDone: boolean) => {
     if (!unchanged() || isDone || onlyId !== undefined) {

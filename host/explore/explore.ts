@@ -20,6 +20,7 @@ import {
 } from "../../assembly/layout.js";
 import { clearFaults } from "../core/faults.js";
 import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.js";
+import { cutPower } from "../core/power-cut.js";
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
 import { Device } from "../device.js";
 import { ownBytes } from "../own-bytes.js";
@@ -38,7 +39,12 @@ const AREA_BYTES = EXPLORED_KMSG_BYTES * EXPLORED_ZONES;
 /** Everything that a cut reads or changes: card, registers, cache, damage. Buffers and text behind it do not matter. */
 const MACHINE_BYTES = BOUNCE_BASE;
 const CACHE_END = CACHE_DATA + CACHE_SECTORS_MAX * SECTOR_BYTES;
-export const CACHE_MASKS = { lost: 0, kept: 0xffffffff, odd: 0xaaaaaaaa, first: 1 } as const;
+export const CACHE_MASKS = {
+  lost: 0n,
+  kept: 0xffff_ffff_ffff_ffffn,
+  odd: 0xaaaa_aaaa_aaaa_aaaan,
+  first: 1n,
+} as const;
 /** Damage.unreadable of assembly/card/flash.ts. */
 const UNREADABLE_COUNT = 4;
 export type CacheName = keyof typeof CACHE_MASKS;
@@ -185,7 +191,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
         const id = `${scenario.name}/${report.marks}#${outcome}.${cache}`;
         if (onlyId !== undefined && id !== onlyId) continue;
         fork.copyFrom(device);
-        fork.core.machineCut(CUT_OUTCOMES[outcome], CACHE_MASKS[cache]);
+        cutPower(fork.core, CUT_OUTCOMES[outcome], CACHE_MASKS[cache]);
         // The sector that a request in flight was writing is gone, even if it was to have its old bytes again.
         const destroys = DESTROYS.has(outcome) || damages;
         const expected: Expectation = destroys
@@ -315,7 +321,7 @@ export interface Cutter {
   /** The medium as a reader of its image has it, and what tells it from others: sectors without an answer are zero. */
   look(): { bytes: Uint8Array; key: string };
   /** All of it: copy, cut, look. */
-  cut(outcome: number, cacheMask: number): Uint8Array;
+  cut(outcome: number, cacheMask: bigint): Uint8Array;
 }
 
 /** `mediumBytes`: what of the medium is ever written, from its start. */
@@ -349,7 +355,7 @@ export function makeCutter(module: WebAssembly.Module, device: Device, mediumByt
     },
     cut(outcome, cacheMask) {
       this.copyFrom(device);
-      core.machineCut(outcome, cacheMask);
+      cutPower(core, outcome, cacheMask);
       return this.look().bytes;
     },
   };

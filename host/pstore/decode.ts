@@ -21,6 +21,11 @@ export interface Decoded {
   records: PstoreRecord[];
   /** Removed records whose bytes the seal still proves, by zone index; of the others nothing can be said. */
   erased: PstoreRecord[];
+  /**
+   * Zones that show no record, and hold bytes of one that nothing proves: `erased`, removed by Linux or by an `rm --wipe`
+   * that was cut, and `unfinished`, a write that was cut. Without text of their own.
+   */
+  remains: PstoreRecord[];
   /** In the order of the medium. */
   zones: ZoneInfo[];
 }
@@ -83,21 +88,25 @@ function decodeOpened(
 ): Decoded {
   const found = findGeometryIn(opened, options);
   const { geometry } = found;
-  const { zones, records: ringRecords } = decodeRings(opened, geometry, options);
+  const { zones, records: ringRecords, remains: ringRemains } = decodeRings(opened, geometry, options);
   const records: PstoreRecord[] = [];
   const erasedRecords: PstoreRecord[] = [];
+  const remains: PstoreRecord[] = [];
   for (let index = 0; index < geometry.kmsgCount; index++) {
     const read = () => decodeKmsgZone(opened, found, index, options.abi, lazily?.inflateWhole);
-    const { zone, record, erased } = read();
+    const { zone, record, erased, remains: rest } = read();
     if (lazily) {
       withoutBytes(record, () => read().record);
       withoutBytes(erased, () => read().erased);
+      withoutBytes(rest ?? null, () => read().remains ?? null);
     }
     zones.push(zone);
     if (record !== null) records.push(record);
     if (erased !== null) erasedRecords.push(erased);
+    if (rest !== undefined) remains.push(rest);
   }
   markDuplicates(records);
   records.push(...ringRecords);
-  return { geometry, records, erased: erasedRecords, zones };
+  remains.push(...ringRemains);
+  return { geometry, records, erased: erasedRecords, remains, zones };
 }

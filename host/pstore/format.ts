@@ -1,6 +1,8 @@
 // What stands where in an area: the numbers of docs/FORMAT.md, and the single structures read from their bytes, kmsg
 // header, ring and seal. The oracle's own copy of them: it must never import from assembly/, not even a constant.
+import { ownBytes } from "../own-bytes.js";
 import { type Area, crc32cOf, memoryArea } from "./area-view.js";
+import { crc32c } from "./crc32c.js";
 
 /** The two layouts of the kmsg header; 32-bit arm writes `lp64` too. */
 export type Abi = "lp64" | "i386";
@@ -122,4 +124,24 @@ export function readKmsgHeader({ view }: Area, zone: number, abi: Abi): KmsgHead
         counter: view.getUint32(zone + 32, true),
         reason: view.getUint32(zone + 36, true),
       };
+}
+
+/** Whether a range holds a byte that is neither 0x00 nor, as in erased flash and Linux's rings, 0xff. */
+export function hasBytes(area: Area, from: number, until: number): boolean {
+  for (let at = from; at < until; at += SECTOR_SIZE) {
+    const part = area.part(at, Math.min(at + SECTOR_SIZE, until));
+    if (part.some((byte) => byte !== 0 && byte !== 0xff)) return true;
+  }
+  return false;
+}
+
+/** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
+export function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
+  const mended = ownBytes(area.part(offset, offset + PSZ_BUFFER_SIZE + datalen));
+  const view = new DataView(mended.buffer);
+  view.setUint32(0, PSZ_SIG_KMSG, true);
+  view.setInt32(4, datalen, true);
+  view.setInt32(8, 0, true);
+  view.setUint32(12, PSZ_KMSG_HEADER_MAGIC, true);
+  return crc32c(mended);
 }

@@ -34,11 +34,22 @@ function commonRemainder(marks: Marks, kmsgSize: number): number {
   return best;
 }
 
+/** The body of a record that was begun and has no header yet: it stands behind a first sector that is blank. */
+function isBegun(area: Area, zone: number, end: number): boolean {
+  // The last sector has the seal.
+  if (zone < 0 || zone + 3 * SECTOR_SIZE > end) return false;
+  const bytes = area.part(zone, zone + 2 * SECTOR_SIZE);
+  const blank = bytes[0];
+  if (blank !== 0 && blank !== 0xff) return false;
+  const isOther = (byte: number) => byte !== blank;
+  return !bytes.subarray(0, SECTOR_SIZE).some(isOther) && bytes.subarray(SECTOR_SIZE).some(isOther);
+}
+
 /**
  * How well a grid explains the marks:
  * - a header on the grid: 1 if its datalen fits a zone of this size, else -1; 4 more if its zone's seal
  *   proves it;
- * - a seal on the grid: 1;
+ * - a seal on the grid: 1, and 1 more if the body of a record without a header begins where its zone does;
  * - a mark off the grid, or in a zone that would not fit into the area: -1;
  * - a zone without a mark between two that have one: -1, as zones are filled in order and unlink leaves the
  *   header; but never so many that a stray mark far away could outweigh the zones explained.
@@ -61,14 +72,17 @@ function scoreGrid(area: Area, marks: Marks, kmsgSize: number, start: number): n
     }
     score += marks.proved.get(header) === header + kmsgSize ? 5 : 1;
   }
+  const provedEnds = new Set(marks.proved.values());
   for (let index = 0; index < Math.min(marks.sealEnds.length, MAX_MARKS); index++) {
-    const zone = ((marks.sealEnds[index] as number) - start) / kmsgSize - 1;
-    if (!Number.isInteger(zone) || (marks.sealEnds[index] as number) < kmsgSize) {
+    const end = marks.sealEnds[index] as number;
+    const zone = (end - start) / kmsgSize - 1;
+    if (!Number.isInteger(zone) || end < kmsgSize) {
       score--;
       continue;
     }
     markedZones.add(zone);
     score++;
+    if (!provedEnds.has(end) && isBegun(area, end - kmsgSize, end)) score++;
   }
   let first = Number.POSITIVE_INFINITY;
   let last = Number.NEGATIVE_INFINITY;

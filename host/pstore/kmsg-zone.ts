@@ -3,14 +3,15 @@
 
 import { ownBytes } from "../own-bytes.js";
 import { crc32cOf } from "./area-view.js";
-import { crc32c } from "./crc32c.js";
 import {
   type Abi,
   type Area,
   abiOfZone,
+  hasBytes,
   isKmsgZone,
   isNsec,
   KMSG_HEADER_SIZES,
+  mendedRecordCrc,
   PSZ_BUFFER_SIZE,
   PSZ_KMSG_HEADER_MAGIC,
   PSZ_SIG_KMSG,
@@ -36,17 +37,6 @@ const MAX_REASON = 4;
 const REASON_NAMES = ["Unknown", "Panic", "Oops", "Emergency", "Shutdown"];
 
 const NO_BYTES = new Uint8Array(0);
-
-/** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
-function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
-  const mended = ownBytes(area.part(offset, offset + PSZ_BUFFER_SIZE + datalen));
-  const view = new DataView(mended.buffer);
-  view.setUint32(0, PSZ_SIG_KMSG, true);
-  view.setInt32(4, datalen, true);
-  view.setInt32(8, 0, true);
-  view.setUint32(12, PSZ_KMSG_HEADER_MAGIC, true);
-  return crc32c(mended);
-}
 
 /** The record that the seal closed is there to the last byte, whatever happened to signature, datalen and magic. */
 function isProvedMended(area: Area, offset: number, size: number, seal: Seal, abi: Abi): boolean {
@@ -143,7 +133,7 @@ function salvageZone(
   const hasSignature = area.view.getUint32(offset, true) === PSZ_SIG_KMSG;
   const hasMagic = area.view.getUint32(offset + 12, true) === PSZ_KMSG_HEADER_MAGIC;
   const hasOne = hasSignature || hasMagic;
-  if (hasOne && datalen === 0) return null; // it was removed before
+  if (hasOne && datalen === 0) return null; // it was removed before: isHalfRemoved
   if (seal !== null && isProvedMended(area, offset, size, seal, "i386")) {
     const abi = abis.find((one) => isPlausibleHeader(area, offset, one)) ?? abis[0];
     return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, inflateWhole));
@@ -155,11 +145,30 @@ function salvageZone(
   return seal === null ? null : readHeadless(area, zone, abis[0], seal);
 }
 
+/** Signature or magic is right, not both, and datalen is 0: a record with a damaged header that was removed. */
+function isHalfRemoved(area: Area, offset: number): boolean {
+  if (area.view.getInt32(offset + 4, true) !== 0) return false;
+  return (
+    area.view.getUint32(offset, true) === PSZ_SIG_KMSG ||
+    area.view.getUint32(offset + PSZ_BUFFER_SIZE, true) === PSZ_KMSG_HEADER_MAGIC
+  );
+}
+
+/** What is there of a zone that shows no record: of a removed one without a proof, or of one that was begun. */
+function remainsOf(zone: ZoneInfo, abi: Abi, state: "erased" | "unfinished"): PstoreRecord {
+  const { index, timeSec, timeNsec } = zone;
+  const bare = bareRecord(zone, recordName("kmsg", index), abi, NO_BYTES);
+  const reason = state === "unfinished" ? "Unknown" : (REASON_NAMES[zone.reason] ?? "Unknown");
+  return { ...bare, id: index, reason, count: zone.counter | 0, timeSec, timeNsec, state };
+}
+
 interface DecodedKmsgZone {
   zone: ZoneInfo;
   record: PstoreRecord | null;
   /** Of an erased zone: the record that its seal still proves. */
   erased: PstoreRecord | null;
+  /** Of an erased or unfinished zone whose bytes nothing proves. */
+  remains?: PstoreRecord;
 }
 
 export function decodeKmsgZone(
@@ -182,6 +191,16 @@ export function decodeKmsgZone(
     if (record !== null) {
       zone.state = record.state;
       zone.sealed = record.sealed;
+    } else if (isHalfRemoved(area, offset)) {
+      zone.state = "erased";
+      zone.hasRemains = hasBytes(area, offset + PSZ_BUFFER_SIZE + KMSG_HEADER_SIZES[abis[0]], offset + size);
+      const none = { zone, record, erased: null };
+      return zone.hasRemains ? { ...none, remains: remainsOf(zone, abis[0], "erased") } : none;
+    } else if (seal !== null) {
+      // The seal is written first, the header last: the write was cut between them.
+      zone.state = "unfinished";
+      zone.hasRemains = true;
+      return { zone, record, erased: null, remains: remainsOf(zone, abis[0], "unfinished") };
     }
     return { zone, record, erased: null };
   }
@@ -198,8 +217,11 @@ export function decodeKmsgZone(
 
   if (datalen === 0) {
     zone.state = "erased";
-    if (seal === null || !isProvedMended(area, offset, size, seal, abi))
-      return { zone, record: null, erased: null };
+    zone.hasRemains = hasBytes(area, offset + PSZ_BUFFER_SIZE + headerSize, offset + size);
+    if (seal === null || !isProvedMended(area, offset, size, seal, abi)) {
+      const none = { zone, record: null, erased: null };
+      return zone.hasRemains ? { ...none, remains: remainsOf(zone, abi, "erased") } : none;
+    }
     const erased: PstoreRecord = {
       ...readRecord(area, zone, abi, seal.datalen, seal, inflateWhole),
       state: "erased",

@@ -1,7 +1,15 @@
 // The marks by which kmsg zones are found, at 512-byte steps: kmsg headers (a mark where a zone starts) and seals (a
 // mark where one ends); and which of them are only text in another record.
 import { crc32cOf } from "./area-view.js";
-import { type Area, isKmsgZone, PSZ_BUFFER_SIZE, readSeal, SEAL_SIZE, SECTOR_SIZE } from "./format.js";
+import {
+  type Area,
+  isKmsgZone,
+  mendedRecordCrc,
+  PSZ_BUFFER_SIZE,
+  readSeal,
+  SEAL_SIZE,
+  SECTOR_SIZE,
+} from "./format.js";
 
 /** No kernel allocates a larger zone, so no larger datalen hides what follows. */
 const MAX_HIDDEN_BYTES = 4 * 1024 * 1024;
@@ -18,6 +26,14 @@ export interface Marks {
   /** Every header and every seal end, hidden or not, ascending. */
   allHeaders: number[];
   allSealEnds: number[];
+}
+
+/** Where the zone of a removed record ends, if the next seal proves that it is that record's; else null. */
+function erasedEnd(area: Area, header: number, sealEnd: number | undefined): number | null {
+  if (sealEnd === undefined || sealEnd - header > MAX_HIDDEN_BYTES) return null;
+  const seal = readSeal(area, sealEnd);
+  if (seal === null || header + PSZ_BUFFER_SIZE + seal.datalen > sealEnd - SEAL_SIZE) return null;
+  return mendedRecordCrc(area, header, seal.datalen) === seal.recordCrc ? sealEnd : null;
 }
 
 /** The marks at `from` and every 512 bytes on. */
@@ -57,6 +73,14 @@ export function collectMarks(area: Area, from: number): Marks {
     const datalen = area.view.getInt32(header + 4, true);
     datalens.set(header, datalen);
     const recordEnd = header + PSZ_BUFFER_SIZE + datalen;
+    if (datalen === 0) {
+      const end = erasedEnd(area, header, firstAtLeast(allSealEnds, header + SECTOR_SIZE));
+      if (end === null) continue;
+      proved.set(header, end);
+      hiddenUntil = end;
+      provedUntil = end;
+      continue;
+    }
     if (datalen <= 0 || datalen > MAX_HIDDEN_BYTES || recordEnd > area.size) continue;
     hiddenUntil = recordEnd;
     if (endsOfRecord.size === 0) continue;
