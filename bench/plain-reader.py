@@ -1,5 +1,6 @@
-"""What a plain reader costs, beside which bench/growth.ts measures: the kmsg zones of an area whose size is known, each header
-read, each payload inflated by zlib, a line of JSON or a file with its SHA-256 for each. Nothing is searched for or proved.
+"""What a plain reader costs, beside which bench/growth.ts measures: the kmsg zones of an area whose size is known, each
+header read, each payload inflated by zlib, an object of JSON or a file with its SHA-256 for each. Nothing is searched
+for or proved. The last line on standard error: user and system CPU seconds, peak KiB.
 
     plain-reader.py ls AREA KMSG_SIZE
     plain-reader.py extract AREA KMSG_SIZE FOLDER
@@ -8,6 +9,7 @@ read, each payload inflated by zlib, a line of JSON or a file with its SHA-256 f
 import hashlib
 import json
 import os
+import resource
 import struct
 import sys
 import zlib
@@ -68,3 +70,5 @@ if __name__ == "__main__":
         extract(sys.argv[2], int(sys.argv[3]), sys.argv[4])
     else:
         segments(sys.argv[2])
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print("USAGE", usage.ru_utime, usage.ru_stime, usage.ru_maxrss, file=sys.stderr)

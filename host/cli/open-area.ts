@@ -108,8 +108,8 @@ async function readArea<T extends Image>(image: T, options: ImageOptions): Promi
 }
 
 /**
- * As {@link readArea}, of which little is held: records are read again when somebody asks for their bytes, and the area as a
- * whole when somebody asks for that. What comes over HTTP is kept, because none of this can wait.
+ * As {@link readArea}, of which little is held: records are read again when somebody asks for their bytes, and the area
+ * as a whole when somebody asks for that. What comes over HTTP is kept, because none of this can wait.
  */
 async function readAreaLater(
   image: Image,

@@ -13,7 +13,8 @@ export interface ExternalMedium {
   write(offset: number, data: Uint8Array): void;
   /**
    * The range reads as `byte` (0 or 255) from now on. One call for each erase, trim or discard of the card's, which may
-   * be as large as the card: whoever can should store less than the bytes. Without it they are written, 1 MiB at a time.
+   * be as large as the card: whoever can should store less than the bytes. Without it they are written, 1 MiB at a
+   * time.
    */
   erase?(offset: number, lengthBytes: number, byte: number): void;
   /** What it holds now, for SdhciPeripheral.saveState(); OverlayMedium has it. */

@@ -1,5 +1,5 @@
-// Which sectors of an overlay are erased, and to which byte: ranges, ascending, that neither overlap nor touch another of
-// their byte. What lies there is found by halving; an erase that meets many costs as many. Nothing of Node.
+// Which sectors of an overlay are erased, and to which byte: ranges, ascending, that neither overlap nor touch another
+// of their byte. What lies there is found by halving; an erase that meets many costs as many. Nothing of Node.
 
 /** Sectors `[first, end)`. */
 export interface ErasedRange {

@@ -124,8 +124,9 @@ export class RawImage implements Image {
 
   /**
    * The range holds `byte` in every place then. What holds it already is left alone: reading costs a fraction of
-   * writing, and the hole of a sparse file stays one. Node can neither ask for holes nor punch them, so what was written before
-   * keeps its blocks. On the medium only after {@link syncSync}. @throws MmcError as {@link writeSync} and readSync
+   * writing, and the hole of a sparse file stays one. Node can neither ask for holes nor punch them, so what was
+   * written before keeps its blocks. On the medium only after {@link syncSync}.
+   * @throws MmcError as {@link writeSync} and {@link readSync}
    */
   eraseSync(offset: number, lengthBytes: number, byte: number): void {
     const pattern = Buffer.alloc(Math.min(ERASE_STEP_BYTES, lengthBytes), byte);

@@ -1,6 +1,6 @@
-// The bytes of an area where they lie: all in memory, or in a file of which a window is in memory at a time. Whoever reads
-// an area asks for numbers and for parts, and cannot tell which it is. Must never hold more of a file than its window and
-// what somebody asked for. Nothing of Node: the file is whatever `read` reads.
+// The bytes of an area where they lie: all in memory, or in a file of which a window is in memory at a time. Whoever
+// reads an area asks for numbers and for parts, and cannot tell which it is. Must never hold more of a file than its
+// window and what somebody asked for. Nothing of Node: the file is whatever `read` reads.
 import { crc32c } from "./crc32c.js";
 
 /** What an area is read from. `read` fills `target` from `offset` on, within the size; it may throw. */
@@ -79,7 +79,8 @@ class PagedArea implements Area, AreaView {
   /** Where in the window `at` is, with `count` bytes from there on. */
   #reach(at: number, count: number): number {
     if (at >= this.#from && at + count <= this.#until) return at - this.#from;
-    if (at < 0 || at + count > this.size) throw new RangeError("offset is outside of the area");
+    // No place of the window: what reads the number fails as it does on a DataView of the whole area.
+    if (at < 0 || at + count > this.size) return this.#window.length;
     const from = Math.max(0, Math.floor(at / WINDOW_BYTES) * WINDOW_BYTES - WINDOW_BEFORE_BYTES);
     // A number that begins in one window and ends in the next has the next one's start behind it.
     const start = at + count > from + this.#window.length ? at - WINDOW_BEFORE_BYTES : from;

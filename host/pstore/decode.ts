@@ -62,9 +62,9 @@ export function decodeArea(area: Uint8Array, options: GeometryOptions = {}): Dec
 }
 
 /**
- * As {@link decodeArea}, from where the area lies: through a window of 64 KiB, and without the bytes of its kmsg records.
- * `bytes` of each reads them again, and inflates them, whenever it is asked for; the source must be open and the same then.
- * Throws what the source throws.
+ * As {@link decodeArea}, from where the area lies: through a window of 64 KiB, and without the bytes of its kmsg
+ * records. `bytes` of each reads them again, and inflates them, whenever it is asked for; the source must be open and
+ * the same then. An error is the source's.
  */
 export function decodeSource(
   source: AreaSource,

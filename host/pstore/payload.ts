@@ -35,8 +35,8 @@ interface Inflated {
 }
 
 /**
- * A whole raw deflate stream at the start of `input`, inflated to at most `limitBytes` into a buffer of its own; null if it
- * is anything else. Where the platform has one that is faster than inflate.ts.
+ * A whole raw deflate stream at the start of `input`, inflated to at most `limitBytes` into a buffer of its own; null
+ * if it is anything else. Where the platform has one that is faster than inflate.ts.
  */
 export type InflateWhole = (input: Uint8Array, limitBytes: number) => Uint8Array | null;
 
