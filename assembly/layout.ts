@@ -29,11 +29,8 @@ export const GUEST_IRQ = 0x454;
 export const GUEST_NEXT_NS = 0x458;
 
 // Words of the host's own that are part of a saved state; the core clears them in machineInit() and reads none.
-export const HOST_POWERED = 0x460; // u32, 1 = the device was switched on
+export const HOST_POWERED = 0x460; // u32, 0 = the device is off, 1 = switched on, 2 = and its card identified since
 export const HOST_FTRACE_CALLS = 0x468; // u64, the ftrace rings' clock
-
-/** u32, 1 = the machine has power: openCard() sets it, machineCut() and machineInit() clear it. */
-export const MACHINE_ON = 0x478;
 
 // CONFIG: u32 words, written by the host before machineInit().
 export const CONFIG_BASE = 0x480;
@@ -241,7 +238,12 @@ export const RESULT_RINGS_STATUS = 0x858; // 0, or the errno of the first ring t
 export const RESULT_RINGS_FLUSHED = 0x85c; // rings that had something new, and have it on the medium
 export const RESULT_PARTS = 0x860; // parts written: 1, or more of a long log
 export const RESULT_PARTS_STATUS = 0x864; // 0, or what kept the next part from being written
-export const RESULT_BYTES = 0x68;
+// The first command of the record's way that the card did not take; RESULT_COMMAND is the one sent last.
+export const RESULT_REFUSED_COMMAND = 0x870; // its index, or 0xffffffff: none was refused
+export const RESULT_REFUSED_ARGUMENT = 0x874;
+export const RESULT_REFUSED_R1 = 0x878; // its card status; 0: none came
+export const RESULT_REFUSED_STATUS = 0x87c; // 0: its R1 has error bits; else the errno in place of an answer
+export const RESULT_BYTES = 0x80;
 
 export const STEP_NONE = 0;
 export const STEP_TAKE_HOST = 1;
@@ -377,6 +379,7 @@ export const DUMP_RESULT_BYTES = 0x30;
 // What no source could bring, in the order of the file.
 export const DUMP_FAILED = DUMP_AREA_BASE + 0x80;
 export const DUMP_FAILED_RANGES = DUMP_FAILED + 0x0; // u32, also those behind the list's end
+export const DUMP_FAILED_GONE = DUMP_FAILED + 0x4; // u32, 1 = of a region that the host knows no more: not complete
 export const DUMP_FAILED_BYTES = DUMP_FAILED + 0x8; // u64
 export const DUMP_FAILED_END = DUMP_FAILED + 0x10; // u64, of the last one
 export const DUMP_FAILED_LIST = DUMP_FAILED + 0x18; // DUMP_FAILED_MAX × { u64 offset in the file, u64 bytes }

@@ -12,7 +12,6 @@ import {
   FAULTS_BASE,
   FAULTS_COUNT,
   FAULTS_MAX,
-  MACHINE_ON,
   MEDIUM_STORES,
   OWNER_WORD,
   PSTORE_BASE,
@@ -41,7 +40,6 @@ export function machineInit(): void {
 
 /** What dies with the power of the machine, besides the card: controller, driver, what was known of the area. */
 function startOver(): void {
-  store<u32>(MACHINE_ON, 0);
   makeController();
   resetPort();
   memory.fill(PSTORE_BASE, 0, 0x200);
@@ -55,12 +53,12 @@ function startOver(): void {
 }
 
 /**
- * The power goes now. `outcome`: CUT_* for the sector in programming and for those that had not settled; bit i of
- * `cacheMask` keeps the i-th oldest cached sector, and the i-th oldest unsettled one.
+ * The power goes now. `outcome`: CUT_* for the sector in programming and for those that had not settled; bit i of the
+ * mask, whose bits 31:0 and 63:32 are given, keeps the i-th oldest cached sector, and the i-th oldest unsettled one.
  */
-export function machineCut(outcome: u32, cacheMask: u32): void {
+export function machineCut(outcome: u32, cacheMaskLow: u32, cacheMaskHigh: u32): void {
   advanceCard(nowNs());
-  powerOff(outcome, cacheMask, nowNs());
+  powerOff(outcome, ((<u64>cacheMaskHigh) << 32) | cacheMaskLow, nowNs());
   startOver();
 }
 

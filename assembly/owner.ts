@@ -84,14 +84,6 @@ export function published64(ptr: usize): u64 {
   return atomic.load<u64>(ptr);
 }
 
-export function publish32(ptr: usize, value: u32): void {
-  atomic.store<u32>(ptr, value);
-}
-
-export function published32(ptr: usize): u32 {
-  return atomic.load<u32>(ptr);
-}
-
 /** Power-up: nobody holds it, and every old token is void. */
 export function freeOwner(): void {
   atomic.store<u32>(OWNER_WORD, (atomic.load<u32>(OWNER_WORD) + EPOCH) & ~0xff);

@@ -14,7 +14,7 @@ import { areaBytes, buildHeader, chooseSlot, headerOffset, SLOT_BACK, SLOT_FRONT
 import { dumpRead, endPanicPlan, panicPlan } from "./dump/plan";
 import { clearFailures } from "./dump/source";
 import { dump, isSound } from "./dump/state";
-import { ECANCELED, EFAULT, EFBIG, EIO, ENOMEDIUM, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import { ECANCELED, EFAULT, EFBIG, EIO, ENOENT, ENOMEDIUM, ENOSPC, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_SECTORS,
   CONFIG_POLICY,
@@ -23,6 +23,7 @@ import {
   DUMP_AREA_SECTORS_MAX,
   DUMP_BEGUN,
   DUMP_COMPLETE,
+  DUMP_FAILED_GONE,
   DUMP_HEADER_BLOCK,
   DUMP_PARTIAL,
   DUMP_RESULT,
@@ -136,12 +137,13 @@ function storePiece(token: u32, bytes: u32): i32 {
   return OK;
 }
 
-/** The data, as far as they come. 0: all of them. */
+/** The data, as far as they come. 0: all of them; ENOENT: all, but a region is not there any more. */
 function storePieces(token: u32): i32 {
   const s = stream();
   for (let i: u32 = 0; i < PIECES_MAX; i++) {
     const left = s.roomBytes - s.storedBytes;
-    if (left == 0) return s.storedBytes == s.lengthBytes ? OK : ENOSPC;
+    if (left == 0 && s.storedBytes < s.lengthBytes) return ENOSPC;
+    if (left == 0) return load<u32>(DUMP_FAILED_GONE) != 0 ? ENOENT : OK;
     const most: u64 = i == 0 ? FIRST_PIECE_BYTES : BOUNCE_SECTORS * SECTOR_BYTES;
     const status = storePiece(token, <u32>(left < most ? left : most));
     if (status != OK) return status;

@@ -10,6 +10,7 @@ import { claimHost } from "./driver/block";
 import { resetBothLines } from "./driver/command";
 import { makeDurable, settleCache, writeFlags } from "./driver/durable";
 import { portNowNs, portStartTime, portWorked } from "./driver/port";
+import { forgetRefusal } from "./driver/refusal";
 import {
   clearDeadline,
   currentShadow,
@@ -20,7 +21,7 @@ import {
   setDeadline,
   shadow,
 } from "./driver/shadow";
-import { leadBack, quietController, restartCard, takeOverCard } from "./driver/takeover";
+import { leadBack, NO_STATE, quietController, restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
 import { readSector } from "./driver/way";
 import { endPanicPlan } from "./dump/plan";
@@ -51,6 +52,10 @@ import {
   RESULT_PARTS_STATUS,
   RESULT_PAYLOAD_BYTES,
   RESULT_R1,
+  RESULT_REFUSED_ARGUMENT,
+  RESULT_REFUSED_COMMAND,
+  RESULT_REFUSED_R1,
+  RESULT_REFUSED_STATUS,
   RESULT_RINGS_FLUSHED,
   RESULT_RINGS_STATUS,
   RESULT_RUNG,
@@ -224,7 +229,10 @@ function invalidateHeader(token: u32, zone: u32): i32 {
   return status == OK ? makeDurable(token) : status;
 }
 
-/** Body, then header: the header's sector is the commit. */
+/**
+ * Seal, body, then header: the header's sector is the commit. The seal goes first, so that what is cut before the header
+ * stands is known for ours: no foreign bytes end with one.
+ */
 function writeRecord(token: u32, zone: u32): i32 {
   const sectors = recordSectors();
   const last = zoneSectors() - 1;
@@ -234,9 +242,9 @@ function writeRecord(token: u32, zone: u32): i32 {
   if (status != OK) return status;
   if (!step(token, STEP_WRITE_BODY, zone)) return ECANCELED;
   const bodyNs = portNowNs(token);
-  if (sectors > 1) status = writeSectors(token, zone, 1, sectors - 1);
-  // Unless the text reaches into it, the sector with the seal stands alone.
-  if (status == OK && sectors <= last) status = writeSectors(token, zone, last, 1);
+  status = writeSectors(token, zone, last, 1);
+  const bodyEnd = sectors < last ? sectors : last;
+  if (status == OK && bodyEnd > 1) status = writeSectors(token, zone, 1, bodyEnd - 1);
   if (status == OK) status = makeDurable(token);
   if (status != OK) return status;
   if (!step(token, STEP_COMMIT, zone)) return ECANCELED;
@@ -412,10 +420,16 @@ function storeRings(token: u32): void {
   store<u32>(RESULT_RINGS_STATUS, firstFailure);
 }
 
-/** What the record's last attempt met on the bus. */
-function noteLastCommand(token: u32, status: i32): void {
-  store<u32>(RESULT_COMMAND, status == OK ? 0xffffffff : shadow(token).lastCommand);
-  store<u32>(RESULT_R1, shadow(token).lastR1);
+/** What the record met on the bus: the command sent last, and the first that was refused. */
+function noteCommands(token: u32, status: i32): void {
+  const s = shadow(token);
+  store<u32>(RESULT_COMMAND, status == OK ? 0xffffffff : s.lastCommand);
+  store<u32>(RESULT_R1, s.lastR1);
+  if (s.refused == 0) return;
+  store<u32>(RESULT_REFUSED_COMMAND, s.refusedCommand);
+  store<u32>(RESULT_REFUSED_ARGUMENT, s.refusedArgument);
+  store<u32>(RESULT_REFUSED_R1, s.refusedR1);
+  store<u32>(RESULT_REFUSED_STATUS, s.refusedStatus);
 }
 
 function publish(token: u32, status: i32): void {
@@ -452,9 +466,10 @@ function takeHost(force: u32): u32 {
 
 /**
  * First half of a panic: takes the host, whoever holds it; `force`: also from a panic that died in the middle. Returns
- * the token that panicRun() wants, with OWNER_PANIC in its low byte as no errno has it, or, with nothing changed, not
- * even for a panic that is under way: -EINVAL a time that cannot be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY
- * another panic holds the host (-ECANCELED too where one was forced behind this one at once). Behind it TEXT, CONFIG_PARTS and RESULT are the caller's.
+ * the token that panicRun() wants, with OWNER_PANIC in its low byte as no errno has it. Behind it TEXT, CONFIG_PARTS and
+ * RESULT are the caller's. Or, with nothing changed, not even for a panic that is under way: -EINVAL a time that cannot
+ * be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY another panic holds the host (-ECANCELED too where one was forced
+ * behind this one at once).
  */
 export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNsec: u32, force: u32): u32 {
   if (timeNsec > 999999999) return EINVAL;
@@ -466,6 +481,8 @@ export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNs
   portStartTime(token);
   storeTime(token, RESULT_START_NS_LOW);
   store<u32>(RESULT_STATUS, EBUSY);
+  store<u32>(RESULT_CARD_STATE, NO_STATE);
+  store<u32>(RESULT_REFUSED_COMMAND, 0xffffffff);
   if (!step(token, STEP_TAKE_HOST, load<u32>(RESULT_OWNER))) return ECANCELED;
   const lengthNs: u64 = <u64>load<u32>(CONFIG_DEADLINE_US) * 1000;
   setDeadline(token, lengthNs > RESERVE_NS ? lengthNs - RESERVE_NS : 0);
@@ -477,14 +494,17 @@ export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNs
 /** Steps 2 to 10. */
 function writeAll(token: u32, textBytes: u32): i32 {
   // With less time than an orderly end costs, nothing is touched at all.
+  forgetRefusal(token);
   let status = isLate(token) ? ETIMEDOUT : takeOver(token);
+  // Questions that a card in disorder does not answer are how it was found, unless it was not brought back.
+  if (status == OK) forgetRefusal(token);
   if (status == OK && !areaFits(shadow(token).sectors)) status = EINVAL;
   if (status == OK && mustScan()) status = scanZones(token);
   if (!holds(token)) return ECANCELED;
   if (status == OK) status = storeText(token, textBytes);
   else store<u32>(RESULT_DROPPED_BYTES, textBytes);
   if (!holds(token)) return ECANCELED;
-  noteLastCommand(token, status);
+  noteCommands(token, status);
   const reached = load<u32>(RESULT_STEP);
   // No zone for the record is no reason to lose the rings too.
   if (status == OK || status == ENOSPC || blamesZone(status)) storeRings(token);

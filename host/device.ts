@@ -8,22 +8,22 @@ import {
   FAULTS_MAX,
   HOST_FTRACE_CALLS,
   HOST_POWERED,
-  MACHINE_ON,
   MEDIUM_BASE,
   MEDIUM_STORES,
   OWNER_WORD,
-  PARTS_MAX,
   REGISTER_BLOCK,
   RING_BYTES_MAX,
   RING_INBOX,
   RING_INBOX_BYTES,
+  SDHCI_REGISTERS,
   SECTOR_BYTES,
   TEXT_BASE,
   TEXT_BYTES_MAX,
 } from "../assembly/layout.js";
-import { type ExternalMedium, mediumImports, NO_MEDIUM } from "./core/external-medium.js";
+import { type ExternalMedium, MediumFailures, mediumImports, NO_MEDIUM } from "./core/external-medium.js";
 import { clearFaults, type FaultPlan, writeFault } from "./core/faults.js";
 import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
+import { type CacheOutcome, cacheMaskOf, cutPower } from "./core/power-cut.js";
 import {
   type CardKind,
   CUT_OUTCOMES,
@@ -33,7 +33,7 @@ import {
   type Reason,
   writeConfig,
 } from "./core/profile.js";
-import { type PanicResult, readResult } from "./core/result.js";
+import { type PanicResult, readResult, refusedResult } from "./core/result.js";
 import { type FtraceCall, ftraceRecord, RING_CONSOLE, RING_FTRACE, RING_PMSG } from "./core/rings.js";
 import { throwOnError } from "./core/status.js";
 import {
@@ -44,17 +44,30 @@ import {
   type TraceEvent,
   TraceReader,
 } from "./core/trace.js";
+import { type DeviceCallback, DeviceCalls, POWER_IDENTIFIED, POWER_OFF, POWER_ON } from "./device-calls.js";
 import {
   configOf,
   type DeviceOptions,
   MEMORY_MEDIUM_BYTES_MAX,
   type PanicArea,
+  type PanicInput,
   requireNumber,
   roundUp,
   sizeBytesOf,
 } from "./device-options.js";
-import { bring, isRemote, type Region, RegionTable, regionTableBytes } from "./dump/region-table.js";
+import { DEVICE_OPTIONS, FTRACE_CALLS, PANIC_INPUT } from "./device-shapes.js";
+import {
+  bring,
+  isRemote,
+  judgeRegion,
+  type Region,
+  RegionTable,
+  regionTableBytes,
+} from "./dump/region-table.js";
+import { coreIdentity, decodeState, encodeState, type SavedMachine } from "./embed/state.js";
 import { ERRNO, MmcError } from "./errors.js";
+import { big, bytes, having, judge, oneOf, U32 } from "./judge.js";
+import { ownBytes } from "./own-bytes.js";
 import { rehearse } from "./rehearsal.js";
 
 /** The card's registers as they come over the wire; the last byte of CID and CSD (CRC7) stays in the controller. */
@@ -69,18 +82,7 @@ export interface CardRegisters {
   ssr: Uint8Array | null;
 }
 
-export type { Reason };
-
-export interface PanicInput {
-  text: Uint8Array | string;
-  reason?: Reason | undefined;
-  timeSec?: bigint | undefined;
-  timeNsec?: number | undefined;
-  /** In place of the device's. */
-  parts?: number | undefined;
-  /** Takes the host even from a panic that died in the middle. */
-  force?: boolean | undefined;
-}
+export type { CacheOutcome, PanicInput, Reason };
 
 /** A request that a CPU left in the middle when it stopped. */
 export type InFlight =
@@ -103,20 +105,14 @@ const IN_FLIGHT: Record<InFlight, number> = {
   deselected: 8,
 };
 
-/**
- * What becomes of the volatile write cache at a power cut: all lost, all kept, or bit i keeps the i-th
- * oldest sector.
- */
-export type CacheOutcome = "lost" | "kept" | number;
-
 export interface DeviceState {
   timeNs: bigint;
   card: (typeof STATE_NAMES)[number];
   powered: boolean;
-  /** Id that holds the host: 0 nobody, 1 a normal request, 255 a panic. */
+  /** Id that holds the host: 0 nobody, 1 a normal request, {@link OWNER_PANIC} a panic. */
   owner: number;
   sizeBytes: number;
-  /** Sectors ever stored on the medium since the machine was made. */
+  /** Stores of the medium since the machine was made: a sector each, or a range that was erased. */
   storedSectors: bigint;
   /** Zone that the next panic would write, -1 without an area. */
   nextZone: number;
@@ -128,9 +124,26 @@ export interface DeviceState {
   oopsCount: number;
 }
 
+/** The id that a panic holds the host with; assembly/owner.ts. */
+const OWNER_PANIC = 255;
+/** As Linux's max_reason: 0 stands for this. */
+const MAX_REASON_DEFAULT = REASONS.Oops;
+/** Bit 0 is the supply of the slot (mmc.md §3.2). */
+const SDHCI_POWER_CONTROL = 0x29;
 /** The core counts a pause in 32 bits. */
 const IDLE_STEP_NS = 0x7fffffff;
+/** What one call of the core erases: assembly/driver/block.ts. */
+const ERASE_SECTORS_MAX = 2 ** 28;
+/** R1 bit 15: an erase has left out what is write-protected. */
+const R1_WP_ERASE_SKIP = 1 << 15;
+const IN_FLIGHT_KIND = oneOf(IN_FLIGHT);
+const CUT_OUTCOME = oneOf(CUT_OUTCOMES);
+const GUEST_OFFSET = big(-(2n ** 63n), 2n ** 63n - 1n);
+const EXTERNAL_MEDIUM = having("read", "write");
+const DMA = having("read", "write");
 const BOUNCE_BYTES = BOUNCE_SECTORS * SECTOR_BYTES;
+/** What a sector that cannot be read or stored makes of a request; nothing else is the medium's fault. */
+const MEDIUM_ERRNOS: ReadonlySet<number> = new Set([ERRNO.EIO, ERRNO.ENOSPC]);
 
 /** What the core's panicTake() returned is a token: OWNER_PANIC is in its low byte, as in no errno's. */
 function isPanicToken(value: number): boolean {
@@ -148,11 +161,25 @@ function inFlightSectors(kind: InFlight, offset: number, lengthBytes: number): n
 
 /**
  * A device. Offsets and lengths are bytes from the start of the card's user area, whole numbers ≥ 0.
- * Every call throws {@link MmcError}: EINVAL out of range, EBUSY the host is held (a request was left in flight,
- * or a panic died), EIO, EILSEQ, ETIMEDOUT, ENOMEDIUM, ENODEV as the card or the bus had it.
+ * Every call throws {@link MmcError}: EINVAL out of range; ENODEV without power (read, write, erase, flush,
+ * leaveInFlight, flushRings, registers: or without a card that was identified since it came); EBUSY the host is held (a
+ * request was left in flight, or a panic died), or the call was made from a callback (see below); ECANCELED a panic
+ * took the host in the middle of it (a mark of the explore core, another thread): it has touched nothing since, and of
+ * what a write or an erase was to change each sector is old or new; EIO, EILSEQ, ETIMEDOUT, ENOMEDIUM, ENODEV (another
+ * card) as the card or the bus had it. Where the medium is elsewhere and failed, its error is thrown if it is an
+ * MmcError, and is `cause` if not.
+ *
+ * From a callback of the device (medium, onTrace, a region's source, a bus's DMA) nothing can be called that runs the
+ * machine or changes it: EBUSY, and nothing has changed. What only reads can: sizeBytes, memory, core, externalMedium,
+ * dumpMemory, dumpNotes, medium(), state(), trace(). In mark.hit of the explore core, which stands between two accesses
+ * of the driver, panicWrite() can be called as well, as an NMI does; within a panic it is refused with status -EBUSY.
  */
 export class Device {
+  /** The core, which tells `onTrace` behind each call … */
   readonly #core: CoreExports;
+  /** … and for questions that leave no trace. */
+  readonly #silent: CoreExports;
+  readonly #module: WebAssembly.Module;
   readonly #memory: WebAssembly.Memory;
   /** All of it, which never grows. */
   readonly #words: DataView;
@@ -164,7 +191,10 @@ export class Device {
   readonly #abi: PanicArea["abi"];
   readonly #cpus: number;
   readonly #parts: number;
-  readonly #mediumFailures: unknown[] = [];
+  readonly #maxReason: number;
+  readonly #failures = new MediumFailures();
+  readonly #calls = new DeviceCalls(() => this.#powered(), this.#failures);
+  #traceFailure: { error: unknown } | null = null;
   readonly #card: CardKind;
   readonly #onTrace: DeviceOptions["onTrace"];
   readonly #tracer = new TraceReader();
@@ -176,10 +206,12 @@ export class Device {
 
   private constructor(
     module: WebAssembly.Module,
-    options: DeviceOptions,
+    given: DeviceOptions,
     external: ExternalMedium | null,
     imports: CoreImports,
   ) {
+    const options = judge("", given, DEVICE_OPTIONS);
+    this.#module = module;
     this.#sizeBytes = sizeBytesOf(options, external);
     const config = configOf(options, this.#sizeBytes);
     this.#card = config.card;
@@ -189,6 +221,8 @@ export class Device {
     this.#abi = options.area?.abi ?? "lp64";
     this.#cpus = config.rings?.cpus ?? 0;
     this.#parts = config.parts ?? 1;
+    this.#maxReason =
+      config.maxReason === 0 ? MAX_REASON_DEFAULT : (config.maxReason ?? Number.POSITIVE_INFINITY);
     const mediumBytes = this.#sizeBytes + partitionSectors(config) * SECTOR_BYTES;
     if (external && config.emmc?.gpSectors?.some((sectors) => sectors > 0)) {
       throw new MmcError("EINVAL", "gpBytes: an external medium has a user area only");
@@ -206,23 +240,33 @@ export class Device {
     const imported = new Set(WebAssembly.Module.imports(module).map((wanted) => wanted.module));
     this.#reachesGuest = imported.has("dma");
     this.#asksHost = imported.has("source");
-    const medium = external
-      ? mediumImports(external, this.#memory, this.#mediumFailures, () => this.#tell())
-      : NO_MEDIUM;
+    const medium = external ? this.#mediumImports(external) : NO_MEDIUM;
     // Until a peripheral connects them, DMA finds no memory.
     const dma: CoreImports["dma"] = {
-      read: (address, bytes, ptr) => this.#dma?.read(address, bytes, ptr) ?? -1,
-      write: (address, bytes, ptr) => this.#dma?.write(address, bytes, ptr) ?? -1,
+      read: (address, bytes, ptr) =>
+        this.#during("dma.read", () => this.#dma?.read(address, bytes, ptr) ?? -1),
+      write: (address, bytes, ptr) =>
+        this.#during("dma.write", () => this.#dma?.write(address, bytes, ptr) ?? -1),
     };
     const source: CoreImports["source"] = {
       read: (slot, offsetLow, offsetHigh, bytes, ptr) => {
         const entry = this.#regions?.entries[slot];
-        if (entry === undefined) return 0;
+        if (entry === undefined) return -1;
         const offset = (offsetHigh >>> 0) * 2 ** 32 + (offsetLow >>> 0);
-        return bring({ entry, offset, target: new Uint8Array(this.#memory.buffer, ptr >>> 0, bytes >>> 0) });
+        const target = new Uint8Array(this.#memory.buffer, ptr >>> 0, bytes >>> 0);
+        return this.#during("source", () => bring({ entry, offset, target }));
       },
     };
-    const core = instantiate(module, this.#memory, { medium, dma, source, ...imports });
+    const { mark } = imports;
+    const marks = mark && { hit: (id: number) => this.#during("mark.hit", () => mark.hit(id)) };
+    const core = instantiate(module, this.#memory, {
+      medium,
+      dma,
+      source,
+      ...imports,
+      ...(marks ? { mark: marks } : {}),
+    });
+    this.#silent = core;
     this.#core = options.onTrace ? this.#telling(core) : core;
     writeConfig(this.#memory, config);
     if (dump) this.#regions = new RegionTable(core, this.#memory, dump, MEDIUM_BASE + tableAt);
@@ -244,6 +288,7 @@ export class Device {
 
   /** A device on a medium elsewhere. `module`: the `external` target, or `embed` for an SdhciPeripheral. */
   static openExternal(module: WebAssembly.Module, medium: ExternalMedium, options: DeviceOptions): Device {
+    EXTERNAL_MEDIUM("medium", medium);
     return new Device(module, options, medium, {});
   }
 
@@ -269,11 +314,16 @@ export class Device {
 
   /**
    * Gives the controller's DMA something to reach; the last call holds. For SdhciPeripheral.
+   * Returns what runs the bus's own callbacks outside of an access, so that they count as callbacks too.
    * @throws MmcError EINVAL unless the core is the `embed` target: the others' DMA stays within their memory
    */
-  connectDma(dma: NonNullable<CoreImports["dma"]>): void {
-    if (!this.#reachesGuest) throw new MmcError("EINVAL", "a peripheral's device needs the embed core");
-    this.#dma = dma;
+  connectDma(dma: NonNullable<CoreImports["dma"]>): (callback: () => void) => void {
+    return this.#calls.run("connectDma", () => {
+      if (!this.#reachesGuest) throw new MmcError("EINVAL", "a peripheral's device needs the embed core");
+      DMA("connectDma", dma);
+      this.#dma = dma;
+      return (callback) => this.#during("dma.written", callback);
+    });
   }
 
   /**
@@ -281,17 +331,24 @@ export class Device {
    * thrown: ETIMEDOUT, EILSEQ, EIO, ENOMEDIUM, ENODEV (another card).
    */
   read(offset: number, lengthBytes: number): Uint8Array {
-    this.#checkRange("read", offset, lengthBytes);
-    const result = new Uint8Array(lengthBytes);
-    this.#eachPiece(offset, lengthBytes, (lba, count, skipBytes, partBytes, doneBytes) => {
-      this.#check(this.#core.blockRead(lba, count), `read ${partBytes} bytes at ${offset + doneBytes}`);
-      result.set(new Uint8Array(this.#memory.buffer, BOUNCE_BASE + skipBytes, partBytes), doneBytes);
+    return this.#calls.run("read", () => {
+      this.#checkRange("read", offset, lengthBytes);
+      const result = new Uint8Array(lengthBytes);
+      this.#eachPiece(offset, lengthBytes, (lba, count, skipBytes, partBytes, doneBytes) => {
+        this.#check(this.#core.blockRead(lba, count), `read ${partBytes} bytes at ${offset + doneBytes}`);
+        result.set(new Uint8Array(this.#memory.buffer, BOUNCE_BASE + skipBytes, partBytes), doneBytes);
+      });
+      return result;
     });
-    return result;
   }
 
   /** Written bytes are durable after flush(). Parts of sectors are read, changed and written. Errors: as read(). */
   write(offset: number, data: Uint8Array): void {
+    this.#calls.run("write", () => this.#write(offset, data));
+  }
+
+  #write(offset: number, data: Uint8Array): void {
+    bytes("write: data", data);
     this.#checkRange("write", offset, data.length);
     this.#eachPiece(offset, data.length, (lba, count, skipBytes, partBytes, doneBytes) => {
       const what = `write ${partBytes} bytes at ${offset + doneBytes}`;
@@ -303,18 +360,31 @@ export class Device {
     });
   }
 
-  /** The bytes become zero: whole sectors by trim (SD: erase), parts of sectors by writing. Errors: as read(). */
+  /**
+   * The bytes become zero: whole sectors by trim (SD: erase), parts of sectors by writing, and everything by writing on
+   * a card whose erased bytes are ones. Errors: as read(); EIO, too, if some of it is write-protected (`r1` has
+   * WP_ERASE_SKIP where it was erased): that keeps its bytes, and the rest may be zero. What was written of it is, like
+   * all written bytes, durable after flush().
+   */
   erase(offset: number, lengthBytes: number): void {
-    this.#checkRange("erase", offset, lengthBytes);
-    const end = offset + lengthBytes;
-    const firstWhole = Math.min(roundUp(offset, SECTOR_BYTES), end);
-    const endWhole = Math.max(end - (end % SECTOR_BYTES), firstWhole);
-    if (firstWhole > offset) this.write(offset, new Uint8Array(firstWhole - offset));
-    if (endWhole > firstWhole) {
-      const status = this.#core.blockErase(firstWhole / SECTOR_BYTES, endWhole / SECTOR_BYTES - 1);
-      this.#check(status, `erase ${endWhole - firstWhole} bytes at ${firstWhole}`);
-    }
-    if (end > endWhole) this.write(endWhole, new Uint8Array(end - endWhole));
+    this.#calls.run("erase", () => {
+      this.#checkRange("erase", offset, lengthBytes);
+      const end = offset + lengthBytes;
+      const firstWhole = Math.min(roundUp(offset, SECTOR_BYTES), end);
+      const endWhole = Math.max(end - (end % SECTOR_BYTES), firstWhole);
+      if (firstWhole > offset) this.#write(offset, new Uint8Array(firstWhole - offset));
+      if (endWhole > firstWhole) {
+        const past = endWhole / SECTOR_BYTES;
+        let status = 0;
+        for (let lba = firstWhole / SECTOR_BYTES; lba < past && status === 0; lba += ERASE_SECTORS_MAX) {
+          status = this.#core.blockErase(lba, Math.min(past, lba + ERASE_SECTORS_MAX) - 1);
+        }
+        const isProtected = status !== 0 && (this.#core.lastResponse() & R1_WP_ERASE_SKIP) !== 0;
+        const left = isProtected ? ": what is write-protected of it keeps its bytes, the rest is erased" : "";
+        this.#check(status, `erase ${endWhole - firstWhole} bytes at ${firstWhole}${left}`);
+      }
+      if (end > endWhole) this.#write(endWhole, new Uint8Array(end - endWhole));
+    });
   }
 
   /**
@@ -323,8 +393,7 @@ export class Device {
    * ENODEV: the device has no power, and the cache went with it.
    */
   flush(): void {
-    this.#checkRange("flush", 0, 0);
-    this.#check(this.#core.blockFlush(), "flush");
+    this.#calls.run("flush", () => this.#check(this.#core.blockFlush(), "flush"));
   }
 
   /**
@@ -333,57 +402,76 @@ export class Device {
    * sleep.
    */
   leaveInFlight(kind: InFlight, offset = 0, lengthBytes = 8 * SECTOR_BYTES): void {
-    this.#checkRange(kind, offset, lengthBytes);
-    const count = inFlightSectors(kind, offset, lengthBytes);
-    this.#check(this.#core.blockRead(offset / SECTOR_BYTES, count), `${kind} in flight`);
-    const status = this.#core.leaveInFlight(IN_FLIGHT[kind], offset / SECTOR_BYTES, count);
-    this.#check(status, `${kind} in flight`);
+    this.#calls.run("leaveInFlight", () => {
+      IN_FLIGHT_KIND("kind", kind);
+      this.#checkRange(kind, offset, lengthBytes);
+      const count = inFlightSectors(kind, offset, lengthBytes);
+      this.#check(this.#core.blockRead(offset / SECTOR_BYTES, count), `${kind} in flight`);
+      const status = this.#core.leaveInFlight(IN_FLIGHT[kind], offset / SECTOR_BYTES, count);
+      this.#check(status, `${kind} in flight`);
+    });
   }
 
   /** The same, with bytes of the caller's: a write that is new. */
   leaveWriteInFlight(offset: number, data: Uint8Array): void {
-    this.#checkRange("write", offset, data.length);
-    const count = inFlightSectors("write", offset, data.length);
-    new Uint8Array(this.#memory.buffer, BOUNCE_BASE, data.length).set(data);
-    this.#check(this.#core.leaveInFlight(IN_FLIGHT.write, offset / SECTOR_BYTES, count), "write in flight");
+    this.#calls.run("leaveWriteInFlight", () => {
+      bytes("leaveWriteInFlight: data", data);
+      this.#checkRange("write", offset, data.length);
+      const count = inFlightSectors("write", offset, data.length);
+      new Uint8Array(this.#memory.buffer, BOUNCE_BASE, data.length).set(data);
+      this.#check(this.#core.leaveInFlight(IN_FLIGHT.write, offset / SECTOR_BYTES, count), "write in flight");
+    });
   }
 
   /**
-   * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card or
-   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes.
-   * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
+   * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card, the
+   * bus or a listener did, the status tells: -EBUSY another panic holds the host (without `force`, or because this is
+   * called from within it), -ECANCELED `maxReason`, or a panic of another thread was forced behind this one. Text
+   * longer than a record takes loses its oldest bytes.
+   * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be; ENODEV without power; EBUSY from
+   * a callback of a call that is no panic
    */
   panicWrite(input: PanicInput): PanicResult {
-    if (!this.#hasArea) throw new MmcError("EINVAL", "panicWrite: the device was opened without an area");
-    const timeNsec = input.timeNsec ?? 0;
-    requireNumber("timeNsec", timeNsec, 0, 999_999_999);
-    const reason = REASONS[input.reason ?? "Panic"];
-    if (reason === undefined) throw new MmcError("EINVAL", `reason: ${input.reason} is unknown`);
-    const parts = input.parts ?? this.#parts;
-    requireNumber("parts", parts, 1, PARTS_MAX);
-    const text = typeof input.text === "string" ? new TextEncoder().encode(input.text) : input.text;
-    const kept = text.subarray(Math.max(0, text.length - TEXT_BYTES_MAX));
-    const timeSec = BigInt.asUintN(64, input.timeSec ?? 0n);
-    const low = Number(timeSec & 0xffffffffn);
-    // Without power nothing runs that could panic. A powerOn() that failed is enough.
-    const hasPower = this.#words.getUint32(MACHINE_ON, true) !== 0;
-    const token = hasPower
-      ? this.#core.panicTake(reason, low, Number(timeSec >> 32n), timeNsec, input.force ? 1 : 0)
-      : -ERRNO.ENODEV;
-    let status = token;
-    if (isPanicToken(token)) {
-      // The text and its place belong to whoever holds the host: a panic that is refused touches neither.
+    const { text, reason, timeSec, timeNsec, parts, force } = this.#judgePanic(input);
+    // Before anything is written to memory: the text there may be another panic's.
+    if (this.#calls.isInPanic) return refusedResult(-ERRNO.EBUSY, text.length);
+    return this.#calls.run("panicWrite", () => {
+      if (reason > this.#maxReason) return refusedResult(-ERRNO.ECANCELED, text.length);
+      if (this.#owner() === OWNER_PANIC && !force) return refusedResult(-ERRNO.EBUSY, text.length);
+      const [low, high] = [Number(timeSec & 0xffffffffn), Number(timeSec >> 32n)];
+      const token = this.#core.panicTake(reason, low, high, timeNsec, force ? 1 : 0);
+      // Somebody else's panic holds the host: RESULT, the text and its place are that panic's.
+      if (!isPanicToken(token)) return refusedResult(token, text.length);
       this.#words.setUint32(CONFIG_PARTS, parts, true);
-      new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
-      status = this.#core.panicRun(token, kept.length);
-    }
-    const result = readResult(this.#memory);
-    // Refused before anything was touched: RESULT is still that of the dump before.
-    if (!hasPower || status === -ERRNO.ECANCELED || status === -ERRNO.EBUSY) {
-      const nothing = { parts: 0, partsStatus: 0, storedBytes: 0, payloadBytes: 0, commitNs: 0n };
-      return { ...result, ...nothing, status, droppedBytes: text.length };
-    }
-    return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept.length };
+      const kept = this.#putText(text);
+      let status = 0;
+      try {
+        status = this.#core.panicRun(token, kept);
+      } finally {
+        // Where a panic of another thread was forced behind this one, all this is that one's.
+        if (status !== -ERRNO.ECANCELED) this.#words.setUint32(CONFIG_PARTS, this.#parts, true);
+      }
+      if (status === -ERRNO.ECANCELED) return refusedResult(status, text.length);
+      // It has identified the card by itself.
+      if (status === 0) this.#setPowered(POWER_IDENTIFIED);
+      const result = readResult(this.#memory);
+      return { ...result, status, droppedBytes: result.droppedBytes + text.length - kept };
+    });
+  }
+
+  #judgePanic(input: PanicInput) {
+    if (!this.#hasArea) throw new MmcError("EINVAL", "panicWrite: the device was opened without an area");
+    const { text: said, reason = "Panic", timeSec = 0n, ...rest } = judge("", input, PANIC_INPUT);
+    const { timeNsec = 0, parts = this.#parts, force = false } = rest;
+    const text = typeof said === "string" ? new TextEncoder().encode(said) : said;
+    return { text, reason: REASONS[reason], timeSec: BigInt.asUintN(64, timeSec), timeNsec, parts, force };
+  }
+
+  /** The newest bytes to TEXT, as many as there is room for; returns how many. */
+  #putText(bytes: Uint8Array): number {
+    const kept = bytes.subarray(Math.max(0, bytes.length - TEXT_BYTES_MAX));
+    new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
+    return kept.length;
   }
 
   /**
@@ -396,6 +484,11 @@ export class Device {
    * EBUSY
    */
   registerRegion(region: Region): number {
+    return this.#calls.run("registerRegion", () => this.#registerRegion(region));
+  }
+
+  #registerRegion(given: Region): number {
+    const region = judgeRegion(given);
     const { name, source } = region;
     if (isRemote(source)) {
       throw new MmcError("EOPNOTSUPP", `region ${name}: is remote, and a panic can wait for nobody`);
@@ -412,7 +505,10 @@ export class Device {
 
   /** @throws MmcError EINVAL no `dump`; ENOENT no region has this id (any more) */
   unregisterRegion(id: number): void {
-    this.#regionTable().unregister(id);
+    this.#calls.run("unregisterRegion", () => {
+      U32("unregisterRegion: id", id);
+      this.#regionTable().unregister(id);
+    });
   }
 
   /**
@@ -435,22 +531,27 @@ export class Device {
    * as they are
    */
   writePmsg(bytes: Uint8Array): void {
-    this.#writeRing("writePmsg", RING_PMSG, bytes);
+    this.#calls.run("writePmsg", () => this.#writeRing("writePmsg", RING_PMSG, bytes));
   }
 
   /** What goes to the consoles, into the console ring; as writePmsg(). */
   writeConsole(bytes: Uint8Array): void {
-    this.#writeRing("writeConsole", RING_CONSOLE, bytes);
+    this.#calls.run("writeConsole", () => this.#writeRing("writeConsole", RING_CONSOLE, bytes));
   }
 
   /** Calls of functions in the order in which they happened, each into its CPU's slice; as writePmsg(). */
   writeFtrace(calls: readonly FtraceCall[]): void {
+    this.#calls.run("writeFtrace", () => this.#writeFtrace(calls));
+  }
+
+  #writeFtrace(given: readonly FtraceCall[]): void {
+    const calls = FTRACE_CALLS("writeFtrace", given);
     for (const { cpu } of calls) requireNumber("writeFtrace: cpu", cpu, 0, this.#cpus - 1);
     for (const { cpu, ip, parentIp } of calls) {
       const count = this.#words.getBigUint64(HOST_FTRACE_CALLS, true) + 1n;
-      this.#words.setBigUint64(HOST_FTRACE_CALLS, count, true);
       const time = (count << 8n) | BigInt(cpu);
       this.#writeRing("writeFtrace", RING_FTRACE + cpu, ftraceRecord(this.#abi, ip, parentIp, time));
+      this.#words.setBigUint64(HOST_FTRACE_CALLS, count, true);
     }
   }
 
@@ -461,14 +562,14 @@ export class Device {
    * @throws MmcError EBUSY the host is held; EIO and others as write() does
    */
   flushRings(): void {
-    this.#checkRange("flushRings", 0, 0);
-    this.#check(this.#core.flushRings(), "flush the rings");
+    this.#calls.run("flushRings", () => this.#check(this.#core.flushRings(), "flush the rings"));
   }
 
-  #writeRing(what: string, index: number, bytes: Uint8Array): void {
-    const first = Math.max(0, bytes.length - RING_BYTES_MAX);
-    for (let at = first; at < bytes.length || at === first; at += RING_INBOX_BYTES) {
-      const part = bytes.subarray(at, at + RING_INBOX_BYTES);
+  #writeRing(what: string, index: number, said: Uint8Array): void {
+    bytes(what, said);
+    const first = Math.max(0, said.length - RING_BYTES_MAX);
+    for (let at = first; at < said.length || at === first; at += RING_INBOX_BYTES) {
+      const part = said.subarray(at, at + RING_INBOX_BYTES);
       new Uint8Array(this.#memory.buffer, RING_INBOX, part.length).set(part);
       const status = this.#core.writeRing(index, part.length);
       if (status === -ERRNO.EINVAL) {
@@ -478,55 +579,73 @@ export class Device {
     }
   }
 
-  /** The power goes, now. The medium keeps what `outcome` and `cache` say; everything else is forgotten. */
+  /**
+   * The power goes, now. The medium keeps what `outcome` and `cache` say; everything else is forgotten.
+   * @throws MmcError EINVAL an outcome that is none, or sectors that no cache has
+   */
   powerCut(outcome: CutOutcome = "old", cache: CacheOutcome = "lost"): void {
-    const mask = cache === "lost" ? 0 : cache === "kept" ? 0xffffffff : cache;
-    this.#core.machineCut(CUT_OUTCOMES[outcome], mask);
-    this.#setPowered(false);
+    this.#calls.run("powerCut", () => {
+      CUT_OUTCOME("outcome", outcome);
+      cutPower(this.#core, CUT_OUTCOMES[outcome], cacheMaskOf(cache));
+      this.#setPowered(POWER_OFF);
+    });
   }
 
-  /** Power, identification, and recovery of the area. */
+  /** Power, identification, and recovery of the area. A machine whose card does not answer is on all the same. */
   powerOn(): void {
-    this.#check(this.#core.openCard(), "power on");
-    this.#setPowered(true);
-    if (this.#hasArea) this.#check(this.#core.recoverArea(), "recover the area");
+    this.#calls.run("powerOn", () => {
+      this.#setPowered(POWER_ON);
+      this.#check(this.#core.openCard(), "power on");
+      this.#setPowered(POWER_IDENTIFIED);
+      if (this.#hasArea) this.#check(this.#core.recoverArea(), "recover the area");
+    });
   }
 
   /** Puts a fault into the plan; `index` (0 … 15) names its place in it. docs/FAULTS.md */
   injectFault(plan: FaultPlan, index = 0): void {
-    requireNumber("index", index, 0, FAULTS_MAX - 1);
-    writeFault(this.#memory, index, plan);
+    this.#calls.run("injectFault", () => {
+      requireNumber("index", index, 0, FAULTS_MAX - 1);
+      writeFault(this.#memory, index, plan);
+    });
   }
 
   clearFaults(): void {
-    clearFaults(this.#memory.buffer);
+    this.#calls.run("clearFaults", () => clearFaults(this.#memory.buffer));
   }
 
   /** Takes the card out of the slot, puts it back, or puts another one with the same content in its place. */
   insertCard(present: boolean | "another"): void {
-    this.#core.machineInsert(present === "another" ? 2 : present ? 1 : 0);
+    this.#calls.run("insertCard", () => {
+      if (typeof present !== "boolean" && present !== "another") {
+        throw new MmcError("EINVAL", `insertCard: ${String(present)} is not true, false or another`);
+      }
+      this.#core.machineInsert(present === "another" ? 2 : present ? 1 : 0);
+    });
   }
 
   /** Simulated time passes and nobody uses the card. */
   idle(lengthNs: number): void {
-    requireNumber("idle", lengthNs, 0, Number.MAX_SAFE_INTEGER);
-    for (let left = lengthNs; left > 0; left -= IDLE_STEP_NS) this.#core.idleNs(Math.min(left, IDLE_STEP_NS));
+    this.#calls.run("idle", () => {
+      requireNumber("idle", lengthNs, 0, Number.MAX_SAFE_INTEGER);
+      for (let left = lengthNs; left > 0; left -= IDLE_STEP_NS)
+        this.#core.idleNs(Math.min(left, IDLE_STEP_NS));
+    });
   }
 
   state(): DeviceState {
-    const view = new DataView(this.#memory.buffer);
+    const core = this.#silent;
     return {
-      timeNs: view.getBigUint64(CLOCK_NOW, true),
-      card: STATE_NAMES[this.#core.cardState()] ?? "ina",
-      powered: this.#isPowered(),
-      owner: view.getUint32(OWNER_WORD, true) & 0xff,
+      timeNs: this.#words.getBigUint64(CLOCK_NOW, true),
+      card: STATE_NAMES[core.cardState()] ?? "ina",
+      powered: this.#powered() !== POWER_OFF,
+      owner: this.#owner(),
       sizeBytes: this.#sizeBytes,
-      storedSectors: view.getBigUint64(MEDIUM_STORES, true),
-      nextZone: this.#hasArea ? this.#core.chooseZone() : -1,
-      newestZone: this.#hasArea ? this.#core.newestZone() : -1,
-      payloadBytesMax: this.#hasArea ? this.#core.payloadBytesMax() : 0,
-      panicCount: (this.#core.nextCounter(REASONS.Panic) - 1) >>> 0,
-      oopsCount: (this.#core.nextCounter(REASONS.Oops) - 1) >>> 0,
+      storedSectors: this.#words.getBigUint64(MEDIUM_STORES, true),
+      nextZone: this.#hasArea ? core.chooseZone() : -1,
+      newestZone: this.#hasArea ? core.newestZone() : -1,
+      payloadBytesMax: this.#hasArea ? core.payloadBytesMax() : 0,
+      panicCount: (core.nextCounter(REASONS.Panic) - 1) >>> 0,
+      oopsCount: (core.nextCounter(REASONS.Oops) - 1) >>> 0,
     };
   }
 
@@ -536,10 +655,12 @@ export class Device {
 
   /** Forgets the events; clock, lines and the card's state are told anew, so that what follows stands alone. */
   clearTrace(): void {
-    this.#tell();
-    clearTrace(this.#memory);
-    retellLevels(this.#memory);
-    this.#tracer.skip(this.#memory);
+    this.#calls.run("clearTrace", () => {
+      this.#tell();
+      clearTrace(this.#memory);
+      retellLevels(this.#memory);
+      this.#tracer.skip(this.#memory);
+    });
   }
 
   /**
@@ -547,7 +668,19 @@ export class Device {
    * with `onTrace`, which gets them itself.
    */
   drainTrace(): { events: TraceEvent[]; lost: number } {
-    return this.#tracer.read(this.#memory);
+    return this.#calls.run("drainTrace", () => this.#tracer.read(this.#memory));
+  }
+
+  /**
+   * What `onTrace` has thrown first since the last time (one that returns a promise: or rejected with); undefined if
+   * nothing. It changes nothing else: the calls go on as if it had returned, and it gets the events that follow.
+   */
+  takeTraceFailure(): unknown {
+    return this.#calls.run("takeTraceFailure", () => {
+      const failure = this.#traceFailure?.error;
+      this.#traceFailure = null;
+      return failure;
+    });
   }
 
   /**
@@ -555,11 +688,14 @@ export class Device {
    * @throws MmcError as read() does
    */
   registers(): CardRegisters {
-    this.#checkRange("registers", 0, 0);
+    return this.#calls.run("registers", () => this.#registers());
+  }
+
+  #registers(): CardRegisters {
     const read = (name: string, index: number, lengthBytes: number, app = false) => {
       const status = this.#core.readCardRegister(index, lengthBytes, app ? 1 : 0);
       this.#check(status, `read ${name}`);
-      return new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes).slice();
+      return ownBytes(new Uint8Array(this.#memory.buffer, REGISTER_BLOCK, lengthBytes));
     };
     const isSd = this.#card !== "emmc";
     return {
@@ -578,34 +714,98 @@ export class Device {
     return new Uint8Array(this.#memory.buffer, MEDIUM_BASE, this.#sizeBytes);
   }
 
-  /** The whole machine, medium included if it is in memory. */
-  saveState(): Uint8Array {
-    return new Uint8Array(this.#memory.buffer).slice();
+  /**
+   * The whole machine, the medium included if it is in memory or has a saveState() of its own; another medium stays as
+   * it is. `guestOffsetNs` is for SdhciPeripheral, whose states are these.
+   */
+  saveState(guestOffsetNs: bigint | null = null): Uint8Array {
+    if (guestOffsetNs !== null) GUEST_OFFSET("saveState: guestOffsetNs", guestOffsetNs);
+    return this.#calls.run("saveState", () =>
+      this.#during("medium.saveState", () => encodeState(this.#savedMachine(), guestOffsetNs)),
+    );
   }
 
-  /** Back to a saved state of this device or of one with the same options. */
+  /**
+   * Back to a saved state of this device or of one with the same core and options (tracing aside). Regions of the crash
+   * dump are those of the state; of one that has not been registered with this device under the same id, name, address
+   * and size, no bytes can be had, unless they are in its memory: a dump says so and is not complete.
+   * @throws MmcError EINVAL bytes that are no state, cut off or damaged, of another version, core, build, card, size or
+   * options; whatever the medium's loadState() throws. Nothing has changed then
+   */
   loadState(state: Uint8Array): void {
-    if (state.length !== this.#memory.buffer.byteLength) {
-      throw new MmcError("EINVAL", `loadState: ${state.length} bytes are not a state of this device`);
+    this.#calls.run("loadState", () => {
+      const { memory, restoreMedium } = decodeState(state, this.#savedMachine());
+      this.#tell();
+      this.#during("medium.loadState", restoreMedium);
+      new Uint8Array(this.#memory.buffer).set(memory);
+      this.#regions?.forgetOthers();
+      this.#tracer.skip(this.#memory);
+    });
+  }
+
+  #savedMachine(): SavedMachine {
+    return {
+      memory: new Uint8Array(this.#memory.buffer),
+      external: this.#external,
+      identity: coreIdentity(this.#module),
+    };
+  }
+
+  /** POWER_*. A supply that somebody else has switched on, through `core`, is one too. */
+  #powered(): number {
+    const power = this.#words.getUint32(HOST_POWERED, true);
+    const isSupplied = (this.#words.getUint8(SDHCI_REGISTERS + SDHCI_POWER_CONTROL) & 1) !== 0;
+    return power === POWER_OFF && isSupplied ? POWER_ON : power;
+  }
+
+  #setPowered(power: number): void {
+    this.#words.setUint32(HOST_POWERED, power, true);
+  }
+
+  #owner(): number {
+    return this.#words.getUint32(OWNER_WORD, true) & 0xff;
+  }
+
+  /** Calls the host back. */
+  #during<T>(callback: DeviceCallback, call: () => T): T {
+    const outer = this.#calls.enter(callback);
+    try {
+      return call();
+    } finally {
+      this.#calls.leave(outer);
     }
-    this.#tell();
-    new Uint8Array(this.#memory.buffer).set(state);
-    this.#tracer.skip(this.#memory);
   }
 
-  #isPowered(): boolean {
-    return this.#words.getUint32(HOST_POWERED, true) !== 0;
+  #mediumImports(external: ExternalMedium): NonNullable<CoreImports["medium"]> {
+    const guarded: Pick<ExternalMedium, "read" | "write" | "erase"> = {
+      read: (offset, target) => this.#during("medium.read", () => external.read(offset, target)),
+      write: (offset, data) => this.#during("medium.write", () => external.write(offset, data)),
+    };
+    if (external.erase) {
+      guarded.erase = (offset, lengthBytes, byte) =>
+        this.#during("medium.erase", () => external.erase?.(offset, lengthBytes, byte));
+    }
+    return mediumImports(guarded, this.#memory, this.#failures, () => this.#tell());
   }
 
-  #setPowered(powered: boolean): void {
-    this.#words.setUint32(HOST_POWERED, powered ? 1 : 0, true);
-  }
-
-  /** What is new goes to `onTrace`. */
+  /** What is new goes to `onTrace`, which changes nothing, also when it fails. */
   #tell(): void {
     if (this.#onTrace === undefined) return;
     const { events, lost } = this.#tracer.read(this.#memory);
-    if (events.length > 0 || lost > 0) this.#onTrace(events, lost);
+    if (events.length === 0 && lost === 0) return;
+    const outer = this.#calls.enter("onTrace");
+    try {
+      const said: unknown = this.#onTrace(events, lost);
+      if (said instanceof Promise) said.catch((error) => this.#noteTraceFailure(error));
+    } catch (error) {
+      this.#noteTraceFailure(error);
+    } finally {
+      this.#calls.leave(outer);
+    }
+  }
+
+  #noteTraceFailure(error: unknown): void {
+    this.#traceFailure ??= { error };
   }
 
   /** The exports, each of which tells of its events when it is done, be it by a trap. */
@@ -625,26 +825,26 @@ export class Device {
 
   #check(status: number, what: string): void {
     if (status === 0) return;
-    const failure = this.#mediumFailures.pop();
-    this.#mediumFailures.length = 0;
-    if (failure instanceof MmcError) throw failure;
+    const cause = MEDIUM_ERRNOS.has(-status) ? this.#failures.ofThisCall() : undefined;
+    if (cause instanceof MmcError) throw cause;
     throwOnError(status, what, {
-      command: this.#core.lastCommand(),
-      r1: this.#core.lastResponse() >>> 0,
+      command: this.#silent.lastCommand(),
+      r1: this.#silent.lastResponse() >>> 0,
+      cause,
     });
   }
 
-  /** The first error of an external medium since the last call, if there was one. */
+  /**
+   * The first error of an external medium that no retry has healed, in the last call that used the machine (also one
+   * that has thrown it) or in a guest's accesses since the last time; undefined if there was none.
+   */
   takeMediumFailure(): unknown {
-    const failure = this.#mediumFailures[0];
-    this.#mediumFailures.length = 0;
-    return failure;
+    return this.#calls.run("takeMediumFailure", () => this.#failures.take());
   }
 
   #checkRange(what: string, offset: number, lengthBytes: number): void {
     requireNumber(`${what}: offset`, offset, 0, this.#sizeBytes);
     requireNumber(`${what}: length`, lengthBytes, 0, this.#sizeBytes - offset);
-    if (!this.#isPowered()) throw new MmcError("ENODEV", `${what}: the device has no power`);
   }
 
   /** Cuts a byte range into pieces of whole sectors that fit the bounce buffer. */

@@ -1,4 +1,5 @@
 // mmcpstore: the public API for browsers and Node. Nothing of Node in its imports; files are in mmcpstore/node.
+import "./webassembly.js";
 
 export type { ExternalMedium } from "./core/external-medium.js";
 export type { FaultKind, FaultPlan } from "./core/faults.js";
@@ -16,7 +17,7 @@ export {
   TYPICAL_EMMC,
   TYPICAL_SD,
 } from "./core/profile.js";
-export type { PanicDumpResult, PanicResult } from "./core/result.js";
+export type { ArgumentClass, PanicDumpResult, PanicResult, RefusedCommand } from "./core/result.js";
 export type { FtraceCall } from "./core/rings.js";
 export {
   type BusyOperation,
@@ -208,5 +209,6 @@ export { decodeExtCsd, extCsdName } from "./registers/ext-csd.js";
 export type { CrcState, DecodedRegister, RegisterField } from "./registers/field.js";
 export { decodeScr } from "./registers/scr.js";
 export { decodeSsr } from "./registers/ssr.js";
+export { describeRefusal } from "./trace/refusal.js";
 export { describeEvent, formatTrace } from "./trace/text.js";
 export { formatVcd, type VcdOptions } from "./trace/vcd.js";

@@ -7,10 +7,13 @@ import { FTRACE_CPUS_MAX, RING_BYTES_MAX } from "../assembly/layout.js";
 import type { ExternalMedium } from "./core/external-medium.js";
 import { Device } from "./device.js";
 import { CARD_GRANULE_BYTES, type DeviceOptions, type PanicArea } from "./device-options.js";
+import { DEVICE_OPTIONS } from "./device-shapes.js";
 import { dumpBackOffset } from "./dump/dump-area.js";
+import { OverlayMedium } from "./embed/overlay.js";
 import { MmcError } from "./errors.js";
 import { fileError } from "./image/file-error.js";
 import type { RawImage } from "./image/raw.js";
+import { judge } from "./judge.js";
 import type { Geometry } from "./pstore/decode.js";
 
 export { type Area, type AreaOptions, findArea } from "./image/area.js";
@@ -23,6 +26,7 @@ export {
   readPartitions,
   readPartitionTable,
 } from "./image/partitions.js";
+
 export { openRaw, RawImage, type RawOptions } from "./image/raw.js";
 export * from "./index.js";
 
@@ -64,12 +68,15 @@ export interface ImageArea {
 /** As for every device; `sizeBytes` (default: the image's) may only be larger than the image. */
 export type ImageDeviceOptions = Omit<DeviceOptions, "content" | "area" | "bootBytes">;
 
+const { content: _content, area: _area, bootBytes: _bootBytes, ...IMAGE_DEVICE_OPTIONS } = DEVICE_OPTIONS;
+const { sizeBytes: _sizeBytes, gpBytes: _gpBytes, ...DISK_DEVICE_OPTIONS } = IMAGE_DEVICE_OPTIONS;
+
 /** A simulated card whose medium is an image file. */
 export interface ImageDevice {
   device: Device;
   /** Where panics write: bytes from the start of the image, which is the start of the card. */
   panicArea: PanicArea;
-  /** How many sectors were stored in memory instead of in the file. */
+  /** How many sectors were stored, or erased, in memory instead of in the file. */
   overlaySectors(): number;
 }
 
@@ -143,8 +150,9 @@ function attach(image: RawImage, offset: number, sizeBytes: number): void {
 export function openImageDevice(
   image: RawImage,
   area: ImageArea,
-  options: ImageDeviceOptions = {},
+  given: ImageDeviceOptions = {},
 ): ImageDevice {
+  const options = judge<ImageDeviceOptions>("", given, IMAGE_DEVICE_OPTIONS);
   const panicArea = panicAreaOf(image.name, area);
   const areaEnd = area.offset + area.sizeBytes;
   if (area.offset % SECTOR_BYTES !== 0 || area.sizeBytes % SECTOR_BYTES !== 0 || areaEnd > image.sizeBytes) {
@@ -157,7 +165,11 @@ export function openImageDevice(
   if (sizeBytes < image.sizeBytes) {
     throw new MmcError("EINVAL", `sizeBytes: ${sizeBytes} is less than ${image.name} has`);
   }
-  const overlay = new Map<number, Uint8Array>();
+  // What the card stores outside of both areas.
+  const overlay = new OverlayMedium({
+    sizeBytes: image.sizeBytes,
+    read: (at, target) => image.readSync(at, target),
+  });
   const dumpArea = options.dump?.area;
   if (dumpArea && dumpArea.offset + dumpArea.sizeBytes > image.sizeBytes) {
     throw new MmcError(
@@ -192,42 +204,47 @@ export function openImageDevice(
       inside % panicArea.kmsgSize < SECTOR_BYTES
     );
   };
-  const readSector = (offset: number, target: Uint8Array) => {
-    const kept = overlay.get(offset);
-    if (kept !== undefined) {
-      target.set(kept);
-      return;
-    }
-    const inFileBytes = Math.max(0, Math.min(SECTOR_BYTES, image.sizeBytes - offset));
-    if (inFileBytes > 0) image.readSync(offset, target.subarray(0, inFileBytes));
-    target.fill(0, inFileBytes);
-  };
-  const writeSector = (offset: number, data: Uint8Array) => {
-    if (!isInArea(offset)) {
-      overlay.set(offset, data.slice());
-      return;
-    }
-    if (!isHeader(offset)) {
-      image.writeSync(offset, data);
-      return;
-    }
-    image.syncSync();
-    image.writeSync(offset, data);
-    image.syncSync();
-  };
-  const eachSector = (
+  /** Calls `call` for each part of a range that is all in the areas and no header, a header's sector, or outside. */
+  const eachRun = (
     offset: number,
-    bytes: Uint8Array,
-    call: (offset: number, sector: Uint8Array) => void,
+    lengthBytes: number,
+    call: (offset: number, lengthBytes: number, where: "file" | "header" | "overlay") => void,
   ) => {
-    for (let at = 0; at < bytes.length; at += SECTOR_BYTES) {
-      call(offset + at, bytes.subarray(at, at + SECTOR_BYTES));
+    const whereIs = (at: number) => (!isInArea(at) ? "overlay" : isHeader(at) ? "header" : "file");
+    const end = offset + lengthBytes;
+    for (let at = offset; at < end; ) {
+      const where = whereIs(at);
+      let until = at + SECTOR_BYTES;
+      if (where === "overlay") until = nextAreaBehind(at, end);
+      else if (where === "file") while (until < end && whereIs(until) === where) until += SECTOR_BYTES;
+      call(at, until - at, where);
+      at = until;
     }
+  };
+  /** The first sector behind `at`, up to `end`, that is in an area. */
+  const nextAreaBehind = (at: number, end: number) => {
+    const starts = [area.offset, dumpArea?.offset ?? end].filter((start) => start > at);
+    return Math.min(end, ...starts);
+  };
+  const toFile = (where: "file" | "header", write: () => void) => {
+    if (where === "header") image.syncSync();
+    write();
+    if (where === "header") image.syncSync();
   };
   const medium: ExternalMedium = {
     sizeBytes,
-    read: (offset, target) => eachSector(offset, target, readSector),
-    write: (offset, data) => eachSector(offset, data, writeSector),
+    read: (offset, target) => overlay.read(offset, target),
+    write: (offset, data) =>
+      eachRun(offset, data.length, (at, lengthBytes, where) => {
+        const part = data.subarray(at - offset, at - offset + lengthBytes);
+        if (where === "overlay") overlay.write(at, part);
+        else toFile(where, () => image.writeSync(at, part));
+      }),
+    erase: (offset, lengthBytes, byte) =>
+      eachRun(offset, lengthBytes, (at, partBytes, where) => {
+        if (where === "overlay") overlay.erase(at, partBytes, byte);
+        else toFile(where, () => image.eraseSync(at, partBytes, byte));
+      }),
   };
   const device = Device.openExternal(loadCore("external"), medium, {
     ...options,
@@ -235,7 +252,7 @@ export function openImageDevice(
     area: panicArea,
   });
   attach(image, area.offset, area.sizeBytes);
-  return { device, panicArea, overlaySectors: () => overlay.size };
+  return { device, panicArea, overlaySectors: () => overlay.dirtySectors };
 }
 
 /** As for every device; the image says the size. */
@@ -263,13 +280,15 @@ export function checkDisk(image: RawImage): void {
 export function openDiskDevice(
   image: RawImage,
   area: ImageArea | null = null,
-  options: DiskDeviceOptions = {},
+  given: DiskDeviceOptions = {},
 ): Device {
+  const options = judge<DiskDeviceOptions>("", given, DISK_DEVICE_OPTIONS);
   checkDisk(image);
   const medium: ExternalMedium = {
     sizeBytes: image.sizeBytes,
     read: (offset, target) => image.readSync(offset, target),
     write: (offset, data) => image.writeSync(offset, data),
+    erase: (offset, lengthBytes, byte) => image.eraseSync(offset, lengthBytes, byte),
   };
   const panicArea = area === null ? undefined : panicAreaOf(image.name, area);
   const device = Device.openExternal(loadCore("embed"), medium, { ...options, area: panicArea });

@@ -49,9 +49,10 @@ function run(script, ...words) {
 function targetJob(target, sources) {
   return {
     name: `core ${target}`,
+    target,
     product: `dist/core/${target}.wasm`,
     stamp: `dist/core/${target}.stamp`,
-    digest: digestOf([...sources, "asconfig.json"], versions.assemblyscript, target),
+    digest: digestOf([...sources, "asconfig.json", "scripts/build.mjs"], versions.assemblyscript, target),
     command: ["assemblyscript/bin/asc.js", "assembly/index.ts", "--target", target],
   };
 }
@@ -71,7 +72,20 @@ function isDone({ stamp, digest, product }) {
   return existsSync(stamp) && existsSync(product) && readFileSync(stamp, "utf8") === digest;
 }
 
-async function build({ name, product, stamp, digest, command }) {
+/**
+ * A custom section that names the build: a saved state is for the core that it came from (host/embed/state.ts). Target
+ * and SHA-256 of the binary without it; everything is shorter than the 128 bytes that one byte of LEB128 counts.
+ */
+function nameBuild({ target, product }) {
+  const binary = readFileSync(product);
+  const name = Buffer.from("mmcpstore.build");
+  const digest = createHash("sha256").update(binary).digest();
+  const payload = Buffer.concat([Buffer.from([name.length]), name, digest, Buffer.from(target)]);
+  writeFileSync(product, Buffer.concat([binary, Buffer.from([0, payload.length]), payload]));
+}
+
+async function build(job) {
+  const { name, product, stamp, digest, command } = job;
   const started = Date.now();
   const { code, said } = await run(...command);
   // asc also remarks that another pass could save some bytes; only warnings are worth a line.
@@ -81,6 +95,7 @@ async function build({ name, product, stamp, digest, command }) {
     process.exitCode = 1;
     return;
   }
+  if (job.target !== undefined) nameBuild(job);
   writeFileSync(stamp, digest);
   if (!quiet) console.log(`${name}: ${readFileSync(product).length} bytes, ${Date.now() - started} ms`);
 }

@@ -1,6 +1,8 @@
 // Runs every dist/tests/**/*.test.js as a process of its own, as many at a time as there are cores, and adds up what
 // uvu counted. A file that ran no test fails (uvu is silent about a forgotten test.run()), and so does one that takes
 // more CPU time than CPU_LIMIT_S. Usage: test.mjs [part of a file's name…]
+// Files whose machine is tests/bus.ts's run twice: on the `debug` core, which checks itself, and on `release`, which is
+// what users get. MMCPSTORE_CORE=name takes one core for them instead, once.
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -19,11 +21,23 @@ const TIMES = "dist/test-times.json";
 
 const filters = process.argv.slice(2);
 const lastMs = existsSync(TIMES) ? JSON.parse(readFileSync(TIMES, "utf8")) : {};
+/** Imports of what tests/bus.ts makes a machine with. */
+const USES_BUS = /import \{[^}]*\b(?:Bus|coreModule)\b[^}]*\} from "\.\/bus\.js"/;
+const CORES = process.env.MMCPSTORE_CORE ? [process.env.MMCPSTORE_CORE] : ["debug", "release"];
+
+/** One run of a file; `core` is null where it chooses its cores itself. */
+function runsOf(file) {
+  const usesBus = USES_BUS.test(readFileSync(join("tests", file), "utf8"));
+  const cores = usesBus ? CORES : [null];
+  return cores.map((core) => ({ file, core, name: core === null ? file : `${file} (${core})` }));
+}
+
 const sources = readdirSync("tests", { recursive: true, encoding: "utf8" })
   .filter((name) => name.endsWith(".test.ts"))
   .filter((name) => filters.length === 0 || filters.some((filter) => name.includes(filter)))
   .sort()
-  .sort((a, b) => (lastMs[b] ?? 0) - (lastMs[a] ?? 0));
+  .flatMap(runsOf)
+  .sort((a, b) => (lastMs[b.name] ?? 0) - (lastMs[a.name] ?? 0));
 const cpuMs = {};
 let passed = 0;
 let failed = 0;
@@ -34,10 +48,10 @@ function count(output, what) {
 }
 
 /** Starts a file with its CPU time limited; descriptor 3 brings back what it took. */
-function start(file) {
+function start(file, core) {
   const node = ["--enable-source-maps", "--import", "./scripts/report-cpu.mjs", file];
   const options = {
-    env: { ...process.env, FORCE_COLOR: "0", NO_COLOR: "1" },
+    env: { ...process.env, FORCE_COLOR: "0", NO_COLOR: "1", ...(core ? { MMCPSTORE_CORE: core } : {}) },
     stdio: ["ignore", "pipe", "pipe", "pipe"],
   };
   if (process.platform === "win32") return spawn(process.execPath, node, options);
@@ -45,9 +59,9 @@ function start(file) {
   return spawn("sh", ["-c", limited, process.execPath, ...node], options);
 }
 
-function runFile(name) {
+function runFile({ file, core, name }) {
   return new Promise((resolve) => {
-    const child = start(join("dist", "tests", name.replace(/\.ts$/, ".js")));
+    const child = start(join("dist", "tests", file.replace(/\.ts$/, ".js")), core);
     let output = "";
     let told = "";
     let late = false;
@@ -98,7 +112,7 @@ function report(name, output, code, signal) {
 
 const queue = [...sources];
 async function worker() {
-  for (let name = queue.shift(); name !== undefined; name = queue.shift()) await runFile(name);
+  for (let run = queue.shift(); run !== undefined; run = queue.shift()) await runFile(run);
 }
 await Promise.all(Array.from({ length: availableParallelism() }, worker));
 writeFileSync(TIMES, JSON.stringify({ ...lastMs, ...cpuMs }));

@@ -162,9 +162,12 @@ const BASE_KHZ = 200_000;
 export const ADMA_TABLE_AT = TEXT_BASE;
 export const ADMA_DATA_AT = TEXT_BASE + 0x1000;
 
+/** The core under test. scripts/test.mjs runs the files that use it twice: checked, and as users get it. */
+const TARGET = process.env.MMCPSTORE_CORE ?? "debug";
 const modules = new Map<string, WebAssembly.Module>();
 
-export function coreModule(target = "debug"): WebAssembly.Module {
+/** A target of asconfig.json, compiled once; without a name the one under test. */
+export function coreModule(target = TARGET): WebAssembly.Module {
   let module = modules.get(target);
   if (!module) {
     module = new WebAssembly.Module(
@@ -219,7 +222,7 @@ export class Bus {
    */
   constructor(
     options: BusOptions = {},
-    target = "debug",
+    target = TARGET,
     machine?: { core: CoreExports; memory: WebAssembly.Memory },
   ) {
     const card = options.card ?? "emmc";

@@ -82,20 +82,17 @@ const stepsOf = (kind: Kind) =>
 
 /** A machine in tran at a clock that the card hears in every state, and its saved start. */
 function prepare(kind: Kind) {
-  const bus = new Bus(
-    {
-      card: kind,
-      sectors: SECTORS,
-      trace: false,
-      timing: {
-        programNs: SLOW_NS,
-        eraseNs: SLOW_NS,
-        switchNs: SLOW_NS,
-        sleepNs: SLOW_NS,
-      },
+  const bus = new Bus({
+    card: kind,
+    sectors: SECTORS,
+    trace: false,
+    timing: {
+      programNs: SLOW_NS,
+      eraseNs: SLOW_NS,
+      switchNs: SLOW_NS,
+      sleepNs: SLOW_NS,
     },
-    "debug",
-  );
+  });
   bus.powerUp();
   return bus;
 }

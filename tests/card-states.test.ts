@@ -323,6 +323,8 @@ function tryRow(bus: Bus, row: Row, state: CardState, complains: boolean, what: 
     checkIllegal(bus, state, complains, what);
     return;
   }
+  // An SD card has another address from here on.
+  if (answer === "r6" && !reply.silent) bus.rca = reply.r1 >>> 16;
   if (!reply.silent) {
     assert.is(reply.errors, 0, `${what}: ${hex(reply.status)}`);
     const told = reported(answer, reply);

@@ -586,7 +586,9 @@ bad("somebody's file system is not an area unless he says so", async () => {
   const lines = commandLines(image);
   for (const name of ["wipe", "panic"]) await fails(lines[name] ?? [], 1, /holds data but no pstore zone/);
   assert.is(digest(readFileSync(image)), before);
-  await ok(["panic", image, "--log", demoLog, "--offset", "0"]);
+  await fails(["panic", image, "--log", demoLog, "--offset", "0"], 1, /data that are no pstore zone at 0/);
+  assert.is(digest(readFileSync(image)), before);
+  await ok(["panic", image, "--log", demoLog, "--offset", "0", "--force"]);
   assert.match((await ok(["ls", image])).out, /ok$/m);
 });
 
@@ -651,7 +653,8 @@ changing("rm changes the four bytes that Linux's unlink changes", async () => {
       rows.map((row) => row.name),
       [NAME],
     );
-    await fails(["rm", image, NAME, "dmesg-pstore_blk-1"], 1, /dmesg-pstore_blk-1: no such record/);
+    await fails(["rm", image, NAME, "dmesg-pstore_blk-2"], 1, /dmesg-pstore_blk-2: no such record/);
+    assert.match((await ok(["rm", image, "dmesg-pstore_blk-1"])).out, /was removed before/);
     assert.is(digest(readFileSync(image)), digest(wanted), "all names are looked up first");
     await ok(["rm", image, "--all"]);
     wanted.fill(0, 4, 8);

@@ -523,7 +523,6 @@ const REGIONS: Region[] = [
   { name: "GUEST_IRQ", from: layout.GUEST_IRQ, bytes: 4 },
   { name: "GUEST_NEXT_NS", from: layout.GUEST_NEXT_NS, bytes: 8 },
   { name: "HOST_POWERED", from: layout.HOST_POWERED, bytes: 4 },
-  { name: "MACHINE_ON", from: layout.MACHINE_ON, bytes: 4 },
   { name: "HOST_FTRACE_CALLS", from: layout.HOST_FTRACE_CALLS, bytes: 8 },
   { name: "CONFIG_BASE", from: layout.CONFIG_BASE, bytes: layout.CONFIG_END - layout.CONFIG_BASE },
   { name: "FAULTS_COUNT", from: layout.FAULTS_COUNT, bytes: 4 },
@@ -740,7 +739,7 @@ test("what survives a power-up in Card is at its end", () => {
   const names = CARD_FIELDS.map(({ name }) => name);
   assert.equal(
     names.slice(names.indexOf("cid0")),
-    "cid0 cid1 cid2 cid3 csd0 csd1 csd2 csd3 isProtected unkemptSectors".split(" "),
+    "cid0 cid1 cid2 cid3 csd0 csd1 csd2 csd3 isProtected unkemptSectors published".split(" "),
   );
 });
 

@@ -25,6 +25,7 @@ export interface FuzzCounts {
   torn: number;
   undecodable: number;
   erased: number;
+  unfinished: number;
   joined: number;
   /** The largest sum of bytes that one decode handed out beyond views into the area. */
   bytesMax: number;
@@ -152,7 +153,7 @@ export function mutate(area: Uint8Array, next: (limit: number) => number): [numb
 /** Everything that is promised of any decode. @throws Error if it is broken. */
 export function checkDecoded(area: Uint8Array, decoded: Decoded, counts: FuzzCounts): void {
   let bytes = 0;
-  for (const record of [...decoded.records, ...decoded.erased]) {
+  for (const record of [...decoded.records, ...decoded.erased, ...decoded.remains]) {
     counts.records++;
     counts[record.state]++;
     if (record.sealed && record.state === "ok") counts.okSealed++;
@@ -191,6 +192,7 @@ export function emptyCounts(): FuzzCounts {
     torn: 0,
     undecodable: 0,
     erased: 0,
+    unfinished: 0,
     joined: 0,
     bytesMax: 0,
   };

@@ -139,10 +139,10 @@ test("what cannot be is refused before anything happens", () => {
     assert.throws(() => device.leaveInFlight("read", offset, lengthBytes), /are not 2 to 64 whole sectors/);
   }
   assert.throws(() => device.leaveWriteInFlight(0, new Uint8Array(512)), /are not 2 to 64 whole sectors/);
-  assert.throws(() => open({ busWidth: 3 as 1 }), /busWidth: 3 is none of 1, 4, 8/);
+  assert.throws(() => open({ busWidth: 3 as 1 }), /busWidth: 3 is not one of 1, 4, 8/);
   assert.throws(() => open({ abortOutcome: "nope" as "new" }), /abortOutcome: nope/);
   const area = { offset: 0, kmsgSize: 4096, kmsgCount: 2, abi: "x32" as "lp64" };
-  assert.throws(() => open({ area }), /area\.abi: x32 is neither lp64 nor i386/);
+  assert.throws(() => open({ area }), /area\.abi: x32 is not one of lp64, i386/);
   refuses("EINVAL", () => device.panicWrite({ text: "x", timeNsec: 1e9 }));
   refuses("EINVAL", () => device.panicWrite({ text: "x", reason: "Boredom" as "Panic" }));
   refuses("EINVAL", () => device.injectFault({ kind: "program" }, 16));

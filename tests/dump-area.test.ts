@@ -191,7 +191,7 @@ test(`${FUZZ_INPUTS} random and mutated headers: nothing is thrown, nothing lies
     2n ** 64n - 1n,
   ];
   const pick = () => odd[random(odd.length)] ?? 0n;
-  const counts = { none: 0, complete: 0, partial: 0, torn: 0, damaged: 0 };
+  const counts = { none: 0, complete: 0, partial: 0, torn: 0, damaged: 0, removed: 0, wiped: 0 };
   for (let i = 0; i < FUZZ_INPUTS; i++) {
     const make = (): Uint8Array => {
       if (random(8) === 0) return pattern(random(1e9), random(600));
@@ -451,32 +451,42 @@ test("core rm gives a place back, and --wipe its bytes; the other dump and the r
   writeFileSync(image, stored());
   const at = ["--offset", "1M", "--size", "2M"];
   const slots = () =>
-    JSON.parse(run("core", "ls", image, ...at, "--json").stdout).dumps.map(({ slot }: CardDump) => slot);
+    JSON.parse(run("core", "ls", image, ...at, "--json").stdout)
+      .dumps.filter(({ state }: CardDump) => state !== "removed")
+      .map(({ slot }: CardDump) => slot);
   assert.equal(slots(), ["back", "front"]);
   const removed = run("core", "rm", image, ...at, "--dump", "front");
   assert.is(removed.stdout, "removed dump 1, at the front\n", removed.stderr);
   assert.equal(slots(), ["back"]);
   const behind = readFileSync(image);
-  assert.ok(
-    area(behind)
-      .subarray(0, 512)
-      .every((byte) => byte === 0),
-  );
+  const headers = (bytes: Uint8Array) =>
+    [0, (2 << 20) - 4096].map((from) => area(bytes).subarray(from, from + 512));
+  const states = (bytes: Uint8Array) => {
+    const [front, back] = headers(bytes) as [Uint8Array, Uint8Array];
+    return decodeDumpArea(front, back, 2 << 20).map(({ slot, state }) => `${slot} ${state}`);
+  };
+  assert.equal(states(behind), ["back complete", "front removed"]);
   assert.ok(sameBytes(area(behind).subarray(512), area(stored()).subarray(512)), "only the header");
-  fails(1, /--dump front: .*rm\.img has none there/, "core", "rm", image, ...at, "--dump", "front");
+  assert.is(
+    run("core", "rm", image, ...at, "--dump", "front").stdout,
+    "dump 1, at the front, was removed before\n",
+  );
   assert.is(
     run("core", "rm", image, ...at, "--dump", "back", "--wipe").stdout,
     "wiped dump 2, at the back\n",
   );
-  fails(1, /no dump in the 2097152 bytes at 1048576/, "core", "rm", image, ...at, "--all");
+  fails(1, /no dump in the 2097152 bytes at 1048576/, "core", "ls", image, ...at);
+  assert.equal(states(readFileSync(image)), ["back wiped", "front removed"]);
   // Of the other one, whose header alone was removed, the bytes are still there.
   const left = area(readFileSync(image));
   assert.ok(sameBytes(left.subarray(4096, 4096 + 301_000), area(stored()).subarray(4096, 4096 + 301_000)));
-  assert.ok(left.subarray(1 << 20).every((byte) => byte === 0));
+  assert.ok(left.subarray(1 << 20, (2 << 20) - 4096).every((byte) => byte === 0));
   writeFileSync(image, stored());
   const all = run("core", "rm", image, ...at, "--all", "--wipe");
   assert.is(all.stdout, "wiped dump 2, at the back\nwiped dump 1, at the front\n", all.stderr);
   const cleared = readFileSync(image);
+  assert.equal(states(cleared), ["back wiped", "front wiped"]);
+  for (const header of headers(cleared)) header.fill(0);
   assert.ok(area(cleared).every((byte) => byte === 0));
   assert.ok(sameBytes(cleared.subarray(0, 1 << 20), stored().subarray(0, 1 << 20)), "the record's area");
   assert.ok(sameBytes(cleared.subarray(3 << 20), stored().subarray(3 << 20)));

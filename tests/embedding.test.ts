@@ -685,6 +685,54 @@ test("a panic finds the card as any guest left it", () => {
   }
 });
 
+/** An SD card as a guest leaves it; its address is another one than ours was. */
+const SD_LEFT: [string, (guest: Guest) => void, number][] = [
+  ["tran", () => {}, 4],
+  ["stby", (guest) => guest.command(7, 0, 0), 4],
+  ["data", (guest) => guest.start(false, 100, 65536, 0x20000), 4],
+  ["rcv", (guest) => guest.start(true, 100, 65536, 0x20000), 4],
+  [
+    "prg",
+    (guest) => {
+      guest.command(32, 0, 0x1a);
+      guest.command(33, 63, 0x1a);
+      guest.command(38, 0, 0x1a);
+    },
+    4,
+  ],
+  ["idle", (guest) => guest.command(0, 0, 0), 5],
+];
+
+test("an SD card publishes a new address to each guest: a panic asks for another one, without CMD0", () => {
+  for (const timing of TIMINGS) {
+    for (const [name, leave, rung] of SD_LEFT) {
+      const { device, guest } = machineOf({ card: "sd", trace: true }, timing);
+      guest.identify(true);
+      const what = `${timing}: ${name}`;
+      const first = device.read(0, 512);
+      guest.identify(true);
+      leave(guest);
+      const result = device.panicWrite({ text: PANIC_LOG });
+      assert.is(result.status, 0, what);
+      const [record] = recordsOf(device);
+      assert.ok(record?.state === "ok" && sameBytes(textOf(record), PANIC_LOG), what);
+      assert.ok(result.rung <= rung, `${what}: rung ${result.rung}`);
+      assert.ok(sameBytes(device.read(0, 512), first), what);
+    }
+  }
+});
+
+test("another SD card that the guest has identified is not taken for ours, whatever its address", () => {
+  const { device, guest } = machineOf({ card: "sd" });
+  guest.identify(true);
+  assert.is(device.panicWrite({ text: PANIC_LOG }).status, 0);
+  device.insertCard("another");
+  guest.identify(true);
+  const before = device.medium().slice();
+  assert.is(device.panicWrite({ text: PANIC_LOG }).status, -19, "ENODEV");
+  assert.ok(sameBytes(device.medium(), before), "and nothing is written");
+});
+
 test("a panic uses the guest's cache, boot and partition settings and leaves them", () => {
   for (const cacheOn of [0, 1]) {
     const { device, guest } = machineOf({
@@ -800,7 +848,7 @@ test("a state is refused unless it is whole, of this format and of such a device
     throwsWith(() => target.loadState(bytes), "EINVAL", words);
     assert.ok(sameBytes(target.saveState(), before));
   };
-  for (const length of [0, 1, 8, 51, 52, 53, 4096, state.length - 1]) {
+  for (const length of [0, 1, 8, 83, 84, 85, 4096, state.length - 1]) {
     refused(state.slice(0, length), /no saved state|cut off/);
   }
   refused(new Uint8Array([...state, 0]), /longer/);
@@ -841,20 +889,20 @@ test("a state is refused unless it is whole, of this format and of such a device
     /no saved state/,
   );
   refused(
-    forged((view) => view.setUint32(52, 0xffffffff, true)),
+    forged((view) => view.setUint32(84, 0xffffffff, true)),
     /page/,
   );
   refused(
-    forged((view) => view.setUint32(52 + 4100, 0, true)),
+    forged((view) => view.setUint32(84 + 4100, 0, true)),
     /page 0/,
   );
   refused(
-    forged((view) => view.setUint32(52, 1, true)),
+    forged((view) => view.setUint32(84, 1, true)),
     /page 1 has no place/,
   );
   // CONFIG_SECTORS in page 0.
   refused(
-    forged((view) => view.setUint32(56 + 0x484, 1 << 30, true)),
+    forged((view) => view.setUint32(88 + 0x484, 1 << 30, true)),
     /other options/,
   );
   refused(state, /other options/, machineOf({ serial: 7 }).host);

@@ -50,7 +50,9 @@ test("byte addresses: ADDRESS_ERROR inside a sector, OUT_OF_RANGE beyond the end
   const fresh = opened({ emmc: { byteAddressed: true } });
   const end = 2048 * 512;
   for (const index of [17, 18, 24, 25, 28, 29, 30, 31, 35, 36]) {
-    for (const [argument, bits] of [
+    // Erase and write protection do not look at what is below a group (or, for trim, a block).
+    const ignores = index >= 28 ? R1.addressError : 0;
+    for (const [argument, told] of [
       [0, 0],
       [end - 512, 0],
       [1, R1.addressError],
@@ -61,6 +63,7 @@ test("byte addresses: ADDRESS_ERROR inside a sector, OUT_OF_RANGE beyond the end
       [end + 1, R1.outOfRange | R1.addressError],
       [0xffffffff, R1.outOfRange | R1.addressError],
     ] as const) {
+      const bits = told & ~ignores;
       if (bits === 0 && index === 36) continue; // the order, which is another test's
       const bus = opened({ emmc: { byteAddressed: true } });
       const { r1 } = bus.must(index, argument, index === 28 || index === 29 ? "r1b" : "r1");

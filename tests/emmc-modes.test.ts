@@ -174,7 +174,6 @@ test("every BUS_WIDTH and HS_TIMING from every mode, against DEVICE_TYPE", () =>
         const allowed = value === 1 || (value === 0 && !mode.dual) || to200 || to400;
         bus.load(ready);
         assert.is(refused(bus, 185, value), !allowed, `${name}, type ${deviceType}: HS_TIMING ${value}`);
-        assert.is(bus.save().length, ready.length);
         cases += 2;
       }
     }

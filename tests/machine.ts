@@ -17,13 +17,18 @@ import { decodeArea, type PstoreRecord } from "../host/pstore/decode.js";
 
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
+/** The binary of a target of asconfig.json. */
+export function coreBytes(target: string): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(readFileSync(`${ROOT}dist/core/${target}.wasm`));
+}
+
 const modules = new Map<string, WebAssembly.Module>();
 
 /** A target of asconfig.json, compiled once. */
 export function coreModule(target: string): WebAssembly.Module {
   let module = modules.get(target);
   if (module === undefined) {
-    module = new WebAssembly.Module(readFileSync(`${ROOT}dist/core/${target}.wasm`));
+    module = new WebAssembly.Module(coreBytes(target));
     modules.set(target, module);
   }
   return module;

@@ -402,7 +402,7 @@ test("random bytes with signatures strewn in", () => {
   );
 });
 
-test("hostile regions: bombs share one budget, and many headers do not cost the square of them", () => {
+test("hostile regions: bombs share one budget beyond what Linux packs, and many headers do not cost the square of them", () => {
   const bomb = deflateRawSync(new Uint8Array(4 * MIB));
   const bombs = region(
     ...Array.from({ length: 64 }, () => zone(8192, region(Buffer.from("====1.000000-C\n"), bomb))),
@@ -410,7 +410,7 @@ test("hostile regions: bombs share one budget, and many headers do not cost the 
   const { records } = readRamoops(bombs, { recordSize: 8192 });
   const sum = records.reduce((total, { compressed, bytes }) => total + (compressed ? bytes.length : 0), 0);
   assert.is(records.length, 64);
-  assert.ok(sum <= 64 * MIB + bombs.length, `${sum}`);
+  assert.ok(sum <= 64 * MIB + 4 * bombs.length, `${sum}`);
   assert.is(records.filter(({ state }) => state === "ok").length, 15);
 
   const headers = new Uint8Array(8 * MIB);

@@ -351,6 +351,7 @@ test("CMD6: every group × function × mode, at 3.3 V and 1.8 V; one F and nothi
             assert.is(result(status, group), wanted === 15 ? 0 : has ? wanted : 15, what);
             const support = ((status[12 - group * 2] ?? 0) << 8) | (status[13 - group * 2] ?? 0);
             assert.is(support, 0x8000 | (2 ** (groups[group] ?? 0) - 1), `${what}: support`);
+            assert.is((status[0] ?? 0) * 256 + (status[1] ?? 0), has ? 100 : 0, `${what}: current`);
             assert.is(status[17], 1, "structure version");
             assert.is(
               status.subarray(18).some((byte) => byte !== 0),
@@ -372,6 +373,69 @@ test("CMD6: every group × function × mode, at 3.3 V and 1.8 V; one F and nothi
   bus.register(6, 0x80fff2f1, 64);
   assert.is((bus.register(6, 0x00ffffff, 64)[16] ?? 0) & 15, 0, "group 3 refused, group 1 stays");
   note(`${cases} cases of CMD6 groups and functions`);
+});
+
+test("CMD6 with a wrong function: F for its group, 0 mA, and the groups that are right stay too", () => {
+  const resultOf = (status: Uint8Array, group: number) =>
+    ((status[16 - (group >> 1)] ?? 0) >> ((group & 1) * 4)) & 15;
+  let cases = 0;
+  for (const low of [false, true]) {
+    const sd = { uhs: true, driverTypes: low, currentLimits: low };
+    const bus = low ? openLow({ sd }) : opened({ sd });
+    const start = bus.save();
+    const has = (group: number, wanted: number) =>
+      wanted < ((low ? [5, 1, 4, 4, 1, 1] : [2, 1, 1, 1, 1, 1])[group] ?? 0);
+    // High speed, which every card has, beside each function of each other group.
+    for (let group = 1; group < 6; group++) {
+      for (let wanted = 0; wanted < 15; wanted++) {
+        for (const mode of [0, 1]) {
+          bus.load(start);
+          const ask = (0xfffff0 & ~(15 << (group * 4))) | (wanted << (group * 4)) | 1;
+          const status = bus.register(6, (ask | (mode << 31)) >>> 0, 64);
+          const what = `${low} group ${group + 1} function ${wanted} mode ${mode}`;
+          const isRight = has(group, wanted);
+          assert.is(resultOf(status, 0), 1, what);
+          assert.is(resultOf(status, group), isRight ? wanted : 15, what);
+          assert.is((status[0] ?? 0) * 256 + (status[1] ?? 0), isRight ? 100 : 0, `${what}: current`);
+          const after = bus.register(6, 0x00ffffff, 64);
+          assert.is(resultOf(after, 0), isRight && mode === 1 ? 1 : 0, `${what}: group 1 afterwards`);
+          assert.is(resultOf(after, group), isRight && mode === 1 ? wanted : 0, `${what}: afterwards`);
+          assert.is((after[0] ?? 0) * 256 + (after[1] ?? 0), 100, "no error, no 0 mA");
+          cases++;
+        }
+      }
+    }
+  }
+  note(`${cases} cases of CMD6 with two groups`);
+});
+
+test("CMD3: another address each time, behind CMD7, CMD0 and the supply, and never 0", () => {
+  const bus = opened({});
+  const seen = [bus.rca];
+  for (let i = 0; i < 40; i++) {
+    bus.send(7, 0, "none");
+    const before = bus.rca;
+    bus.rca = bus.must(3, 0xffffffff, "r6").r1 >>> 16;
+    assert.is(bus.send(13, before << 16).silent, true, "the old one is nobody's");
+    assert.is(stateOf(bus.status()), "stby");
+    seen.push(bus.rca);
+    bus.must(7, bus.rca << 16, "r1b");
+    bus.awaitBusy();
+    if (i % 3 === 0) bus.open();
+    if (i % 7 === 0) bus.cutAndReopen(0, 0);
+    if (!seen.includes(bus.rca)) seen.push(bus.rca);
+  }
+  assert.is(new Set(seen).size, seen.length, "each is new");
+  assert.ok(seen.length > 50 && !seen.includes(0));
+  // Around the whole circle.
+  const start = seen[0];
+  bus.send(7, 0, "none");
+  for (let i = 0; i < 70_000; i++) {
+    const next = bus.must(3, 0, "r6").r1 >>> 16;
+    assert.ok(next !== 0 && next !== bus.rca);
+    bus.rca = next;
+  }
+  assert.is(start, 0x1234, "a new card's first one");
 });
 
 test("CMD6 takes hold when its status has gone out, not when CMD12 came before", () => {
@@ -520,12 +584,14 @@ test("CMD38: discard and FULE only as SSR advertises them, FULE in one erase tim
     [false, true],
   ]) {
     const bus = opened({ sectors: 4096, sd: { discard, fule }, timing: { eraseNs } });
+    // A card that advertises neither has an argument of stuff: whatever it is, this is an erase.
+    const isStuff = !discard && !fule;
     for (const [mode, first, isLegal] of [
       [0, 0, true],
-      [1, 0, discard],
-      [2, 0, fule],
-      [2, 1, false],
-      [3, 0, false],
+      [1, 0, discard || isStuff],
+      [2, 0, fule || isStuff],
+      [2, 1, isStuff],
+      [3, 0, isStuff],
     ] as const) {
       bus.preset(0, pattern(4096));
       bus.must(32, first);
@@ -536,7 +602,7 @@ test("CMD38: discard and FULE only as SSR advertises them, FULE in one erase tim
       assert.is(r1 & R1.eraseParameter, isLegal ? 0 : R1.eraseParameter, what);
       bus.pollNs = 1000;
       bus.awaitStatus(INT.transfer);
-      const busyNs = isLegal ? (mode === 2 ? 1 : 4) * eraseNs : 0;
+      const busyNs = isLegal ? (mode === 2 && fule ? 1 : 4) * eraseNs : 0;
       const lengthNs = bus.nowNs - start;
       // Begun with the response: up to 100 clocks of 2.5 µs earlier.
       assert.ok(Math.abs(lengthNs - busyNs) <= 260_000, `${what}: ${lengthNs} ns`);

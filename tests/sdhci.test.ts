@@ -509,6 +509,42 @@ test("a status bit whose enable is taken away is gone, and does not come back wi
   assert.is(bus.read32(REG.status), INT.command);
 });
 
+test("a transfer that is armed belongs to its own command: no other response starts it, and no block moves", () => {
+  let cases = 0;
+  for (const card of ["emmc", "sd"] as const) {
+    for (const dma of [false, true]) {
+      for (const read of [false, true]) {
+        for (const blocks of [1, 2]) {
+          for (const other of [13, 55, 16, 12, 7, 17]) {
+            const bus = new Bus({ card, dma: true, sectors: 1024 }).open();
+            bus.preset(0, pattern(4, 7));
+            const before = bus.stored(0);
+            if (dma) bus.describe(blocks * 512);
+            // CMD43 is no card's: armed, and nobody answers.
+            bus.issue(43, 0, "r1", { read, blocks, dma });
+            bus.awaitStatus(INT.timeout);
+            bus.write8(REG.reset, 0x02);
+            bus.clearStatus();
+            const argument = other === 16 ? 512 : other === 12 || other === 17 ? 0 : (bus.rca << 16) >>> 0;
+            bus.issue(other, argument, "r1");
+            const status = bus.awaitStatus(INT.command | INT.timeout);
+            bus.idle(3_000_000);
+            const what = `${card} ${dma ? "ADMA2" : "PIO"} ${read ? "read" : "write"} ${blocks}, then CMD${other}`;
+            assert.is(bus.read32(REG.status) & (INT.writeReady | INT.readReady | INT.transfer), 0, what);
+            assert.is(bus.present & (PRESENT.bufferWrite | PRESENT.bufferRead), 0, `${what}: no buffer`);
+            if (other === 13) assert.is(status & INT.command, INT.command, what);
+            bus.resetLines();
+            bus.clearStatus();
+            same(bus.stored(0), before, what);
+            cases++;
+          }
+        }
+      }
+    }
+  }
+  note(`${cases} cases of armed transfers`);
+});
+
 test("a CMD12 with busy in the middle of a transfer completes, and ends it", () => {
   for (const read of [true, false]) {
     const bus = fast();

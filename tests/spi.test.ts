@@ -62,7 +62,7 @@ class Host {
   answersCondition = false;
 
   constructor(options: DeviceOptions = {}) {
-    this.device = Device.open(coreModule("debug"), { sizeBytes: 8 * 2 ** 20, ...options });
+    this.device = Device.open(coreModule(), { sizeBytes: 8 * 2 ** 20, ...options });
     this.card = new SpiCard(this.device);
   }
 
@@ -315,6 +315,72 @@ test("CRC on: a damaged command or block is refused, off: it is not looked at", 
   same(host.read(7, 1), data, "written without a CRC");
   assert.is(wrong(0, 0), CRC_ERROR, "of CMD0 it always is");
   assert.is(host.command(0), IDLE);
+});
+
+test("busy behind Stop Tran: one byte of nothing, then low, at every speed and however fast the card is", () => {
+  for (const spiKhz of [100, 400, 4000, 25_000]) {
+    for (const blocks of [1, 3]) {
+      for (const profile of ["ideal", "typical"] as const) {
+        const host = new Host({ card: "sd", profile, sd: { spiKhz } }).open();
+        assert.is(host.command(25, host.at(8)), 0);
+        for (let i = 0; i < blocks; i++) {
+          assert.is(host.give(pattern(1, i + 1), 0xfc), ACCEPTED);
+          host.awaitReady();
+        }
+        const what = `${profile} ${spiKhz} kHz, ${blocks} blocks`;
+        host.byte(0xfd);
+        assert.is(host.byte(), 0xff, `${what}: the byte behind the token`);
+        // A driver that waits for the beginning of busy first does not wait for ever.
+        assert.is(host.byte(), 0x00, `${what}: busy`);
+        host.awaitReady();
+        assert.is(host.status(), 0, what);
+        same(host.read(8 + blocks - 1, 1), pattern(1, blocks), what);
+      }
+    }
+  }
+});
+
+test("the last programming of an open write is busy behind its end, by the token and by CMD12", () => {
+  // 20 µs a byte: 5 ms are 250 of them.
+  const options: DeviceOptions = { card: "sd", profile: "typical", timing: { finalNs: 5_000_000 } };
+  for (const end of ["token", "CMD12"]) {
+    const host = new Host({ ...options, sd: { spiKhz: 400 } }).open();
+    assert.is(host.command(25, host.at(8)), 0);
+    assert.is(host.give(pattern(1, 1), 0xfc), ACCEPTED);
+    host.awaitReady();
+    if (end === "token") host.byte(0xfd);
+    else assert.is(host.command(12), 0);
+    if (end === "token") host.byte();
+    const behind = host.awaitReady();
+    assert.ok(Math.abs(behind - 250) < 12, `${end}: ${behind} bytes`);
+  }
+});
+
+test("erase in SPI mode: busy, WP_ERASE_SKIP in the second byte of CMD13, what is protected stays", () => {
+  const host = new Host({ card: "sdsc" }).open();
+  const group = 2 ** 21;
+  host.write(4095, pattern(2, 4));
+  assert.is(host.command(28, group), 0);
+  assert.ok(host.awaitReady() > 0, "CMD28 is busy");
+  assert.is(host.command(32, group - 512), 0);
+  assert.is(host.command(33, group + 511), 0, "bits below a block do not count");
+  assert.is(host.command(38, 0), 0);
+  assert.ok(host.awaitReady() > 0, "busy");
+  assert.is(host.status(), 0x02, "WP_ERASE_SKIP");
+  assert.is(host.status(), 0, "told once");
+  same(host.read(4095, 1), new Uint8Array(512), "erased");
+  same(host.read(4096, 1), pattern(2, 4).subarray(512), "protected");
+  assert.is(host.command(29, group), 0);
+  host.awaitReady();
+  for (const [index, at] of [
+    [32, group - 512],
+    [33, group],
+    [38, 0],
+  ] as const)
+    assert.is(host.command(index, at), 0);
+  host.awaitReady();
+  assert.is(host.status(), 0);
+  same(host.read(4096, 1), new Uint8Array(512), "erased now");
 });
 
 test("many blocks with a bad one: those before it land, CMD12 or the stop token ends it", () => {

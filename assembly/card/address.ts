@@ -14,10 +14,16 @@ export function sectorOf(argument: u32): u32 {
   return isByteAddressed() ? argument / SECTOR_BYTES : argument;
 }
 
-/** R1_OUT_OF_RANGE beyond the partition, R1_ADDRESS_ERROR inside a sector, or 0. */
+/** R1_OUT_OF_RANGE beyond the partition, R1_ADDRESS_ERROR inside a sector, or 0: for commands that move blocks. */
 export function addressErrors(argument: u32): u32 {
-  let errors: u32 = 0;
-  if (sectorOf(argument) >= mediumSectors(card().partition)) errors |= R1_OUT_OF_RANGE;
-  if (isByteAddressed() && argument % SECTOR_BYTES != 0) errors |= R1_ADDRESS_ERROR;
-  return errors;
+  const isInside = isByteAddressed() && argument % SECTOR_BYTES != 0;
+  return rangeErrors(argument) | (isInside ? R1_ADDRESS_ERROR : 0);
+}
+
+/**
+ * R1_OUT_OF_RANGE beyond the partition, or 0: for erase and write protection, where the bits of a byte address below
+ * the block or the group are ignored (SD Physical Layer §4.3.5, JESD84-B51 §6.10, §6.6.18).
+ */
+export function rangeErrors(argument: u32): u32 {
+  return sectorOf(argument) >= mediumSectors(card().partition) ? R1_OUT_OF_RANGE : 0;
 }

@@ -68,6 +68,7 @@ import {
   OP_REGISTER,
   OP_SLEEP,
   OP_SWITCH,
+  OP_TAIL,
   R1_CC_ERROR,
   R1_ERROR,
   raise,
@@ -117,7 +118,7 @@ export function beginTail(startNs: u64, lengthNs: u64): void {
     c.opUntilNs = afterNs(c.opUntilNs, lengthNs);
     return;
   }
-  begin(OP_ABORT, startNs, lengthNs);
+  begin(OP_TAIL, startNs, lengthNs);
   if (c.state == STATE_TRAN) c.state = STATE_PRG;
 }
 
@@ -315,7 +316,7 @@ export function cutBusy(outcome: u32): void {
  * A flush or an eviction was storing the cache's oldest sector: unless `cacheMask` keeps it, it ends like any sector in
  * programming. Its old bytes are what losing the cache leaves anyway.
  */
-function cutOldestCached(outcome: u32, cacheMask: u32): void {
+function cutOldestCached(outcome: u32, cacheMask: u64): void {
   const c = card();
   const storing = c.op == OP_FLUSH || (c.op == OP_CACHE && cacheMustEvict(c.opPartition, c.opLba));
   if (!storing || c.cacheCount == 0 || (cacheMask & 1) != 0 || outcome == CUT_OLD || outcome == CUT_NEW)
@@ -324,7 +325,7 @@ function cutOldestCached(outcome: u32, cacheMask: u32): void {
 }
 
 /** Everything the chip was doing is over and gone: power-up and CMD0. */
-export function dropBusy(outcome: u32, cacheMask: u32, timeNs: u64): void {
+export function dropBusy(outcome: u32, cacheMask: u64, timeNs: u64): void {
   if (isBusy()) traceAt(timeNs, TRACE_BUSY_END, card().op, card().opLba, 1);
   cutBusy(outcome);
   cutOldestCached(outcome, cacheMask);

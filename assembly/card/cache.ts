@@ -7,6 +7,7 @@ import {
   CACHE_LBAS,
   CACHE_PARTITIONS,
   CACHE_SECTORS_MAX,
+  CONFIG_CACHE_AT_RESET,
   CONFIG_CACHE_SECTORS,
   SECTOR_BYTES,
 } from "../layout";
@@ -82,11 +83,22 @@ export function cacheWriteOldest(isFinal: bool): bool {
   return stored;
 }
 
-/** All of it goes to the flash at once: cache kept over a reset, or a power cut that was survived. */
-export function cacheWriteAll(mask: u32): void {
+/** The mask of all sectors; one for each of CACHE_SECTORS_MAX has a bit in 64. */
+export const CACHE_KEEP_ALL: u64 = ~(<u64>0);
+
+/**
+ * Those whose bit is set in `mask`, the oldest sector's being bit 0, go to the flash at once; the others are gone. A
+ * cache kept over a reset, or a power cut that was survived.
+ */
+export function cacheWriteAll(mask: u64): void {
   const count = card().cacheCount;
   for (let i: u32 = 0; i < count && i < <u32>CACHE_SECTORS_MAX; i++) {
-    if (((mask >>> (i & 31)) & 1) != 0) cacheWriteOldest(true);
+    if (((mask >>> i) & 1) != 0) cacheWriteOldest(true);
     else cacheDrop(0);
   }
+}
+
+/** Which cached sectors CMD0 and RST_n leave: all or none, as CONFIG says. */
+export function cacheKeptAtReset(): u64 {
+  return load<u32>(CONFIG_CACHE_AT_RESET) != 0 ? CACHE_KEEP_ALL : 0;
 }

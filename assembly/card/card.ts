@@ -11,14 +11,9 @@
 // Not modelled: RPMB, lock, CMDQ, boot mode, partitioning at run time, 1.2 V; of SD partial blocks (SDSC), UHS-II and
 // the extension registers (CMD48, 49, 58, 59).
 import { laterNs, NEVER, nowNs } from "../clock";
-import {
-  CARD_BASE,
-  CARD_BLOCK,
-  CONFIG_ABORT_OUTCOME,
-  CONFIG_CACHE_AT_RESET,
-  SD_LOCK_SWITCH,
-} from "../layout";
+import { CARD_BASE, CARD_BLOCK, CONFIG_ABORT_OUTCOME, SD_LOCK_SWITCH } from "../layout";
 import { advanceCard, isBusy } from "./busy";
+import { cacheKeptAtReset } from "./cache";
 import { EXT_CSD_RST_N_FUNCTION, extCsd } from "./emmc-registers";
 import { TIMING_HS200 } from "./emmc-switch";
 import { damage, makeFlash } from "./flash";
@@ -179,8 +174,7 @@ export function makeCard(): void {
 export function resetByPin(timeNs: u64): void {
   advanceCard(timeNs);
   if (!isEmmc() || card().power == 0 || (extCsd(EXT_CSD_RST_N_FUNCTION) & 3) != 1) return;
-  const cacheMask: u32 = load<u32>(CONFIG_CACHE_AT_RESET) != 0 ? 0xffffffff : 0;
-  powerOff(load<u32>(CONFIG_ABORT_OUTCOME), cacheMask, timeNs);
+  powerOff(load<u32>(CONFIG_ABORT_OUTCOME), cacheKeptAtReset(), timeNs);
   powerOn(timeNs);
 }
 

@@ -3,7 +3,6 @@
 
 import {
   CONFIG_ABORT_OUTCOME,
-  CONFIG_CACHE_AT_RESET,
   CONFIG_FINAL_NS,
   FAULT_BROWN_OUT,
   FAULT_DAT_STUCK,
@@ -21,6 +20,7 @@ import {
 import { addressErrors, sectorOf } from "./address";
 import { answerR1, answerR2, illegal, RESPONSE_NONE, RESPONSE_R1 } from "./answer";
 import { beginTail, dropBusy, interrupt, isBusy } from "./busy";
+import { cacheKeptAtReset } from "./cache";
 import { emmcCommand } from "./emmc-commands";
 import { EXT_CSD_HPI_MGMT, extCsd } from "./emmc-registers";
 import { erase, eraseBound } from "./erase";
@@ -62,7 +62,7 @@ import { isProtected } from "./write-protect";
 /** CMD0: whatever it was, it is over. SD keeps 1.8 V until its supply goes (mmc.md §2.2). */
 export function goIdle(timeNs: u64): void {
   const c = card();
-  dropBusy(load<u32>(CONFIG_ABORT_OUTCOME), load<u32>(CONFIG_CACHE_AT_RESET) != 0 ? 0xffffffff : 0, timeNs);
+  dropBusy(load<u32>(CONFIG_ABORT_OUTCOME), cacheKeptAtReset(), timeNs);
   c.state = STATE_IDLE;
   c.rca = isEmmc() ? 1 : 0;
   c.status = 0;
@@ -110,6 +110,8 @@ function stopTransmission(argument: u32, timeNs: u64): u32 {
   const state = c.state;
   if (state == STATE_PRG) {
     if ((argument & 1) == 0 || extCsd(EXT_CSD_HPI_MGMT) == 0) return illegal();
+    // As HPI it names a card; to stop a transfer it does not.
+    if (argument >>> 16 != c.rca) return RESPONSE_NONE;
     answerR1(state, 0);
     interrupt(timeNs, load<u32>(CONFIG_ABORT_OUTCOME));
     return RESPONSE_R1;

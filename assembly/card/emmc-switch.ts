@@ -5,7 +5,7 @@
 // HS_TIMING 1 (DDR52). HS_TIMING 2 (HS200) needs 4 or 8 lines at one bit; 3 (HS400) comes from HS_TIMING 1 with
 // BUS_WIDTH 6. What DEVICE_TYPE does not list is refused, and so is every step that leaves the two in disagreement.
 import { CONFIG_PARTITION_NS, CONFIG_PROGRAM_NS, CONFIG_SWITCH_NS, FAULT_SWITCH } from "../layout";
-import { cacheWriteAll } from "./cache";
+import { CACHE_KEEP_ALL, cacheWriteAll } from "./cache";
 import {
   EXT_CSD_BKOPS_EN,
   EXT_CSD_BKOPS_START,
@@ -175,7 +175,7 @@ export function applySwitch(index: u32, value: u32): void {
   }
   if (index == EXT_CSD_HS_TIMING) c.highSpeed = value;
   if (index == EXT_CSD_PARTITION_CONFIG) c.partition = value & 7;
-  if (writesBack(index, value)) cacheWriteAll(0xffffffff);
+  if (writesBack(index, value)) cacheWriteAll(CACHE_KEEP_ALL);
   if (index != 0) setExtCsd(index, value);
 }
 

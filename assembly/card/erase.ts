@@ -1,7 +1,7 @@
 // CMD35, 36, 38 (SD 32, 33, 38): the erase sequence and what is erased.
 
 import { CONFIG_DISCARD_NS, CONFIG_ERASE_NS, CONFIG_TRIM_NS, SD_DISCARD, SD_FULE } from "../layout";
-import { addressErrors, sectorOf } from "./address";
+import { rangeErrors, sectorOf } from "./address";
 import { answerR1, RESPONSE_R1 } from "./answer";
 import { beginErase } from "./busy";
 import { ERASE_GROUP_SECTORS } from "./emmc-registers";
@@ -29,7 +29,7 @@ const FULE: u32 = 2;
 /** CMD35/36 (SD 32/33): first and last sector of an erase, in this order. */
 export function eraseBound(isLast: bool, argument: u32): u32 {
   const c = card();
-  let errors = addressErrors(argument);
+  let errors = rangeErrors(argument);
   if (errors == 0 && isLast && c.eraseStep != 1) errors = R1_ERASE_SEQ_ERROR;
   if (errors != 0) {
     c.eraseStep = 0;
@@ -43,7 +43,16 @@ export function eraseBound(isLast: bool, argument: u32): u32 {
   return answerR1(STATE_TRAN, errors);
 }
 
-/** The argument of CMD38: SD takes 1 and 2 as its SSR advertises them, 2 for the whole user area only. */
+/**
+ * What CMD38 asks for. Up to SD version 4 its argument is stuff (SD Physical Layer §4.7.4); it tells the kind of an
+ * erase since there are others: cards that advertise one in their SSR look at it, the others do not.
+ */
+function eraseMode(argument: u32): u32 {
+  const looks = isEmmc() || hasSdFlag(SD_DISCARD | SD_FULE);
+  return looks ? argument : SD_ERASE;
+}
+
+/** The modes of CMD38: SD takes 1 and 2 as its SSR advertises them, 2 for the whole user area only. */
 function isEraseMode(argument: u32, first: u32, last: u32): bool {
   if (isEmmc()) return argument == 0 || argument == 1 || argument == 3;
   if (argument == SD_ERASE) return true;
@@ -63,6 +72,7 @@ function groupNs(argument: u32): u32 {
  */
 export function erase(argument: u32, timeNs: u64): u32 {
   const c = card();
+  const mode = eraseMode(argument);
   if (c.eraseStep != 2) {
     c.eraseStep = 0;
     return answerR1(STATE_TRAN, R1_ERASE_SEQ_ERROR);
@@ -70,10 +80,10 @@ export function erase(argument: u32, timeNs: u64): u32 {
   c.eraseStep = 0;
   let first = c.eraseFirst;
   let last = c.eraseLast;
-  if (first > last || !isEraseMode(argument, first, last)) {
+  if (first > last || !isEraseMode(mode, first, last)) {
     return answerR1(STATE_TRAN, R1_ERASE_PARAM);
   }
-  if (isEmmc() && argument == 0) {
+  if (isEmmc() && mode == 0) {
     // Without ERASE_GROUP_DEF the groups are those of the CSD: 32 × 32 sectors, the same size here.
     first = first - (first % ERASE_GROUP_SECTORS);
     last = last - (last % ERASE_GROUP_SECTORS) + ERASE_GROUP_SECTORS - 1;
@@ -85,6 +95,6 @@ export function erase(argument: u32, timeNs: u64): u32 {
   c.state = STATE_PRG;
   if (isEmmc() ? isProtectedWithin(c.partition, first, last) : anyProtected(first, last))
     raise(R1_WP_ERASE_SKIP);
-  beginErase(first, last, timeNs, groupNs(argument), argument == FULE);
+  beginErase(first, last, timeNs, groupNs(mode), mode == FULE);
   return RESPONSE_R1;
 }

@@ -172,7 +172,7 @@ function forgetUndo(partition: u32, first: u32, last: u32): void {
  * The supply goes: sectors whose busy is over but that the chip had not stored yet. Bit i of `mask` keeps
  * the i-th oldest of them, the others end as `outcome`.
  */
-export function cutUnsettled(outcome: u32, mask: u32): void {
+export function cutUnsettled(outcome: u32, mask: u64): void {
   const d = damage();
   const settleNs: u64 = load<u32>(CONFIG_SETTLE_NS);
   const now = nowNs();

@@ -8,6 +8,9 @@ import { card, hasSdFlag, isEmmc, STATE_INA, STATE_READY, VOLTAGE_330, VOLTAGE_O
 
 const OCR_VOLTAGES: u32 = 0x00ff8000; // 2.7-3.6 V
 const OCR_LOW_VOLTAGE: u32 = 0x80; // 1.70-1.95 V, eMMC
+/** Where the argument names voltages. All of it 0: a question, which starts nothing. */
+const WINDOW_SD: u32 = 0x00ffff00;
+const WINDOW_EMMC: u32 = 0x00ffff80;
 const OCR_SECTORS: u32 = 1 << 30;
 const OCR_POWERED_UP: u32 = 1 << 31;
 /** ACMD41: S18R of the host, S18A of the card. */
@@ -47,7 +50,7 @@ function offersLowSignalling(argument: u32): bool {
 export function sendOperatingConditions(argument: u32, timeNs: u64): u32 {
   const c = card();
   let ocr = OCR_VOLTAGES | (isEmmc() ? OCR_LOW_VOLTAGE : 0);
-  const voltages = argument & 0x00ffff80;
+  const voltages = argument & (isEmmc() ? WINDOW_EMMC : WINDOW_SD);
   if (voltages != 0) {
     if ((voltages & ocr) == 0) {
       c.state = STATE_INA;

@@ -12,7 +12,7 @@ import { Card, card, isEmmc, STATE_IDLE } from "./state";
  * The supply goes. What was in programming ends as `outcome` (CUT_*); bit i of `cacheMask` keeps the
  * i-th oldest cached sector, and of those in flight behind their busy likewise.
  */
-export function powerOff(outcome: u32, cacheMask: u32, timeNs: u64): void {
+export function powerOff(outcome: u32, cacheMask: u64, timeNs: u64): void {
   const c = card();
   if (c.power == 0) return;
   dropBusy(outcome, cacheMask, timeNs);

@@ -22,19 +22,24 @@ import {
 } from "./state";
 import { receiveRegister, sendRegister } from "./transfer";
 
-/** The RCA an SD card publishes. */
-const SD_RCA: u32 = 0x1234;
+/** The RCA that a new SD card publishes first, and how far the next one is: odd, so that none comes soon again. */
+const FIRST_RCA: u32 = 0x1234;
+const RCA_STEP: u32 = 0x3b2d;
 
-/** CMD3. */
+/** CMD3: another address each time, behind CMD0 and the supply too: a host that keeps an old one is found out. */
 function publishAddress(): u32 {
   const c = card();
   const state = c.state;
-  c.rca = SD_RCA;
+  let rca = c.published == 0 ? FIRST_RCA : (c.published + RCA_STEP) & 0xffff;
+  // 0 names no card.
+  if (rca == 0) rca = RCA_STEP;
+  c.published = rca;
+  c.rca = rca;
   c.state = STATE_STBY;
   answerR1(state, 0);
   const r1 = c.response0;
   // R6 carries status bits 23, 22, 19 and 12:0.
-  c.response0 = (SD_RCA << 16) | ((r1 >>> 8) & 0xc000) | ((r1 >>> 6) & 0x2000) | (r1 & 0x1fff);
+  c.response0 = (rca << 16) | ((r1 >>> 8) & 0xc000) | ((r1 >>> 6) & 0x2000) | (r1 & 0x1fff);
   return RESPONSE_R6;
 }
 
@@ -81,8 +86,9 @@ export function sdAppCommand(index: u32, argument: u32, timeNs: u64): u32 {
     case 41:
       return sendOperatingConditions(argument, timeNs);
     case 6:
-      answerR1(STATE_TRAN, (argument & ~2) != 0 ? R1_OUT_OF_RANGE : 0);
-      if ((argument & ~2) == 0) c.busWidth = argument == 2 ? 4 : 1;
+      // Bits 31:2 are stuff: drivers in the field send the RCA there. 01 and 11 are reserved.
+      answerR1(STATE_TRAN, (argument & 1) != 0 ? R1_OUT_OF_RANGE : 0);
+      if ((argument & 1) == 0) c.busWidth = (argument & 2) != 0 ? 4 : 1;
       return RESPONSE_R1;
     case 13:
       answerR1(STATE_TRAN, 0);

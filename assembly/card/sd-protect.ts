@@ -1,4 +1,4 @@
-// Write protection of an SD card (SD Physical Layer 3.01 §4.3.5): the whole card by TMP_ and PERM_WRITE_PROTECT of
+// Write protection of an SD card (SD Physical Layer 3.01 §4.3.6): the whole card by TMP_ and PERM_WRITE_PROTECT of
 // the CSD (CMD27), and the groups of an SDSC card (CMD28, 29, 30). The switch of the case is the host's business:
 // the card does not know it. Groups are bits behind the SCR; they and the CSD survive the supply.
 

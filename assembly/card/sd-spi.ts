@@ -7,6 +7,7 @@
 import { storeBigEndian32 } from "../bytes";
 import {
   CARD_BLOCK,
+  CONFIG_FINAL_NS,
   FAULT_COMMAND_CRC,
   FAULT_NO_RESPONSE,
   FAULT_PULLED,
@@ -16,7 +17,7 @@ import {
   TRACE_COMMAND,
 } from "../layout";
 import { traceAt } from "../trace";
-import { isBusy } from "./busy";
+import { beginTail, isBusy } from "./busy";
 import { goIdle, plainCommand } from "./commands";
 import { faultOnBlock, faultOnCommand } from "./faults";
 import { isAppCommand, isLegal } from "./legal";
@@ -143,15 +144,19 @@ function sharedCommand(app: bool, index: u32, argument: u32, timeNs: u64): u32 {
 }
 
 /** CMD12: no block comes any more. In rcv it ends a write whose blocks were refused. */
-function stop(): u32 {
+function stop(timeNs: u64): u32 {
   if (card().state != STATE_DATA && card().state != STATE_RCV) return SPI_ILLEGAL | idleBit();
-  endSpiWrite();
+  endSpiWrite(timeNs);
   return 0;
 }
 
-/** The stop token of CMD25, or CMD12: what arrived is still programmed. */
-export function endSpiWrite(): void {
-  card().state = isBusy() ? STATE_PRG : STATE_TRAN;
+/** The stop token of CMD25, or CMD12: what arrived is still programmed, and only now known to be the last. */
+export function endSpiWrite(timeNs: u64): void {
+  const c = card();
+  const isWrite = c.state == STATE_RCV;
+  c.state = isBusy() ? STATE_PRG : STATE_TRAN;
+  const finalNs: u64 = load<u32>(CONFIG_FINAL_NS);
+  if (isWrite && finalNs > 0 && c.transferIgnored == 0 && c.writtenBlocks > 0) beginTail(timeNs, finalNs);
 }
 
 function powerUp(argument: u32, timeNs: u64): u32 {
@@ -178,7 +183,7 @@ function spiCommand(app: bool, index: u32, argument: u32, timeNs: u64): u32 {
       case 8:
         return interfaceCondition(argument);
       case 12:
-        return stop();
+        return stop(timeNs);
       case 55:
       case 59:
         return idleBit();

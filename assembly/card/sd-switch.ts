@@ -17,6 +17,7 @@ const REFUSED: u32 = 15;
 /** Function 15 can always be asked for; real cards say so with bit 15 of each group. */
 const NO_INFLUENCE: u32 = 1 << KEEP;
 const TO_COME: u32 = 1 << 31;
+const CURRENT_MA: u32 = 100;
 
 /** The fastest clock of the present access mode; SDR104 is 208 MHz, of which the controller makes 200. */
 export function sdClockKhzMax(): u32 {
@@ -62,7 +63,6 @@ export function switchFunction(argument: u32): void {
   let results: u32 = 0;
   let possible = true;
   memory.fill(CARD_BLOCK, 0, 64);
-  storeBigEndian16(CARD_BLOCK, 100); // mA
   for (let group: u32 = 0; group < 6; group++) {
     const wanted = (argument >>> (group * 4)) & 15;
     const result = group == 0 && struck ? REFUSED : resultOf(group, wanted);
@@ -71,6 +71,8 @@ export function switchFunction(argument: u32): void {
     // Groups 6 … 1 from byte 2 on.
     storeBigEndian16(CARD_BLOCK + 12 - group * 2, functionsOf(group) | NO_INFLUENCE);
   }
+  // 0 mA: there is no such function.
+  storeBigEndian16(CARD_BLOCK, possible ? CURRENT_MA : 0);
   store<u8>(CARD_BLOCK + 14, <u8>(results >>> 16));
   store<u8>(CARD_BLOCK + 15, <u8>(results >>> 8));
   store<u8>(CARD_BLOCK + 16, <u8>results);

@@ -56,6 +56,7 @@ export const OP_FAIL: u32 = 8; // a sector that will not be programmed
 export const OP_ABORT: u32 = 9; // HPI on its way to tran
 export const OP_BACKGROUND: u32 = 10; // BKOPS_START, SANITIZE_START
 export const OP_REGISTER: u32 = 11; // CMD26-29: what they change is changed, the time is left
+export const OP_TAIL: u32 = 12; // behind the last block of a write, or of a command that takes long
 
 export const OP_CONTROL: u32 = 20; // SD: CMD20, 28, 29: busy, and nothing happens at its end
 export const OP_CSD: u32 = 21; // SD: PROGRAM_BLOCK → CSD
@@ -149,6 +150,7 @@ export class Card {
   csd3: u32;
   isProtected: u32; // an eMMC's PROTECTION_TABLE is not all 0
   unkemptSectors: u32; // programmed since the last background operations
+  published: u32; // SD: the address that CMD3 told last
 }
 
 export function card(): Card {

@@ -229,7 +229,7 @@ function receiveRegisterBlock(ptr: usize, bytes: u32, intact: bool, timeNs: u64)
   const c = card();
   const isWhole = intact && bytes == c.transferBlockBytes;
   const token = isWhole ? CRC_STATUS_GOOD : CRC_STATUS_BAD;
-  traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, 0xffffffff, token);
+  traceAt(timeNs, TRACE_BLOCK_WRITE, bytes, NO_LBA, token);
   c.state = isWhole ? STATE_PRG : STATE_TRAN;
   if (!isWhole) return token;
   if (c.transferSource == SOURCE_CSD) programCsd(ptr);

@@ -4,7 +4,7 @@
 
 import { storeBigEndian32 } from "../bytes";
 import { CARD_BLOCK, CONFIG_SWITCH_NS } from "../layout";
-import { addressErrors, sectorOf } from "./address";
+import { rangeErrors, sectorOf } from "./address";
 import { answerR1, RESPONSE_R1 } from "./answer";
 import { beginRegister } from "./busy";
 import { EXT_CSD_USER_WP, extCsd } from "./emmc-registers";
@@ -31,7 +31,7 @@ const GROUPS_TOLD: u32 = 32;
 /** CMD28 and CMD29: the group of an address. USER_WP says how strongly CMD28 protects. */
 export function setProtection(argument: u32, on: bool, timeNs: u64): u32 {
   const partition = card().partition;
-  let errors = addressErrors(argument);
+  let errors = rangeErrors(argument);
   if (errors == 0 && (partition == 1 || partition == 2)) errors = R1_ERROR;
   if (errors == 0) {
     const index = groupIndex(partition, sectorOf(argument));
@@ -58,7 +58,7 @@ export function setProtection(argument: u32, on: bool, timeNs: u64): u32 {
 
 /** CMD30 (a bit a group) and CMD31 (two bits): 32 groups from the addressed one on, the first in the lowest bits. */
 export function sendProtection(argument: u32, withType: bool, timeNs: u64): u32 {
-  const errors = addressErrors(argument);
+  const errors = rangeErrors(argument);
   answerR1(STATE_TRAN, errors);
   if (errors != 0) return RESPONSE_R1;
   const partition = card().partition;

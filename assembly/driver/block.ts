@@ -4,8 +4,8 @@
 
 import { registerBlock, tailBlock } from "../buffers";
 import { storeBigEndian32 } from "../bytes";
-import { EBUSY, ECANCELED, EINVAL, EIO, ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
-import { BOUNCE_BASE, BOUNCE_SECTORS, MACHINE_ON, SECTOR_BYTES } from "../layout";
+import { EBUSY, ECANCELED, EILSEQ, EINVAL, EIO, ENODEV, ENOMEDIUM, ETIMEDOUT, OK } from "../errno";
+import { BOUNCE_BASE, BOUNCE_SECTORS, SECTOR_BYTES } from "../layout";
 import { claim, holds, release } from "../owner";
 import {
   ANSWER_NONE,
@@ -17,17 +17,23 @@ import {
   sendOrder,
 } from "./command";
 import { identify } from "./enumerate";
+import { ALL_BITS, eraseErrors } from "./r1";
 import { powerCycle, powerUp } from "./setup";
 import { addressOf, clearDeadline, currentShadow, KIND_EMMC, mayCache, shadow } from "./shadow";
 import { flushCache } from "./switch";
 import { quietController, restartCard, takeOverCard } from "./takeover";
-import { awaitReady, readRegister, transferBlocks } from "./transfer";
+import { awaitReady, awaitReadyWithout, readRegister, transferBlocks } from "./transfer";
 
 /** The id that normal requests claim the host with. */
 export const NORMAL_ID: u32 = 1;
 /** Linux's default cap for an erase, 60 s. */
 const ERASE_NS: u64 = 60000 * MILLISECOND;
 const SELECT_NS: u64 = 500 * MILLISECOND;
+
+/** Requests of BOUNCE_SECTORS in one erase that writes: 128 GiB. Device.erase() asks for no more at once. */
+const PIECES_MAX: u32 = 1 << 21;
+/** An erase is done once more when the card's word on it was lost. */
+const ERASES_MAX: u32 = 2;
 
 /** A request, the same behind the ladder, and behind a power cycle. */
 export const TRIES_MAX: u32 = 3;
@@ -48,7 +54,6 @@ export function claimHost(): u32 {
 export function openCard(): i32 {
   const token = claimHost();
   if (token == 0) return EBUSY;
-  store<u32>(MACHINE_ON, 1);
   shadow(token).careful = 0;
   let status = powerUp(token);
   if (status == OK) status = identify(token);
@@ -137,18 +142,46 @@ export function blockWrite(lba: u32, count: u32): i32 {
   return transfer(WRITE, lba, count);
 }
 
-/** `first … last` become zero: eMMC trim, SD erase. Errors: as blockRead(). */
+/**
+ * `first … last` become zero: eMMC trim, SD erase, and zeros are written where an erased byte is another. Errors: as
+ * blockRead(); -EIO, too, if some of it is write-protected: that keeps its bytes, the rest may be erased.
+ */
 export function blockErase(first: u32, last: u32): i32 {
   if (first > last || last >= currentShadow().sectors) return EINVAL;
   const token = claimHost();
   if (token == 0) return EBUSY;
   const status = tryRequest(token, ERASE, first, last - first + 1);
+  if (shadow(token).erasesToOnes != 0 && mayCache(token)) shadow(token).unflushed = 1;
   return release(token) ? status : ECANCELED;
 }
 
+/**
+ * The card skips what is protected and says so once, in the R1 behind: an erase whose status was lost is done again.
+ * -EILSEQ: lost twice.
+ */
 function eraseRange(token: u32, first: u32, last: u32): i32 {
-  const started = startErase(token, first, last, shadow(token).kind == KIND_EMMC ? 1 : 0);
-  return started == OK ? awaitReady(token, ERASE_NS) : started;
+  if (shadow(token).erasesToOnes != 0) return writeZeros(token, first, last);
+  for (let i: u32 = 0; i < ERASES_MAX; i++) {
+    shadow(token).answerLost = 0;
+    let status = startErase(token, first, last, shadow(token).kind == KIND_EMMC ? 1 : 0);
+    if (status == OK) status = awaitReadyWithout(token, eraseErrors(ALL_BITS), ERASE_NS);
+    if (status != OK || shadow(token).answerLost == 0) return status;
+  }
+  return EILSEQ;
+}
+
+/** What an erase of a card whose erased bytes are ones cannot do. BOUNCE is the request's. */
+function writeZeros(token: u32, first: u32, last: u32): i32 {
+  if (!holds(token)) return ECANCELED;
+  memory.fill(BOUNCE_BASE, 0, BOUNCE_SECTORS * SECTOR_BYTES);
+  let left = last - first + 1;
+  for (let i: u32 = 0; i < PIECES_MAX && left > 0; i++) {
+    const count = left < <u32>BOUNCE_SECTORS ? left : <u32>BOUNCE_SECTORS;
+    const status = transferBlocks(token, true, first + i * BOUNCE_SECTORS, count, BOUNCE_BASE, 0);
+    if (status != OK) return status;
+    left -= count;
+  }
+  return left > 0 ? EINVAL : OK;
 }
 
 /** CMD35, 36, 38 (SD 32, 33, 38): the card is busy afterwards. `kind`: the argument of CMD38. */

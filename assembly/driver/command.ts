@@ -32,6 +32,7 @@ import {
 } from "../sdhci/registers";
 import { portDelay, portNowNs, portRead8, portRead32, portWrite8, portWrite32 } from "./port";
 import { errorOfR1, R1_APP_CMD } from "./r1";
+import { noteAnswer } from "./refusal";
 import { isLate, isOver, shadow, untilNs } from "./shadow";
 
 export const ANSWER_NONE: u32 = 0;
@@ -155,9 +156,11 @@ export function sendCommand(token: u32, index: u32, argument: u32, answer: u32, 
   if (status == OK) status = awaitStatus(token, SDHCI_INT_RESPONSE, COMMAND_NS);
   if (status == OK) {
     if ((answer & 3) != 0) shadow(token).lastR1 = portRead32(token, SDHCI_RESPONSE);
+    noteAnswer(token, index, argument, answer, OK, lastResponse(token));
     return OK;
   }
   if (!isCardPresent(token)) status = ENOMEDIUM;
+  noteAnswer(token, index, argument, answer, status, 0);
   resetBothLines(token);
   return status;
 }

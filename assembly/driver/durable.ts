@@ -10,7 +10,7 @@ export function writeFlags(token: u32): u32 {
   return mayCache(token) && usesCmd23(token) ? WRITE_FORCED : 0;
 }
 
-/** What has been written with writeFlags() is on the medium, not in a cache. */
+/** What has been written with writeFlags(token) is on the medium, not in a cache. */
 export function makeDurable(token: u32): i32 {
   return writeFlags(token) != 0 ? OK : flushCache(token);
 }

@@ -57,6 +57,7 @@ const C_SIZE_ELSEWHERE: u32 = 0xfff;
 
 const EXT_CSD_WR_REL_PARAM: u32 = 166;
 const EXT_CSD_PARTITION_CONFIG: u32 = 179;
+const EXT_CSD_ERASED_MEM_CONT: u32 = 181;
 const EXT_CSD_CACHE_SIZE: u32 = 249;
 const EXT_CSD_HPI_FEATURES: u32 = 503;
 
@@ -81,9 +82,9 @@ function powerUpCard(token: u32, app: bool, argument: u32): i32 {
   return ETIMEDOUT;
 }
 
-/** CMD2: the CID, compared with the one that was there before. -ENODEV: another card. */
-function checkIdentity(token: u32): i32 {
-  const status = sendCommand(token, 2, 0, ANSWER_R2, 0);
+/** CMD2, or CMD10: the CID, compared with the one that was there before. -ENODEV: another card. */
+export function checkIdentity(token: u32, index: u32, argument: u32): i32 {
+  const status = sendCommand(token, index, argument, ANSWER_R2, 0);
   if (status != OK) return status;
   const s = shadow(token);
   const first = longResponse(token, 0);
@@ -119,7 +120,7 @@ function csdSectors(token: u32): u32 {
 
 /**
  * The size, and whether the OCR's word on addresses can be true: it came without a CRC. More than 2 GiB are counted in
- * sectors and stand in EXT_CSD (REGISTER_BLOCK), and the CSD says that they do. -EILSEQ: the two disagree.
+ * sectors and stand in EXT_CSD (registerBlock(token)), and the CSD says that they do. -EILSEQ: the two disagree.
  */
 function takeCapacity(token: u32, csdSize: u32, bySize: u32): i32 {
   const s = shadow(token);
@@ -149,6 +150,7 @@ function setUpEmmc(token: u32): i32 {
   if (status != OK) return status;
   s.hasCmd23 = 1;
   s.hasReliableWrite = (extCsd(token, EXT_CSD_WR_REL_PARAM) >>> 2) & 1;
+  s.erasesToOnes = extCsd(token, EXT_CSD_ERASED_MEM_CONT) & 1;
   const hasHpi = (extCsd(token, EXT_CSD_HPI_FEATURES) & 1) != 0;
   const partition = extCsd(token, EXT_CSD_PARTITION_CONFIG) & 7;
   const hasCache = load<u32>(registerBlock(token) + EXT_CSD_CACHE_SIZE) > 0;
@@ -196,6 +198,7 @@ function setUpSd(token: u32): i32 {
   // A card of 2.00 knows CMD8: its answer was lost.
   if (version >= 2 && s.version1 != 0) return EILSEQ;
   s.hasSwitch = version != 0 ? 1 : 0;
+  s.erasesToOnes = load<u8>(registerBlock(token) + 1) >>> 7;
   s.hasReliableWrite = 0;
   s.hasHpi = 0;
   return setBus(token);
@@ -230,7 +233,7 @@ function identifyAs(token: u32, kind: u32, version1: bool): i32 {
     status = powerUpCard(token, false, OCR_VOLTAGES | OCR_SECTORS);
   }
   const unit: u32 = (lastResponse(token) & OCR_SECTORS) != 0 ? 1 : SECTOR_BYTES;
-  if (status == OK) status = checkIdentity(token);
+  if (status == OK) status = checkIdentity(token, 2, 0);
   if (status != OK) return status;
   s.kind = kind;
   s.addressUnit = unit;

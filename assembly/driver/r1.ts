@@ -8,6 +8,8 @@
 
 import { EILSEQ, EIO, OK } from "../errno";
 
+/** An R1 with every bit set: what of it is an error is the mask of those bits. */
+export const ALL_BITS: u32 = 0xffffffff;
 export const R1_APP_CMD: u32 = 1 << 5;
 export const R1_SWITCH_ERROR: u32 = 1 << 7;
 export const R1_READY_FOR_DATA: u32 = 1 << 8;

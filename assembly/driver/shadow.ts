@@ -58,7 +58,14 @@ export class Shadow {
   cacheLost: u32; // some of them may be gone, and the user's next flush has to tell
   repeated: u32; // the last CMD6 was sent again, as the status behind it was lost
   isWhole: u32; // 1: this copy was made to its end
+  erasesToOnes: u32; // an erased byte reads 0xff: EXT_CSD_ERASED_MEM_CONT, SCR DATA_STAT_AFTER_ERASE
   addressUnit: u32; // what an address counts: 1 sectors, 512 bytes; wrong, it destroys data
+  // The first command since forgetRefusal() that was not taken: refusal.ts.
+  refused: u32; // 0: none was
+  refusedCommand: u32;
+  refusedArgument: u32;
+  refusedR1: u32; // 0: none came
+  refusedStatus: i32; // 0: the R1 has error bits; else the errno in place of an answer
 }
 
 function copyAt(index: u32): Shadow {

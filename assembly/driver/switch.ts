@@ -55,12 +55,7 @@ export function switchByte(token: u32, index: u32, value: u32): i32 {
   return switchWithin(token, WRITE_BYTE, index, value, SWITCH_NS);
 }
 
-/**
- * Everything in the card's write cache becomes durable. Nothing to do without one, but only the card can say so. -EIO:
- * the card could not store all of it. That is told once, and what it could not store need not be in the cache any more,
- * so a flush that succeeds behind one that did not, or whose answer was lost, says nothing of what was written before
- * both.
- */
+/** Everything in the card's write cache becomes durable. Nothing to do without one, but only the card can say so. */
 export function flushCache(token: u32): i32 {
   const s = shadow(token);
   if (s.identified == 0) return ETIMEDOUT;
@@ -72,7 +67,11 @@ export function flushCache(token: u32): i32 {
   return s.cacheOn == 0 ? OK : flushKnownCache(token);
 }
 
-/** CMD6 FLUSH_CACHE, where the cache is on. */
+/**
+ * CMD6 FLUSH_CACHE, where the cache is on. -EIO: the card could not store all of it. That is told once, and what it could
+ * not store need not be in the cache any more, so a flush that succeeds behind one that did not, or whose answer was lost,
+ * says nothing of what was written before both.
+ */
 export function flushKnownCache(token: u32): i32 {
   const s = shadow(token);
   // Noted before it is known: whoever takes the host in the middle reads the status, and its errors with it.
@@ -90,7 +89,7 @@ export function extCsd(token: u32, index: u32): u32 {
 
 /**
  * Asks the card for a register in data: EXT_CSD, SCR. Lines or a speed in disagreement show in nothing else. What it
- * says then holds. -EILSEQ: it says something that cannot be; others as transferBlocks().
+ * says then holds. -EILSEQ: it says something that cannot be; others as transferBlocks(token).
  */
 export function confirmModes(token: u32): i32 {
   const s = shadow(token);

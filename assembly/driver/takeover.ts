@@ -36,6 +36,7 @@ import {
 import { identify } from "./enumerate";
 import { portNowNs, portRead8, portRead16, portWrite8, portWrite16, portWrite32 } from "./port";
 import { R1_READY_FOR_DATA } from "./r1";
+import { readdressCard } from "./readdress";
 import {
   awaitSupply,
   enableStatus,
@@ -45,7 +46,7 @@ import {
   startClock,
   switchPowerOn,
 } from "./setup";
-import { isLate, isOver, isShared, KIND_EMMC, outcome, shadow, untilNs } from "./shadow";
+import { isLate, isOver, isShared, KIND_EMMC, KIND_SD, outcome, shadow, untilNs } from "./shadow";
 import { confirmModes, flushKnownCache, selectUserArea } from "./switch";
 import { dat0IsHigh, sendStatus, stopTransmission } from "./transfer";
 
@@ -192,8 +193,10 @@ function climb(token: u32, rung: u32): i32 {
       }
       return OK;
     case RUNG_SELECT:
-      sendCommand(token, 7, s.rca << 16, ANSWER_R1, 0);
-      return OK;
+      if (sendCommand(token, 7, s.rca << 16, ANSWER_R1, 0) == OK) return OK;
+      if (s.kind != KIND_SD || s.identified == 0) return OK;
+      awaitBusyEnd(token, patienceNs(token));
+      return readdressCard(token) == ENODEV ? ENODEV : OK;
     case RUNG_IDENTIFY:
       return identify(token);
     default: {

@@ -36,7 +36,7 @@ import {
   sendOrder,
 } from "./command";
 import { portRead32, portWrite32 } from "./port";
-import { R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
+import { ALL_BITS, R1_READY_FOR_DATA, stopErrorsOf, workErrors } from "./r1";
 import { setHostControl } from "./setup";
 import {
   addressOf,
@@ -74,7 +74,7 @@ export function dat0IsHigh(token: u32): bool {
   return (portRead32(token, SDHCI_PRESENT_STATE) & SDHCI_DAT_0_LEVEL) != 0;
 }
 
-/** Asks the card for its status. 0 and lastResponse(), or an errno. */
+/** Asks the card for its status. 0 and lastResponse(token), or an errno. */
 export function sendStatus(token: u32): i32 {
   return sendCommand(token, 13, shadow(token).rca << 16, ANSWER_R1, 0);
 }
@@ -85,6 +85,11 @@ export function sendStatus(token: u32): i32 {
  * Where an answer was lost, perhaps with such a bit, Shadow.answerLost is set.
  */
 export function awaitReady(token: u32, lengthNs: u64): i32 {
+  return awaitReadyWithout(token, workErrors(ALL_BITS), lengthNs);
+}
+
+/** The same, with the bits of R1 that are errors of this operation; lastResponse(token) has those that showed. */
+export function awaitReadyWithout(token: u32, errorBits: u32, lengthNs: u64): i32 {
   const endNs = untilNs(token, lengthNs);
   let pauseNs: u32 = 0;
   let errors: u32 = 0;
@@ -99,9 +104,10 @@ export function awaitReady(token: u32, lengthNs: u64): i32 {
       const r1 = lastResponse(token);
       if (status == OK) {
         const state = (r1 >>> 9) & 15;
-        errors |= workErrors(r1);
+        errors |= r1 & errorBits;
         if (state == CARD_STATE_TRAN && (r1 & R1_READY_FOR_DATA) != 0) {
           if (!isHigh && !dat0IsHigh(token)) return EILSEQ;
+          shadow(token).lastR1 = r1 | errors;
           return errors != 0 ? EIO : OK;
         }
         // The card never got its CMD12.

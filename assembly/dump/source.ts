@@ -1,10 +1,11 @@
 // Bytes of regions that do not lie in the core's memory, and what of them nobody could bring. Built with
 // EXTERNAL_MEDIUM there is a host to ask, by one synchronous call: read(slot, offsetLow, offsetHigh, bytes, ptr) stores
-// up to `bytes` of the region at ptr and returns how many; what it says beyond that counts as none. In the other
-// builds nobody brings anything.
+// up to `bytes` of the region at ptr and returns how many; what it says beyond that counts as none, and below 0 means
+// that it knows no such region. In the other builds nobody brings anything.
 import {
   DUMP_FAILED_BYTES,
   DUMP_FAILED_END,
+  DUMP_FAILED_GONE,
   DUMP_FAILED_LIST,
   DUMP_FAILED_MAX,
   DUMP_FAILED_RANGES,
@@ -23,6 +24,7 @@ const ENTRY_BYTES: u32 = 16;
 function ask(slot: u32, inside: u64, count: u32, ptr: usize): u32 {
   if (isDefined(EXTERNAL_MEDIUM)) {
     const brought = read(slot, <u32>inside, <u32>(inside >> 32), count, ptr);
+    if (brought < 0) store<u32>(DUMP_FAILED_GONE, 1);
     return brought < 0 || <u32>brought > count ? 0 : brought;
   }
   return 0;
@@ -31,6 +33,7 @@ function ask(slot: u32, inside: u64, count: u32, ptr: usize): u32 {
 /** Nothing has failed yet. */
 export function clearFailures(): void {
   store<u32>(DUMP_FAILED_RANGES, 0);
+  store<u32>(DUMP_FAILED_GONE, 0);
   store<u64>(DUMP_FAILED_BYTES, 0);
 }
 

@@ -20,7 +20,7 @@ import {
   SECTOR_BYTES,
 } from "../layout";
 import { MARK_RING, mark } from "../mark";
-import { publish32, publish64, published32, published64 } from "../owner";
+import { publish64, published64 } from "../owner";
 import { PSZ_BUFFER_BYTES, PSZ_SIG_CONSOLE, PSZ_SIG_FTRACE, PSZ_SIG_PMSG } from "./format";
 
 export const RING_PMSG: u32 = 0;
@@ -47,7 +47,7 @@ const BLANK: u8 = 0;
 
 /**
  * A ring in memory. The n-th byte of this boot stands n mod capacity bytes behind the start of the data. Whoever writes
- * changes `written` and `incomingBytes`, whoever flushes the rest, so one may come into the middle of the other: each
+ * changes `written` and `incoming`, whoever flushes the rest, so one may come into the middle of the other: each
  * word is true by itself at any time.
  */
 // @ts-expect-error: decorator
@@ -56,7 +56,7 @@ export class Ring {
   written: u64; // bytes of this boot; of a longer write those for which there is room
   flushed: u64; // of them the oldest, which the medium has, or which were too many for it
   flushing: u64; // `written` as the flush at hand found it, until that has come to its end
-  incomingBytes: u32; // behind the written ones: they are being stored, and are neither old nor new
+  incoming: u64; // `written` as it will be: bytes up to here are being stored, and are neither old nor new
   isLive: u32; // the zone's header on the medium is of this boot
   stage: u32; // RING_*
 }
@@ -122,7 +122,7 @@ function writtenWord(index: u32): usize {
 }
 
 function incomingWord(index: u32): usize {
-  return RING_STATES + index * RING_STATE_BYTES + offsetof<Ring>("incomingBytes");
+  return RING_STATES + index * RING_STATE_BYTES + offsetof<Ring>("incoming");
 }
 
 function least(bytes: u64, capacity: u32): u32 {
@@ -138,16 +138,14 @@ export function appendToRing(index: u32, from: usize, count: u32): void {
   const newest = from + (count - kept);
   const next = <u32>(r.written % capacity);
   const toEnd = capacity - next < kept ? capacity - next : kept;
+  const written = r.written + kept;
   // What a writer left that died in here stays told until it is written over.
-  const torn = r.incomingBytes > kept ? r.incomingBytes : kept;
-  publish32(incomingWord(index), torn);
+  if (written > r.incoming) publish64(incomingWord(index), written);
   mark(MARK_RING);
   memory.copy(data + next, newest, toEnd);
   memory.copy(data, newest + toEnd, kept - toEnd);
   mark(MARK_RING);
-  publish64(writtenWord(index), r.written + kept);
-  mark(MARK_RING);
-  publish32(incomingWord(index), torn - kept);
+  publish64(writtenWord(index), written);
 }
 
 /** Bytes that the medium lacks and has room for. */
@@ -271,11 +269,9 @@ export function applyStage(index: u32): void {
   if (stage == RING_BODY) putHeader(index, false);
 }
 
-/**
- * How many bytes behind those of the flush somebody has stored since, or is storing. The writer counts a byte first as
- * incoming, then as written: read in this order, some may count twice, none is missed.
- */
+/** How many bytes behind those of the flush somebody has stored since, or is storing. */
 function newerBytes(index: u32): u32 {
-  const incoming = published32(incomingWord(index));
-  return least(published64(writtenWord(index)) - ring(index).flushing + incoming, ringCapacity(index));
+  const incoming = published64(incomingWord(index));
+  const flushing = ring(index).flushing;
+  return incoming > flushing ? least(incoming - flushing, ringCapacity(index)) : 0;
 }

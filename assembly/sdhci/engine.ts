@@ -313,7 +313,13 @@ function sendCommand(timeNs: u64): void {
     e.commandNs = afterNs(timeNs, clocksNs(clocks));
   }
   // A read's first block overlaps the response.
-  if (e.dataPhase == DATA_ARMED && e.isRead != 0 && !isAuto) wait(DATA_READ_WIRE, timeNs);
+  if (startsData() && e.isRead != 0 && !isAuto) wait(DATA_READ_WIRE, timeNs);
+}
+
+/** A transfer that is armed belongs to its own command: another one, sent because that failed, does not start it. */
+function startsData(): bool {
+  const e = engine();
+  return e.dataPhase == DATA_ARMED && (e.command & SDHCI_CMD_DATA) != 0;
 }
 
 /** The CMD line is free again, N_RC later for the next command. */
@@ -370,7 +376,7 @@ function takeResponse(timeNs: u64): void {
     return;
   }
   signal(SDHCI_INT_RESPONSE);
-  if (e.dataPhase == DATA_ARMED) {
+  if (startsData()) {
     e.floorNs = timeNs;
     wait(DATA_WRITE_FILL, timeNs);
     fillBuffer(timeNs);

@@ -52,6 +52,8 @@ const TOKEN_STOP: u32 = 0xfd;
 const DATA_ACCEPTED: u32 = 0xe5; // xxx0 010 1
 const DATA_BAD_CRC: u32 = 0xeb; // xxx0 101 1
 const DATA_WRITE_ERROR: u32 = 0xed; // xxx0 110 1
+/** Behind Stop Tran: one byte that means nothing, and one of busy at least, however soon the card has done. */
+const STOP_BYTES: u32 = 2;
 /** The stuff byte of CMD12: bit 7 is 0, as in an answer. */
 const STUFF: u32 = 0x7f;
 
@@ -80,6 +82,7 @@ function forgetAnswer(p: SpiPort): void {
   p.gap = 0;
   p.answerLeft = 0;
   p.dataResponse = 0;
+  p.ending = 0;
 }
 
 function deselect(p: SpiPort): void {
@@ -159,7 +162,8 @@ function takeToken(p: SpiPort, byte: u32): bool {
   if (p.writing != WRITE_WAIT || busyUntilNs() != 0) return false;
   const many = takesManySpiBlocks();
   if (many && byte == TOKEN_STOP) {
-    endSpiWrite();
+    endSpiWrite(nowNs());
+    p.ending = STOP_BYTES;
     p.writing = WRITE_NONE;
     return true;
   }
@@ -230,6 +234,10 @@ function give(p: SpiPort): u32 {
     const byte = p.dataResponse;
     p.dataResponse = 0;
     return byte;
+  }
+  if (p.ending > 0) {
+    p.ending -= 1;
+    return p.ending > 0 ? RELEASED : BUSY;
   }
   if (p.reading != READ_NONE) return giveRead(p);
   return busyUntilNs() != 0 ? BUSY : RELEASED;

@@ -17,6 +17,7 @@ export class SpiPort {
   answer: u32; // its first byte …
   answerRest: u32; // … and those behind, the next one in bits 31:24
   dataResponse: u32; // behind a block: 0 none
+  ending: u32; // bytes to come behind Stop Tran: one released, one busy
   reading: u32; // READ_*
   writing: u32; // WRITE_*
   blockAt: u32;

@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { MmcError } from "../errors.js";
 import type { PstoreRecord } from "../pstore/decode.js";
-import { withErased } from "./ls.js";
+import { withErased, withUnfinished } from "./ls.js";
 import { withArea } from "./open-area.js";
 import { addImageOptions, type ImageOptions, imageHelp } from "./options.js";
 import { remark, write } from "./output.js";
@@ -41,8 +41,12 @@ async function cat(
   options: ImageOptions & { all?: boolean; raw?: boolean },
 ): Promise<void> {
   await withArea(location, options, async ({ image, decoded }) => {
-    const records = options.all ? withErased(decoded) : decoded.records;
+    const records = options.all ? withErased(decoded) : withUnfinished(decoded);
     const record = findRecord(image.name, records, name);
+    if (record.state === "unfinished" || (record.state === "erased" && record.size === 0)) {
+      const why = record.state === "erased" ? "was removed, and nothing proves its text" : "is unfinished";
+      throw new MmcError("ENODATA", `${name}: ${why}; there is nothing to show`);
+    }
     await write(bytesOf(record, options.raw));
     if (record.state !== "ok") remark(`${name}: ${stateRemark(record)}`);
   });

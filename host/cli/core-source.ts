@@ -14,6 +14,7 @@ import {
 import { type ElfCore, type ElfSource, readElfCore } from "../dump/elf.js";
 import { MmcError } from "../errors.js";
 import { type Image, openImage } from "../image/image.js";
+import { checkRaw, whyNothing } from "../image/judge.js";
 import { findPartition, listPartitions, type Partition, readPartitionTable } from "../image/partitions.js";
 import { openRaw, RawImage } from "../image/raw.js";
 import {
@@ -94,12 +95,13 @@ export async function withCoreSource(
 /** Opens the raw image `location` for writing, finds its dump area, and closes it behind `work`. */
 export async function withWritableDumps(
   location: string,
-  options: CoreSourceOptions,
+  options: CoreSourceOptions & { force?: boolean },
   work: (opened: { image: RawImage; area: Range; dumps: CardDump[] }) => Promise<void>,
 ): Promise<void> {
   checkImageOptions(options);
   const image = openRaw(location, { writable: true });
   try {
+    if (!options.force) await checkRaw(image);
     const area = await findDumpArea(image, options);
     await work({ image, area, dumps: await readDumps(image, area) });
   } finally {
@@ -121,14 +123,16 @@ async function isElf(image: Image): Promise<boolean> {
 
 async function findCore(image: Image, options: CoreSourceOptions): Promise<CoreSource> {
   const { partition, offset, size, dump: slot } = options;
+  if (offset === undefined && size === undefined) await checkRaw(image, image.bytesFetched === 0);
   const isAreaGiven = [partition, offset, size, slot].some((one) => one !== undefined);
   if (!isAreaGiven && (await isElf(image))) {
     const range = { offset: 0, sizeBytes: image.sizeBytes };
     return { image, ...range, dump: null, dumps: [], core: await readHeaders(image, range, image.name) };
   }
   const area = await findDumpArea(image, options);
-  const dumps = await readDumps(image, area);
-  const dump = slot === undefined ? bestDump(dumps) : dumps.find((one) => one.slot === slot);
+  const dumps = dumpsToShow(image, area, await readDumps(image, area));
+  const isIt = (one: CardDump) => one.slot === slot && one.state !== "removed";
+  const dump = slot === undefined ? bestDump(dumps) : dumps.find(isIt);
   if (slot !== undefined && dump === undefined) {
     throw new MmcError("ENODATA", `--dump ${slot}: ${image.name} has none there`);
   }
@@ -140,15 +144,30 @@ async function findCore(image: Image, options: CoreSourceOptions): Promise<CoreS
   return { image, ...range, dump, dumps, core };
 }
 
-/** @throws MmcError ENODATA there is no dump, nor the rest of one */
+/** Also those that were removed. @throws MmcError ENODATA there is no dump, nor the rest of one */
 async function readDumps(image: Image, area: Range): Promise<CardDump[]> {
   const front = await image.read(area.offset, DUMP_HEADER_BYTES);
   const back = await image.read(area.offset + dumpBackOffset(area.sizeBytes), DUMP_HEADER_BYTES);
   const dumps = decodeDumpArea(front, back, area.sizeBytes);
   if (dumps.length > 0) return dumps;
-  throw new MmcError(
+  throw noDump(image, area);
+}
+
+function noDump(image: Image, area: Range, rest = ""): MmcError {
+  return new MmcError(
     "ENODATA",
-    `${image.name}: no dump in the ${area.sizeBytes} bytes at ${area.offset}, and no ELF core`,
+    `${image.name}: no dump in the ${area.sizeBytes} bytes at ${area.offset}, and no ELF core${rest}`,
+  );
+}
+
+/** Those that are there to be read. @throws MmcError ENODATA all were removed */
+function dumpsToShow(image: Image, area: Range, all: CardDump[]): CardDump[] {
+  const dumps = all.filter(({ state }) => state !== "wiped");
+  if (dumps.some(({ state }) => state !== "removed")) return dumps;
+  throw noDump(
+    image,
+    area,
+    dumps.length === 0 ? "" : "; of a removed one the bytes are there: core rm --wipe",
   );
 }
 
@@ -170,6 +189,11 @@ async function findDumpArea(image: Image, { partition, offset, size }: CoreSourc
       );
     }
     if (only !== undefined) return partitionArea(image, only);
+    if (!(await isElf(image))) {
+      const head = await image.read(0, Math.min(CHUNK_BYTES, image.sizeBytes));
+      const why = await whyNothing(image, 0, head, "is no ELF core and begins no dump area");
+      if (why !== null && why.code === "EMEDIUMTYPE") throw why;
+    }
     throw new MmcError(
       "EINVAL",
       `${image.name}: is ${(await isElf(image)) ? "an" : "no"} ELF core and begins no dump area; ` +

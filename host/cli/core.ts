@@ -1,6 +1,7 @@
 // `mmcpstore core ls|extract|verify`: an ELF core, whoever made it, as a file or in the dump area of a card. Reads
 // only; extract writes into one folder, under names of its own that nothing in the file can lead out of it.
 import { createHash } from "node:crypto";
+import { lstatSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { codeOf } from "../core/status.js";
@@ -8,6 +9,7 @@ import type { CardDump } from "../dump/dump-area.js";
 import { type ElfCore, type ElfSegment, PT_LOAD, PT_NOTE } from "../dump/elf.js";
 import { ERRNO, MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
+import { openRaw } from "../image/raw.js";
 import { crc32c } from "../pstore/crc32c.js";
 import { addCoreRm } from "./core-rm.js";
 import {
@@ -20,10 +22,11 @@ import {
 import { makeFolder } from "./folder.js";
 import { color, colorState, counted, formatJson, formatTable, UsageError, write } from "./output.js";
 import { formatTime } from "./time.js";
-import { exists, makeWholeFile, makeWholeFileLater, writeAll } from "./whole-file.js";
+import { cleanLeftovers, exists, makeWholeFile, makeWholeFileLater, writeAll } from "./whole-file.js";
 
 const NAME_CHARACTERS_MAX = 60;
 const CORE_FILE = "core.elf";
+const MANIFEST_FILE = "manifest.json";
 
 interface CoreOptions extends CoreSourceOptions {
   json?: boolean;
@@ -73,6 +76,7 @@ function dumpJson(dump: CardDump): object {
 function reasonOf({ status, state, problem }: CardDump): string | null {
   if (problem !== null) return problem;
   if (state === "torn") return "it was begun and not ended";
+  if (state === "removed") return "its bytes are still there: core rm --wipe";
   if (state === "complete") return null;
   if (status === -ERRNO.ETIMEDOUT) return "the deadline came first (ETIMEDOUT)";
   if (status === -ERRNO.ENOSPC) return "there was no more room (ENOSPC)";
@@ -224,35 +228,85 @@ async function copyOut(
 ): Promise<{ sha256: string; crc: number }> {
   const hash = createHash("sha256");
   let crc = 0;
-  const fill = async (fd: number) => {
+  const fill = async (fd: number | null) => {
     for await (const piece of piecesOf(image, offset + from, sizeBytes)) {
       hash.update(piece);
       crc = crc32c(piece, 0, piece.length, crc);
-      writeAll(fd, piece);
+      if (fd !== null) writeAll(fd, piece);
     }
   };
-  await makeWholeFileLater(path, fill, { replace });
+  // checkTargets() has compared what is there.
+  if (!replace && exists(path)) {
+    await fill(null);
+    return { sha256: hash.digest("hex"), crc };
+  }
+  await makeWholeFileLater(path, fill, { replace, isClean: true });
   return { sha256: hash.digest("hex"), crc };
 }
 
-/** Refuses before anything is written. */
-function checkTargets(folder: string, names: string[], replace: boolean): void {
-  makeFolder(folder);
+/** Bytes of the image that become a file. */
+interface Target {
+  name: string;
+  from: number;
+  sizeBytes: number;
+}
+
+/** True if the file has exactly these bytes: a run that was cut has made it. */
+async function isThere({ image, offset }: CoreSource, target: Target, path: string): Promise<boolean> {
+  const stats = lstatSync(path);
+  if (!stats.isFile() || stats.size !== target.sizeBytes) return false;
+  if (target.sizeBytes === 0) return true;
+  const file = openRaw(path, { writable: false });
   try {
-    for (const target of names.map((name) => join(folder, name))) {
-      if (!replace && exists(target)) {
-        throw new MmcError("EEXIST", `${target}: exists already, --force replaces it`);
-      }
+    let at = 0;
+    for await (const piece of piecesOf(image, offset + target.from, target.sizeBytes)) {
+      if (Buffer.compare(piece, await file.read(at, piece.length)) !== 0) return false;
+      at += piece.length;
     }
+    return true;
+  } finally {
+    file.closeSync();
+  }
+}
+
+/** Refuses before anything is written; what is there with the same content is no obstacle. */
+async function checkTargets(
+  source: CoreSource,
+  folder: string,
+  targets: Target[],
+  replace: boolean,
+): Promise<void> {
+  makeFolder(folder);
+  cleanLeftovers(folder);
+  if (replace) return;
+  try {
+    let missing = 0;
+    for (const target of targets) {
+      const path = join(folder, target.name);
+      if (!exists(path)) missing++;
+      else if (!(await isThere(source, target, path))) throw existsAlready(path);
+    }
+    const manifest = join(folder, MANIFEST_FILE);
+    // It is made when all others are there.
+    if (missing > 0 && exists(manifest)) throw existsAlready(manifest);
   } catch (error) {
     throw fileError(folder, error);
   }
 }
 
+function existsAlready(path: string): MmcError {
+  return new MmcError("EEXIST", `${path}: exists already with another content, --force replaces it`);
+}
+
 function writeManifest(folder: string, content: object, replace: boolean): string {
   const manifest = formatJson(content);
   const bytes = new TextEncoder().encode(manifest);
-  makeWholeFile(join(folder, "manifest.json"), (fd) => writeAll(fd, bytes), { replace });
+  const path = join(folder, MANIFEST_FILE);
+  if (!replace && exists(path)) {
+    if (readFileSync(path).equals(bytes)) return manifest;
+    throw existsAlready(path);
+  }
+  makeWholeFile(path, (fd) => writeAll(fd, bytes), { replace, isClean: true });
   return manifest;
 }
 
@@ -271,7 +325,7 @@ async function extractDump(source: CoreSource, folder: string, options: CoreOpti
     throw new MmcError("ENODATA", `${image.name}: no dump has anything that could be read (${why})`);
   }
   const replace = options.force === true;
-  checkTargets(folder, ["manifest.json", CORE_FILE], replace);
+  await checkTargets(source, folder, [{ name: CORE_FILE, from: 0, sizeBytes }], replace);
   const path = join(folder, CORE_FILE);
   const { sha256, crc } = await copyOut(source, 0, sizeBytes, path, replace);
   const isRight = crc === dump.dataCrc;
@@ -303,7 +357,10 @@ async function extractSegments(source: CoreSource, folder: string, options: Core
     );
   }
   const targets = wanted.map((segment) => ({ segment, name: fileName(segment) }));
-  checkTargets(folder, ["manifest.json", ...targets.map(({ name }) => name)], replace);
+  const places = targets.map(({ segment, name }) => {
+    return { name, from: Number(segment.offset), sizeBytes: segment.presentBytes };
+  });
+  await checkTargets(source, folder, places, replace);
   const entries: object[] = [];
   for (const { segment, name } of targets) {
     const from = Number(segment.offset);

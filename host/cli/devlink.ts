@@ -9,6 +9,7 @@ import { DevlinkError } from "../devlink/error.js";
 import { type DevlinkStyle, formatChunks, formatNewSnapshot, formatRegions } from "../devlink/text.js";
 import { MmcError } from "../errors.js";
 import { findArea } from "../image/area.js";
+import { checkRaw } from "../image/judge.js";
 import { isGzip, openRaw, type RawImage } from "../image/raw.js";
 import { openImageDevice } from "../node.js";
 import { decodeArea } from "../pstore/decode.js";
@@ -31,6 +32,7 @@ interface DevlinkOptions extends ImageOptions {
 /** The image's card, controller and area as live regions. */
 async function attachImage(devlink: Devlink, image: RawImage, options: DevlinkOptions): Promise<void> {
   if (isGzip(image)) throw new MmcError("EINVAL", `${image.name}: is gzip-compressed, gunzip it first`);
+  await checkRaw(image);
   const { partition, offset, size } = options;
   const area = await findArea(image, { partition, offset, size });
   const { geometry } = decodeArea(await image.read(area.offset, area.sizeBytes));

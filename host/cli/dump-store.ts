@@ -7,6 +7,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  fsyncSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -25,7 +26,7 @@ import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
 import { formatJson, messageOf } from "./output.js";
 import { makeProgress } from "./progress.js";
-import { exists, makeWholeFile, writeAll } from "./whole-file.js";
+import { cleanLeftovers, exists, makeWholeFile, syncFolder, writeAll } from "./whole-file.js";
 
 const MANIFEST = "manifest.json";
 const SAHARA_FORMAT = "mmcpstore-sahara-1";
@@ -112,7 +113,11 @@ export class DumpFolder implements DumpStore {
     if (resumed !== null) return;
     doFile(path, () => {
       // Not recursive: that never ends in file systems that refuse folders with ENOENT, /proc for one.
-      if (!exists(path)) mkdirSync(path);
+      if (!exists(path)) {
+        mkdirSync(path);
+        syncFolder(dirname(path));
+      }
+      cleanLeftovers(path);
       if (readdirSync(path).length > 0) throw new MmcError("EEXIST", `${path}: is not empty`);
     });
   }
@@ -197,7 +202,13 @@ export class DumpFolder implements DumpStore {
     this.#files[region.index] = null;
     this.#sha256[region.index] = file.hash.digest("hex");
     const path = join(this.path, file.name);
-    doFile(path, () => closeSync(file.fd));
+    doFile(path, () => {
+      try {
+        fsyncSync(file.fd);
+      } finally {
+        closeSync(file.fd);
+      }
+    });
     if (!this.#isStored(region)) return;
     const whole = join(this.path, this.#name(region.index));
     if (exists(whole)) throw new MmcError("EEXIST", `${whole}: exists already`);
@@ -390,10 +401,17 @@ export class DumpContainer implements DumpStore {
     let sizeBytes = 0;
     if (this.#fd >= 0) {
       sizeBytes = doFile(this.#draft, () => fstatSync(this.#fd).size);
-      doFile(this.#draft, () => closeSync(this.#fd));
+      doFile(this.#draft, () => {
+        try {
+          fsyncSync(this.#fd);
+        } finally {
+          closeSync(this.#fd);
+        }
+      });
       if (isComplete) {
         if (exists(this.path)) throw new MmcError("EEXIST", `${this.path}: exists already`);
         doFile(this.path, () => renameSync(this.#draft, this.path));
+        syncFolder(dirname(this.path));
       }
     }
     const file = sizeBytes === 0 ? null : isComplete ? this.path : this.#draft;

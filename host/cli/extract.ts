@@ -15,12 +15,15 @@ import { makeFolder } from "./folder.js";
 import { withArea } from "./open-area.js";
 import { addImageOptions, type ImageOptions, imageHelp, parseChoice } from "./options.js";
 import { color, colorState, counted, formatJson, formatTable, remark, UsageError, write } from "./output.js";
+import { makeProgress } from "./progress.js";
 import { formatTime } from "./time.js";
-import { makeWholeFile, writeAll } from "./whole-file.js";
+import { cleanLeftovers, exists, makeWholeFile, writeAll } from "./whole-file.js";
 
 interface Target {
   path: string;
-  bytes: Uint8Array;
+  sizeBytes: number;
+  /** Read, and inflated, whenever it is called: no more than one record is held. */
+  read: () => Uint8Array;
   timeSec: number | undefined;
   mode?: number;
 }
@@ -39,7 +42,8 @@ interface ExtractOptions extends ImageOptions {
 interface Extracted {
   record: PstoreRecord;
   name: string;
-  bytes: Uint8Array;
+  sizeBytes: number;
+  read: () => Uint8Array;
   state: string;
   log: JoinedLog | null;
 }
@@ -50,11 +54,11 @@ const NAMES_TRIED_MAX = 10_000;
 /** Linux's file systems keep times up to 2446 or later; what a damaged record says may be anything. */
 const FILE_TIME_MAX_SEC = 2 ** 33;
 
-function manifestEntry({ record, name, bytes, state, log }: Extracted): object {
+function manifestEntry({ record, name, sizeBytes, state, log }: Extracted, sha256: string): object {
   const entry = {
     name,
-    size: bytes.length,
-    sha256: createHash("sha256").update(bytes).digest("hex"),
+    size: sizeBytes,
+    sha256,
     time: formatTime(record),
     state,
     sequence: record.sequence,
@@ -65,7 +69,15 @@ function manifestEntry({ record, name, bytes, state, log }: Extracted): object {
 }
 
 function extractRecord(record: PstoreRecord, raw: boolean | undefined): Extracted {
-  return { record, name: record.name, bytes: bytesOf(record, raw), state: record.state, log: null };
+  const sizeBytes = raw && record.raw !== null ? record.raw.length : record.size;
+  return {
+    record,
+    name: record.name,
+    sizeBytes,
+    read: () => bytesOf(record, raw),
+    state: record.state,
+    log: null,
+  };
 }
 
 /** A log in several records becomes one file, named for its newest part; every other record stays as it is. */
@@ -76,7 +88,8 @@ function extractLog(log: JoinedLog): Extracted {
   const damaged = log.parts.find(({ state }) => state !== "ok");
   const state = isIncomplete ? "incomplete" : (damaged?.state ?? "ok");
   const name = `${recordName("kmsg", record.id)}.joined`;
-  return { record, name, bytes: formatLog(log), state, log };
+  const bytes = formatLog(log);
+  return { record, name, sizeBytes: bytes.length, read: () => bytes, state, log };
 }
 
 /** Seconds and the nearest microsecond, which is what Node sets; undefined: the time is not known. */
@@ -88,13 +101,18 @@ function fileTime({ timeSec, timeNsec }: PstoreRecord): number | undefined {
   return seconds + (microseconds + 0.3) / 1e6;
 }
 
+function bytesTarget(path: string, text: string): Target {
+  const bytes = new TextEncoder().encode(text);
+  return { path, sizeBytes: bytes.length, read: () => bytes, timeSec: undefined };
+}
+
 /** True if the file is there with these bytes. @throws MmcError EEXIST if it is there with others. */
-function isThere({ path, bytes }: Target, force: boolean): boolean {
+function isThere({ path, sizeBytes, read }: Target, force: boolean): boolean {
   try {
     const stats = lstatSync(path, { throwIfNoEntry: false });
     if (stats === undefined) return false;
     if (stats.isDirectory()) throw new MmcError("EISDIR", `${path}: is a directory`);
-    if (stats.isFile() && stats.size === bytes.length && readFileSync(path).equals(bytes)) return true;
+    if (stats.isFile() && stats.size === sizeBytes && readFileSync(path).equals(read())) return true;
   } catch (error) {
     throw fileError(path, error);
   }
@@ -118,29 +136,52 @@ async function extract(location: string, folder: string, options: ExtractOptions
     const extracted = options.join
       ? [...joinLogs(records).map(extractLog), ...rings]
       : records.map((record) => extractRecord(record, options.raw));
-    const manifest = formatJson(extracted.map(manifestEntry));
-    const targets: Target[] = extracted.map(({ record, name, bytes }) => ({
+    const hashes = new Map<string, string>();
+    const targets: Target[] = extracted.map(({ record, name, sizeBytes, read }) => ({
       path: join(folder, name),
-      bytes,
+      sizeBytes,
+      read: () => {
+        const bytes = read();
+        hashes.set(name, createHash("sha256").update(bytes).digest("hex"));
+        return bytes;
+      },
       timeSec: fileTime(record),
     }));
-    targets.push({
-      path: join(folder, "manifest.json"),
-      bytes: new TextEncoder().encode(manifest),
-      timeSec: undefined,
-    });
+    /** Reads what no hash is known of yet. */
+    const manifestOf = (): string => {
+      const entries = extracted.map((one, i) => {
+        if (!hashes.has(one.name)) targets[i]?.read();
+        return manifestEntry(one, hashes.get(one.name) ?? "");
+      });
+      return formatJson(entries);
+    };
     const isNew = makeFolder(folder);
+    cleanLeftovers(folder);
     const force = options.force === true;
+    const manifestPath = join(folder, "manifest.json");
     const missing = targets.filter((target) => !isThere(target, force));
+    // With one there, all is hashed before the first file is written; otherwise each as it is written.
+    const old = exists(manifestPath) ? bytesTarget(manifestPath, manifestOf()) : null;
+    const isManifestThere = old !== null && isThere(old, force);
     let written = 0;
+    let manifest = "";
+    const progress = makeProgress("writing", "records");
     try {
-      for (const { path, bytes, timeSec } of missing) {
-        makeWholeFile(path, (fd) => writeAll(fd, bytes), { replace: force, timeSec });
+      for (const { path, read, timeSec } of missing) {
+        makeWholeFile(path, (fd) => writeAll(fd, read()), { replace: force, timeSec, isClean: true });
         written++;
+        progress.onProgress(written, missing.length);
+      }
+      manifest = manifestOf();
+      if (!isManifestThere) {
+        const { read } = bytesTarget(manifestPath, manifest);
+        makeWholeFile(manifestPath, (fd) => writeAll(fd, read()), { replace: force, isClean: true });
       }
     } catch (error) {
       if (isNew && written === 0) removeFolder(folder);
       throw error;
+    } finally {
+      progress.stop();
     }
     for (const { name, log } of extracted) {
       if (log === null) continue;
@@ -152,9 +193,9 @@ async function extract(location: string, folder: string, options: ExtractOptions
       await write(manifest);
       return;
     }
-    const rows = extracted.map(({ name, bytes, state }) => [name, String(bytes.length), colorState(state)]);
+    const rows = extracted.map(({ name, sizeBytes, state }) => [name, String(sizeBytes), colorState(state)]);
     if (rows.length > 0) await write(formatTable(["NAME", "SIZE", "STATE"], rows, [1]));
-    const kept = targets.length - missing.length;
+    const kept = targets.length - missing.length + (isManifestThere ? 1 : 0);
     const already = kept > 0 ? `, ${counted(kept, "file")} of them already there` : "";
     await write(
       color.dim(`${counted(extracted.length, "record")} and manifest.json in ${folder}${already}\n`),
@@ -170,8 +211,8 @@ function freeTarget(target: Target): { target: Target; isKept: boolean } {
     try {
       stats = lstatSync(path, { throwIfNoEntry: false });
       if (stats === undefined) return { target: { ...target, path }, isKept: false };
-      if (!stats.isFile() || stats.size !== target.bytes.length) continue;
-      if (readFileSync(path).equals(target.bytes)) return { target: { ...target, path }, isKept: true };
+      if (!stats.isFile() || stats.size !== target.sizeBytes) continue;
+      if (readFileSync(path).equals(target.read())) return { target: { ...target, path }, isKept: true };
     } catch (error) {
       throw fileError(path, error);
     }
@@ -192,12 +233,19 @@ async function collect(
     const planned = layout === "systemd" ? planSystemd(records) : planAbrt(records);
     makeFolder(folder);
     for (const path of new Set(planned.map((file) => dirname(file.path)))) makeFolder(join(folder, path));
+    for (const path of new Set(planned.map((file) => dirname(file.path)))) cleanLeftovers(join(folder, path));
     const listed: { file: string; size: number; record: string; state: string; added: boolean }[] = [];
     for (const { path, bytes, mode, record } of planned) {
-      const wanted: Target = { path: join(folder, path), bytes, timeSec: fileTime(record), mode };
+      const wanted: Target = {
+        path: join(folder, path),
+        sizeBytes: bytes.length,
+        read: () => bytes,
+        timeSec: fileTime(record),
+        mode,
+      };
       const { target, isKept } = freeTarget(wanted);
       const { timeSec } = target;
-      if (!isKept) makeWholeFile(target.path, (fd) => writeAll(fd, bytes), { timeSec, mode });
+      if (!isKept) makeWholeFile(target.path, (fd) => writeAll(fd, bytes), { timeSec, mode, isClean: true });
       const file = relative(folder, target.path);
       listed.push({ file, size: bytes.length, record: record.name, state: record.state, added: !isKept });
     }

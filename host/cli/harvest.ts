@@ -112,7 +112,7 @@ async function harvest(location: string, options: HarvestOptions): Promise<void>
     throw new MmcError("EILSEQ", `${record.name}: is compressed, and not by deflate; it cannot be read`);
   }
   if (record.bytes.length === 0) throw new MmcError("ENODATA", `${record.name}: has no text`);
-  const text = record.bytes.slice(-TEXT_BYTES_MAX);
+  const text = record.bytes.subarray(-TEXT_BYTES_MAX);
   const olderBytes = record.bytes.length - text.length;
   const { timeSec, timeNsec } = record;
   const what =

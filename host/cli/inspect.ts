@@ -2,9 +2,11 @@
 // of the simulated card instead. Reads only.
 import type { Command } from "commander";
 import type { CardKind } from "../core/profile.js";
+import type { Image } from "../image/contract.js";
+import { judgeArea } from "../image/judge.js";
 import type { Decoded, ZoneInfo } from "../pstore/decode.js";
 import { DEFAULT_GIB, inspectCard } from "./inspect-card.js";
-import { withArea } from "./open-area.js";
+import { type OpenedArea, withArea } from "./open-area.js";
 import { addImageOptions, CARDS, type ImageOptions, imageHelp, parseChoice } from "./options.js";
 import { color, colorState, formatJson, formatSize, formatTable, UsageError, write } from "./output.js";
 import { formatTime } from "./time.js";
@@ -14,19 +16,39 @@ const BLANK_LINES_MAX = 3;
 const BAR_CELLS = 64;
 const REST = " ";
 /** What a cell of the bar shows; if zones share a cell, the first in this order. */
-const MARKS: [ZoneInfo["state"], string][] = [
+const MARKS: [ShownState, string][] = [
+  ["foreign", "x"],
   ["torn", "!"],
   ["salvaged", "+"],
   ["undecodable", "?"],
   ["ok", "#"],
+  ["unfinished", "~"],
   ["erased", "-"],
+  ["wiped", "-"],
   ["empty", "."],
 ];
 
+/** `wiped`: erased, and nothing of the record is left; `foreign`: bytes that are no zone's. */
+type ShownState = ZoneInfo["state"] | "wiped" | "foreign";
+type ShownZone = Omit<ZoneInfo, "state"> & { state: ShownState };
+
+function shownZones({ bytes, decoded }: OpenedArea<Image>): ShownZone[] {
+  const strange = new Set(
+    judgeArea(bytes, decoded)
+      .filter(({ kind }) => kind === "foreign")
+      .map(({ zone }) => zone),
+  );
+  return decoded.zones.map((zone) => {
+    if (strange.has(zone)) return { ...zone, state: "foreign" };
+    return zone.state === "erased" && !zone.hasRemains ? { ...zone, state: "wiped" } : zone;
+  });
+}
+
 const REASONS = ["Unknown", "Panic", "Oops", "Emergency", "Shutdown"];
 
-function zoneRow(zone: ZoneInfo, areaOffset: number): string[] {
-  const isKmsg = zone.type === "kmsg" && zone.state !== "empty";
+function zoneRow(zone: ShownZone, areaOffset: number): string[] {
+  const hasHeader = !["empty", "foreign", "unfinished"].includes(zone.state);
+  const isKmsg = zone.type === "kmsg" && hasHeader;
   const seal = zone.sequence === null ? "-" : `${zone.sealed ? "" : "stale "}${zone.sequence}`;
   return [
     `${zone.type} ${zone.index}`,
@@ -41,11 +63,11 @@ function zoneRow(zone: ZoneInfo, areaOffset: number): string[] {
 }
 
 /** Rows in the order of the medium, long runs of blank zones as one. */
-function zoneRows(zones: ZoneInfo[], areaOffset: number, all: boolean): string[][] {
+function zoneRows(zones: ShownZone[], areaOffset: number, all: boolean): string[][] {
   const rows: string[][] = [];
-  const isBlank = (zone: ZoneInfo | undefined) => zone?.state === "empty" && zone.type === "kmsg";
+  const isBlank = (zone: ShownZone | undefined) => zone?.state === "empty" && zone.type === "kmsg";
   for (let index = 0; index < zones.length; ) {
-    const zone = zones[index] as ZoneInfo;
+    const zone = zones[index] as ShownZone;
     let count = 1;
     while (isBlank(zone) && isBlank(zones[index + count])) count++;
     if (all || count <= BLANK_LINES_MAX) {
@@ -62,7 +84,7 @@ function zoneRows(zones: ZoneInfo[], areaOffset: number, all: boolean): string[]
 }
 
 /** The area from end to end in BAR_CELLS characters. */
-function drawBar({ geometry, zones }: Decoded): string {
+function drawBar({ geometry }: Decoded, zones: ShownZone[]): string {
   const cellBytes = geometry.areaSize / BAR_CELLS;
   const ranks = new Array<number>(BAR_CELLS).fill(MARKS.length);
   for (const zone of zones) {
@@ -106,8 +128,10 @@ async function inspect(location: string | undefined, options: InspectOptions): P
 }
 
 async function inspectArea(location: string, options: InspectOptions): Promise<void> {
-  await withArea(location, options, async ({ image, area, decoded }) => {
-    const { geometry, zones } = decoded;
+  await withArea(location, options, async (opened) => {
+    const { image, area, decoded } = opened;
+    const { geometry } = decoded;
+    const zones = shownZones(opened);
     if (options.json) {
       const json = {
         image: { name: image.name, size: image.sizeBytes },
@@ -137,8 +161,10 @@ async function inspectArea(location: string, options: InspectOptions): Promise<v
         `at ${area.offset}${where ? ` (${where})` : ""}, ${geometry.abi}` +
         `${geometry.found ? "" : ", no signature: the sizes are the defaults"}\n`,
     );
-    await write(`${drawBar(decoded)}\n`);
-    await write(color.dim("# record  - erased  . empty  + salvaged  ! torn  ? undecodable\n"));
+    await write(`${drawBar(decoded, zones)}\n`);
+    await write(
+      color.dim("# record  - erased  . empty  + salvaged  ! torn  ? undecodable  ~ unfinished  x foreign\n"),
+    );
     const head = ["ZONE", "OFFSET", "SIZE", "STATE", "SEAL", "REASON", "COUNT", "TIME"];
     const rows = zoneRows(zones, area.offset, options.all === true);
     await write(rows.length === 0 ? "no zone fits\n" : formatTable(head, rows, [1, 2, 6]));
@@ -169,7 +195,8 @@ export function addInspect(program: Command): void {
       "after",
       `${imageHelp(false)}
 SEAL is the sequence number in the seal at the zone's end; "stale": the seal proves nothing about this record.
-An erased zone shows what its header still says.
+An erased zone shows what its header still says; "wiped": nothing else is left of it. "unfinished": a write
+was cut before the record stood; "foreign": bytes that are no zone's, which no command writes over.
 Without an image a card has ${CARDS.map((card) => `${DEFAULT_GIB[card]} GiB (${card})`).join(", ")}.
 
 Examples:

@@ -61,6 +61,8 @@ export function recordJson(record: PstoreRecord, areaOffset: number): RecordJson
 
 /** What the columns do not say: a part of a longer log, the same record twice. */
 function note(record: PstoreRecord): string {
+  if (record.state === "unfinished") return "its write was cut";
+  if (record.state === "erased" && record.size === 0) return "its text is not wiped";
   if (record.duplicateOf !== null) return `duplicate of ${record.duplicateOf}`;
   return record.part === 0 ? "" : `part ${record.part} of log ${record.first}`;
 }
@@ -82,11 +84,22 @@ export function recordTable(records: PstoreRecord[]): string {
   return formatTable(head, rows, [2, 4]);
 }
 
-/** The records with the removed ones that are still provable, by zone; rings last, as Linux lists them. */
-export function withErased({ records, erased }: Decoded): PstoreRecord[] {
+/** By zone; rings last, as Linux lists them. */
+function inOrder(records: PstoreRecord[]): PstoreRecord[] {
   const rank = (record: PstoreRecord): number =>
     record.type === "kmsg" ? record.id : Number.MAX_SAFE_INTEGER;
-  return [...records, ...erased].sort((one, other) => rank(one) - rank(other));
+  return records.sort((one, other) => rank(one) - rank(other));
+}
+
+/** The records, and those whose write was cut. */
+export function withUnfinished({ records, remains }: Decoded): PstoreRecord[] {
+  const unfinished = remains.filter(({ state }) => state === "unfinished");
+  return unfinished.length === 0 ? records : inOrder([...records, ...unfinished]);
+}
+
+/** Those, the removed ones, provable or not, and what else is left to be wiped. */
+export function withErased({ records, erased, remains }: Decoded): PstoreRecord[] {
+  return inOrder([...records, ...erased, ...remains]);
 }
 
 async function list(
@@ -94,7 +107,7 @@ async function list(
   options: ImageOptions & { json?: boolean; all?: boolean },
 ): Promise<void> {
   await withArea(location, options, async ({ area, decoded }) => {
-    const records = options.all ? withErased(decoded) : decoded.records;
+    const records = options.all ? withErased(decoded) : withUnfinished(decoded);
     if (options.json) await write(formatJson(records.map((record) => recordJson(record, area.offset))));
     else if (records.length === 0) await write(color.dim("no records\n"));
     else await write(recordTable(records));
@@ -108,14 +121,17 @@ export function addLs(program: Command): void {
     .description("List the records of a pstore area in the order in which Linux lists them.")
     .argument("<image>", "raw, .gz or http(s):// image");
   addImageOptions(command)
-    .option("--all", "removed records too, where the seal still proves them (cat --all prints them)")
+    .option(
+      "--all",
+      "removed records too, as far as bytes of them are left (cat --all prints those that a seal proves)",
+    )
     .option("--json", "an array of objects instead of a table")
     .addHelpText(
       "after",
       `${imageHelp(false)}
 STATE is ok; torn: damaged, or never finished; salvaged: the zone's header is damaged and the text stands, or a
-compressed record broke off and this is what came out; undecodable: compressed, and not by deflate; erased:
-removed.
+compressed record broke off and this is what came out; undecodable: compressed, and not by deflate; unfinished:
+its write was cut and nothing can be shown of it, the next one may take its place; erased: removed.
 TIME is UTC. NOTE: a log in several records (extract --join), or a record that is there twice.
 
 Examples:

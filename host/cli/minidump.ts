@@ -12,7 +12,9 @@ import {
 import { minidumpCore } from "../dump/minidump-core.js";
 import { escapeName } from "../dump/sahara.js";
 import { MmcError } from "../errors.js";
+import { checkRaw, whyNothing } from "../image/judge.js";
 import { isGzip, openRaw, type RawImage } from "../image/raw.js";
+import { HEAD_BYTES } from "../image/signatures.js";
 import { loadCore } from "../node.js";
 import { DumpFolder, type RegionInFile, storeRegions } from "./dump-store.js";
 import { parseAddress } from "./options.js";
@@ -57,7 +59,8 @@ async function withMinidump(
   const image = openRaw(path, { writable: false });
   try {
     if (isGzip(image)) throw new MmcError("EINVAL", `${path}: is gzip-compressed, gunzip it first`);
-    const minidump = readNamed(path, image, options);
+    await checkRaw(image);
+    const minidump = await readKnown(path, image, options);
     const { subsystem } = options;
     if (subsystem !== undefined && minidump.subsystems[subsystem] === undefined) {
       const count = counted(minidump.subsystems.length, "subsystem");
@@ -66,6 +69,18 @@ async function withMinidump(
     await work(minidump, image);
   } finally {
     image.closeSync();
+  }
+}
+
+/** @throws MmcError as readMinidump(); EMEDIUMTYPE where the file plainly is something else */
+async function readKnown(path: string, image: RawImage, options: PlaceOptions): Promise<Minidump> {
+  try {
+    return readNamed(path, image, options);
+  } catch (error) {
+    if (!(error instanceof MmcError) || error.code !== "ENODATA") throw error;
+    const head = await image.read(0, Math.min(HEAD_BYTES, image.sizeBytes));
+    const why = await whyNothing(image, 0, head, "holds no Minidump tables");
+    throw why?.code === "EMEDIUMTYPE" ? why : error;
   }
 }
 

@@ -35,7 +35,7 @@ const UNITS: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 3
 const SECTOR_BYTES = 512;
 /** Linux rounds every zone size down to this, and takes a wrong one for a mistake. */
 const ZONE_GRANULE_BYTES = 4096;
-const AREA_BYTES_MIN = 4096;
+export const AREA_BYTES_MIN = 4096;
 /** Linux's largest CONFIG_NR_CPUS. */
 const CPUS_MAX = 8192;
 const TIMEOUT_MAX_MS = 2 ** 31 - 1;
@@ -147,6 +147,11 @@ export function addGeometryOptions(command: Command): Command {
     );
 }
 
+/** `--force` of every command that writes to IMAGE. */
+export function addForceOption(command: Command): Command {
+  return command.option("--force", "write even over what is no zone and no dump");
+}
+
 /** `--timeout` of an IMAGE that may be a URL. */
 export function addTimeoutOption(command: Command): Command {
   return command.option("--timeout <ms>", "longest wait for one HTTP answer (30000)", parseTimeout);
@@ -166,7 +171,11 @@ export function imageHelp(write: boolean): string {
 ${kinds}
 The pstore area is found: without a partition table it is the whole image, otherwise the partition that
 holds zones or is named pstore. Zone sizes are found from the records. Sizes: 65536, 64K, 1M.
-`;
+${
+  write
+    ? "What is no zone (a file system, another image format) is refused before anything is written, unless --force.\n"
+    : ""
+}`;
 }
 
 /** Refuses what contradicts itself, before anything is opened. */

@@ -1,7 +1,7 @@
 // Everything the command line prints: standard output that waits for its reader, colours, tables, JSON, and
 // the one line of an error. Must never print a stack trace, and never a colour that nobody asked for.
-import Table from "cli-table3";
 import picocolors from "picocolors";
+import stringWidth from "string-width";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
 
@@ -45,33 +45,29 @@ export function write(data: string | Uint8Array): Promise<void> {
   });
 }
 
-/** Columns without lines around them; `right`: the columns that are aligned to the right. */
+const PLAIN_CELL = /^[ -~]*$/;
+
+/** Columns that `text` takes on a terminal, without its colours. */
+function columnsOf(text: string): number {
+  return PLAIN_CELL.test(text) ? text.length : stringWidth(text);
+}
+
+/** Columns without lines around them; `right`: the columns that are aligned to the right. Linear in its cells. */
 export function formatTable(head: string[], rows: string[][], right: number[] = []): string {
-  const table = new Table({
-    head: head.map((title) => color.bold(title)),
-    colAligns: head.map((_, index) => (right.includes(index) ? "right" : "left")),
-    style: { head: [], border: [], "padding-left": 0, "padding-right": 0, compact: true },
-    chars: {
-      top: "",
-      "top-mid": "",
-      "top-left": "",
-      "top-right": "",
-      bottom: "",
-      "bottom-mid": "",
-      "bottom-left": "",
-      "bottom-right": "",
-      left: "",
-      "left-mid": "",
-      mid: "",
-      "mid-mid": "",
-      right: "",
-      "right-mid": "",
-      middle: "  ",
-    },
-  });
-  table.push(...rows);
-  const lines = table.toString().split("\n");
-  return lines.map((line) => `${line.trimEnd()}\n`).join("");
+  const widths = head.map(columnsOf);
+  for (const row of rows) {
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, columnsOf(cell));
+  }
+  const line = (cells: string[]) => {
+    const padded = cells.map((cell, i) => {
+      const space = " ".repeat((widths[i] ?? 0) - columnsOf(cell));
+      return right.includes(i) ? space + cell : cell + space;
+    });
+    return `${padded.join("  ").trimEnd()}\n`;
+  };
+  const lines = [line(head.map((title) => color.bold(title)))];
+  for (const row of rows) lines.push(line(row));
+  return lines.join("");
 }
 
 /** JSON of two spaces; a bigint becomes a decimal string. */

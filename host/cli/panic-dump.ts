@@ -9,28 +9,25 @@ import {
   type CardDump,
   DUMP_AREA_BYTES_MIN,
   DUMP_HEADER_BYTES,
-  DUMP_ROOM_BYTES,
   decodeDumpArea,
-  dumpAreaBytesOf,
   dumpBackOffset,
-  hasDumpMagic,
 } from "../dump/dump-area.js";
 import { machineOf, type NoteMachine } from "../dump/notes.js";
 import type { Region } from "../dump/region-table.js";
 import { MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
+import { checkDumpArea, foreignEnds } from "../image/judge.js";
 import { findPartition, readPartitionTable } from "../image/partitions.js";
 import { openRaw, type RawImage } from "../image/raw.js";
 import { crc32c } from "../pstore/crc32c.js";
 import { piecesOf } from "./core-source.js";
-import { isBlank } from "./open-area.js";
 import { parseChoice, parseSize } from "./options.js";
 import { color, counted, UsageError } from "./output.js";
 
 const SECTOR_BYTES = 512;
 const MACHINES = ["x86-64", "aarch64", "i386", "arm"] as const satisfies readonly NoteMachine[];
-/** File systems begin within their first 64 KiB. */
-const FOREIGN_BYTES = 65536;
+/** More than the headers and notes of a core of 1260 regions take. */
+const CORE_HEAD_BYTES_MAX = 2 ** 18;
 
 /** A region that a file's bytes are. */
 interface RegionFile {
@@ -131,9 +128,19 @@ export class PanicDump {
    * Finds the area on the image, and what a device has to be told.
    * @throws MmcError EUCLEAN the area holds something else, unless `force`; ENOENT, EINVAL no such area
    */
-  async place(image: Image, force: boolean): Promise<PanicDumpOptions> {
+  async place(image: RawImage, force: boolean): Promise<PanicDumpOptions> {
     const area = await findArea(image, this.#area);
-    if (!force) await checkNotForeign(image, area);
+    const dumpBytes = this.regions.reduce((sum, { size }) => sum + Number(size), 0) + CORE_HEAD_BYTES_MAX;
+    try {
+      await checkDumpArea(image, area, dumpBytes);
+    } catch (error) {
+      if (!force || !(error instanceof MmcError) || error.code !== "EUCLEAN") throw error;
+      // What is left of it would be in the way of the next panic.
+      for (const one of await foreignEnds(image, area)) {
+        image.writeSync(area.offset + one.offset, new Uint8Array(one.sizeBytes));
+      }
+      image.syncSync();
+    }
     const is64 = this.#machine === "x86-64" || this.#machine === "aarch64";
     return {
       class: is64 ? 64 : 32,
@@ -191,26 +198,6 @@ async function readDumps(image: Image, { offset, sizeBytes }: PanicDumpOptions["
   const front = await image.read(offset, DUMP_HEADER_BYTES);
   const back = await image.read(offset + dumpBackOffset(sizeBytes), DUMP_HEADER_BYTES);
   return decodeDumpArea(front, back, sizeBytes);
-}
-
-/** An area that was never used is blank at both ends; one that was has a header at one of them. */
-async function checkNotForeign(image: Image, { offset, sizeBytes }: PanicDumpOptions["area"]): Promise<void> {
-  const front = await image.read(offset, Math.min(FOREIGN_BYTES, sizeBytes));
-  const back = await image.read(offset + dumpBackOffset(sizeBytes), DUMP_ROOM_BYTES);
-  const saidBytes = dumpAreaBytesOf(front);
-  if (saidBytes !== 0 && saidBytes !== dumpBackOffset(sizeBytes) + DUMP_ROOM_BYTES) {
-    throw new MmcError(
-      "EUCLEAN",
-      `${image.name}: at ${offset} begins a dump area of ${saidBytes} bytes, not of ${sizeBytes}; ` +
-        "--force gives its dumps up",
-    );
-  }
-  if (hasDumpMagic(front) || hasDumpMagic(back) || (isBlank(front) && isBlank(back))) return;
-  throw new MmcError(
-    "EUCLEAN",
-    `${image.name}: the dump area of ${sizeBytes} bytes at ${offset} holds data that are no dump; ` +
-      "--force overwrites them",
-  );
 }
 
 /** What became of the dump, in a line. */

@@ -1,8 +1,10 @@
 // A panic write in words: its steps with their simulated times, the way the card was taken over, what the
 // record became. Shared by `panic` and `demo`. Must never compute anything that the core has not said.
+import type { CardKind } from "../core/profile.js";
 import type { PanicResult } from "../core/result.js";
 import { codeOf } from "../core/status.js";
 import { formatNs, type TraceEvent } from "../core/trace.js";
+import { describeRefusal } from "../trace/refusal.js";
 import { color } from "./output.js";
 
 /** Rungs of the takeover ladder, by the highest that was needed. */
@@ -45,14 +47,18 @@ export function formatStep({ name, timeNs }: Step, result: PanicResult): string 
       ? `${result.storedBytes} bytes of it to ${result.payloadBytes}`
       : "no gain, it stays plain";
   }
+  if (name === "choose a zone" && result.attempts > 1 && result.firstRefused !== null) {
+    remark = `${result.attempts} were tried; ${describeRefusal(result.firstRefused)}`;
+  }
   if (name === "done") remark = `durable after ${formatNs(result.commitNs - result.startNs)}`;
   return `${color.dim(formatNs(timeNs).padStart(13))}  ${name}${remark ? color.dim(`  ${remark}`) : ""}\n`;
 }
 
-/** Why a panic write failed: errno, step, command and card status. */
-export function describeFailure(result: PanicResult): string {
-  const command = result.failedCommand;
+/** Why a panic write failed: errno, step, the first command that was refused, the last one and its card status. */
+export function describeFailure(result: PanicResult, card?: CardKind): string {
+  const { failedCommand: command, firstRefused } = result;
+  const first = firstRefused === null ? "" : `; first refused: ${describeRefusal(firstRefused, card)}`;
   const last =
-    command === null ? "" : `, CMD${command}, R1 0x${(result.r1 >>> 0).toString(16).padStart(8, "0")}`;
-  return `${codeOf(result.status)} at step "${result.step}"${last}`;
+    command === null ? "" : `; last: CMD${command}, R1 0x${(result.r1 >>> 0).toString(16).padStart(8, "0")}`;
+  return `${codeOf(result.status)} at step "${result.step}"${first}${last}`;
 }

@@ -192,12 +192,14 @@ function now(): RecordTime {
 }
 
 /** A failed panic write as an error; the file's own error says more than the card's. */
-function failureOf(name: string, result: PanicResult, cause: unknown): MmcError {
-  const failure = describeFailure(result);
+function failureOf(name: string, card: CardKind, result: PanicResult, cause: unknown): MmcError {
+  const failure = describeFailure(result, card);
   if (result.status === -ERRNO.ECANCELED) {
     return new MmcError("ECANCELED", `${name}: the reason is behind --max-reason, nothing was written`);
   }
-  const details = { step: result.step, command: result.failedCommand ?? undefined, r1: result.r1, cause };
+  const { failedCommand, r1, firstRefused, step } = result;
+  const first = firstRefused && { command: firstRefused.command, r1: firstRefused.r1 ?? undefined };
+  const details = { ...(first ?? { command: failedCommand ?? undefined, r1 }), step, cause };
   if (cause instanceof MmcError) {
     return new MmcError(cause.code, `${cause.message} (the panic write failed with ${failure})`, details);
   }
@@ -296,7 +298,7 @@ export async function writePanic(
 ): Promise<void> {
   const { card, inFlight } = options;
   const ringTexts = log.rings ?? [];
-  await withWritableArea(location, options, async (opened) => {
+  await withWritableArea(location, options, "zones", async (opened) => {
     checkSameLayout(opened, options);
     const { image, area, decoded } = opened;
     const { geometry } = decoded;
@@ -344,7 +346,7 @@ export async function writePanic(
     if (result.status !== 0) {
       if (options.trace && !options.json) await write(traceLines(events, card));
       if (options.vcd !== undefined) writeVcd(options.vcd, events, card, options.vcdBits === true);
-      throw failureOf(image.name, result, cause);
+      throw failureOf(image.name, card, result, cause);
     }
     image.syncSync();
 
@@ -469,7 +471,7 @@ export function addPanicPathOptions(command: Command): Command {
     .option("--pio", "move data by register accesses instead of ADMA2")
     .option(
       "--force",
-      "write even if that destroys records, because of other zone sizes, or data in the dump area",
+      "write even over what is no zone and no dump, or records that other zone sizes destroy",
     )
     .option("--trace", "print every command, answer, block and busy time on the bus")
     .option("--snapshots <file>", "keep what the registers and the area were, for mmcpstore devlink")

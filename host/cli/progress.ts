@@ -10,8 +10,8 @@ export interface Progress {
   stop: () => void;
 }
 
-/** Starts nothing yet: the bar appears with the first report after 0.4 s. */
-export function makeProgress(what: string): Progress {
+/** Starts nothing yet: the bar appears with the first report after 0.4 s. `unit`: what is counted. */
+export function makeProgress(what: string, unit = "bytes"): Progress {
   if (process.stderr.isTTY !== true) return { onProgress: () => undefined, stop: () => undefined };
   const startedMs = Date.now();
   let bar: SingleBar | null = null;
@@ -21,7 +21,7 @@ export function makeProgress(what: string): Progress {
       const total = totalBytes ?? doneBytes;
       if (bar === null) {
         bar = new SingleBar({
-          format: `${what} [{bar}] {percentage}% {value}/{total} bytes`,
+          format: `${what} [{bar}] {percentage}% {value}/{total} ${unit}`,
           stream: process.stderr,
           clearOnComplete: true,
           hideCursor: true,

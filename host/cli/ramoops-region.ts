@@ -12,6 +12,7 @@ import {
 import { MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
 import { openImage } from "../image/image.js";
+import { checkRaw, whyNothing } from "../image/judge.js";
 import { makeProgress } from "./progress.js";
 
 export interface RegionOptions {
@@ -49,6 +50,8 @@ export async function openRegion(location: string, options: RegionOptions): Prom
   try {
     const file = await openImage(location, { timeoutMs: options.timeout, onProgress: progress.onProgress });
     try {
+      const isGiven = options.memAddress !== undefined || options.memSize !== undefined;
+      if (!isGiven) await checkRaw(file, file.bytesFetched === 0);
       const range = await findRange(file, options);
       const bytes = await file.read(range.offset, range.sizeBytes);
       const region = readRamoops(bytes, { recordSize: options.recordSize, eccSize: options.ecc });
@@ -106,6 +109,9 @@ async function searchRange(file: Image, options: RamoopsOptions): Promise<Ramoop
   }
   const [found, second] = used.length > 0 ? used : ranges;
   if (found === undefined) {
+    const head = await file.read(0, Math.min(CHUNK_BYTES, file.sizeBytes));
+    const why = await whyNothing(file, 0, head, "holds no ramoops region");
+    if (why?.code === "EMEDIUMTYPE") throw why;
     throw new MmcError(
       "ENODATA",
       `${file.name}: holds no ramoops region (no zone begins at a whole page); say where with --mem-address`,

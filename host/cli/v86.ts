@@ -11,6 +11,7 @@ import { reloadOnReboot } from "../embed/v86.js";
 import { MmcError } from "../errors.js";
 import { findArea } from "../image/area.js";
 import { fileError } from "../image/file-error.js";
+import { checkRaw, describeForeign, judgeArea } from "../image/judge.js";
 import { openRaw, type RawImage } from "../image/raw.js";
 import { attachV86, attachV86WithPanics, type HarvestedPanic } from "../index.js";
 import { checkDisk, type ImageArea, openDiskDevice } from "../node.js";
@@ -19,6 +20,7 @@ import { recordName } from "../pstore/names.js";
 import { checkGeometry } from "./open-area.js";
 import {
   addAreaOptions,
+  addForceOption,
   addGeometryOptions,
   checkImageOptions,
   type ImageOptions,
@@ -50,6 +52,7 @@ const ALT_SYSRQ_C = [0x38, 0x54, 0x2e, 0xae, 0xd4, 0xb8];
 const PANIC_AFTER_MAX_SEC = 86_400;
 
 interface V86CommandOptions extends ImageOptions {
+  force?: boolean;
   kernel: string;
   initrd?: string;
   disk: string;
@@ -124,8 +127,20 @@ async function findPanicArea(image: RawImage, options: V86CommandOptions): Promi
   checkGeometry(options, area.sizeBytes);
   const bytes = await image.read(area.offset, area.sizeBytes);
   const sizes = { kmsgSize, pmsgSize, consoleSize, ftraceSize };
-  let { geometry } = decodeArea(bytes, { ...sizes, abi: options.abi });
+  const decoded = decodeArea(bytes, { ...sizes, abi: options.abi });
+  let { geometry } = decoded;
   if (!geometry.found && !isNamed) return null;
+  const foreign = judgeArea(bytes, decoded, decodeArea(bytes)).find(
+    ({ kind, zone }) => kind === "foreign" && zone !== null,
+  );
+  if (foreign !== undefined && !options.force) {
+    // A guest's file system may hold copies of zones; nobody has said that they are where its panics go.
+    if (!isNamed) return null;
+    throw new MmcError(
+      "EUCLEAN",
+      `${image.name}: holds ${describeForeign(foreign, area.offset)}; --force overwrites it`,
+    );
+  }
   // v86 has 32-bit guests only.
   if (!geometry.found) geometry = decodeArea(bytes, { ...sizes, abi: options.abi ?? "i386" }).geometry;
   return { offset: area.offset, sizeBytes: area.sizeBytes, geometry };
@@ -224,6 +239,7 @@ async function boot(options: V86CommandOptions): Promise<void> {
   const image = openRaw(options.disk, { writable: true });
   let panics: HarvestedPanic[] = [];
   try {
+    if (!options.force) await checkRaw(image);
     checkDisk(image);
     const area = await findPanicArea(image, options);
     const device = openDiskDevice(image, area, {
@@ -319,7 +335,7 @@ export function addV86(program: Command): void {
       "panic the guest by Alt-SysRq-C so long after its start",
       parseSeconds,
     );
-  addGeometryOptions(addAreaOptions(command))
+  addForceOption(addGeometryOptions(addAreaOptions(command)))
     .addHelpText(
       "after",
       `

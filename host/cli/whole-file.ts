@@ -1,13 +1,15 @@
-// New files that appear whole or not at all: written under another name in the same folder, then renamed.
-// Must never leave that other name behind when it fails, and never replace a file unless told to.
+// New files that appear whole or not at all: written under another name in the same folder, then renamed, and on the
+// medium, name and all, before anybody is told. Must never leave that other name behind when it fails, and never replace
+// a file unless told to. What a killed run left of that kind is cleaned by the next one in the same folder.
 import {
   closeSync,
   fchmodSync,
-  fdatasyncSync,
+  fsyncSync,
   futimesSync,
   linkSync,
   lstatSync,
   openSync,
+  readdirSync,
   renameSync,
   unlinkSync,
   writeSync,
@@ -15,12 +17,15 @@ import {
 import { basename, dirname, join } from "node:path";
 import { MmcError } from "../errors.js";
 import { fileError } from "../image/file-error.js";
+import { isAlive } from "../image/lock.js";
 
 export interface WholeFileOptions {
   /** Replaces what is there; otherwise that is EEXIST. */
   replace?: boolean | undefined;
   /** Access and modification time, in seconds since 1970. */
   timeSec?: number | undefined;
+  /** {@link cleanLeftovers} was called for the folder already. */
+  isClean?: boolean | undefined;
   /** Permission bits, whatever the umask; otherwise as the umask says. */
   mode?: number | undefined;
 }
@@ -28,6 +33,40 @@ export interface WholeFileOptions {
 /** True if something of that name is there, be it a dangling link. */
 export function exists(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** Returns when the names in a folder are on the medium; where a folder cannot be synced, nothing is promised. */
+export function syncFolder(path: string): void {
+  let fd = -1;
+  try {
+    fd = openSync(path, "r");
+    fsyncSync(fd);
+  } catch (error) {
+    const { code } = error as { code?: unknown };
+    // Windows opens no folder; some network file systems sync none; a folder may be writable and not readable.
+    if (!["EISDIR", "EPERM", "EACCES", "EINVAL", "ENOTSUP"].includes(String(code)))
+      throw fileError(path, error);
+  } finally {
+    if (fd >= 0) closeSync(fd);
+  }
+}
+
+/** Of this process: a draft of that name that is not here is one of a dead process that had the same number. */
+const openDrafts = new Set<string>();
+
+/** Removes the drafts in a folder whose processes are dead. Never fails: what is in the way shows later. */
+export function cleanLeftovers(folder: string): void {
+  try {
+    for (const name of readdirSync(folder)) {
+      const [, digits] = /^\.mmcpstore-([1-9]\d{0,9})-./.exec(name) ?? [];
+      const path = join(folder, name);
+      if (digits === undefined || !lstatSync(path).isFile()) continue;
+      const pid = Number(digits);
+      if (pid === process.pid ? !openDrafts.has(path) : !isAlive(pid)) unlinkSync(path);
+    }
+  } catch {
+    // No such folder yet, or not ours to clean.
+  }
 }
 
 /** All of `data` into an open file. */
@@ -84,7 +123,9 @@ class Draft {
     this.#draft = join(dirname(path), `.mmcpstore-${process.pid}-${basename(path)}`.slice(0, 250));
   }
 
-  open({ mode }: WholeFileOptions): number {
+  open({ mode, isClean }: WholeFileOptions): number {
+    if (!isClean) cleanLeftovers(dirname(this.#path));
+    openDrafts.add(this.#draft);
     this.#fd = openSync(this.#draft, "wx");
     this.#isThere = true;
     if (mode !== undefined) fchmodSync(this.#fd, mode);
@@ -93,17 +134,21 @@ class Draft {
 
   /** What was written becomes the file. */
   finish({ replace, timeSec }: WholeFileOptions): void {
-    fdatasyncSync(this.#fd);
     if (timeSec !== undefined) futimesSync(this.#fd, timeSec, timeSec);
+    fsyncSync(this.#fd);
     const open = this.#fd;
     this.#fd = -1;
     closeSync(open);
     if (replace) renameSync(this.#draft, this.#path);
     this.#isThere = replace !== true && !moveToFreeName(this.#draft, this.#path);
+    if (this.#isThere) unlinkSync(this.#draft);
+    this.#isThere = false;
+    syncFolder(dirname(this.#path));
   }
 
   /** Nothing of it stays, unless it has become the file. */
   discard(): void {
+    openDrafts.delete(this.#draft);
     if (this.#fd >= 0) closeSync(this.#fd);
     if (this.#isThere) unlinkSync(this.#draft);
   }

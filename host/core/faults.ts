@@ -2,6 +2,7 @@
 // Nothing of Node.
 import * as layout from "../../assembly/layout.js";
 import { MmcError } from "../errors.js";
+import { judge, oneOf, required, type Shape, U32, whole } from "../judge.js";
 
 export type FaultKind =
   | "no-response"
@@ -109,21 +110,75 @@ const NEEDS: Partial<Record<FaultKind, "delayUs" | "toLba" | "bits">> = {
   refused: "bits",
 };
 
-function levelOf(plan: FaultPlan): number {
-  const name = NEEDS[plan.kind];
-  if (name === undefined) return LEVELS[plan.until ?? "hpi"];
-  const value = plan[name];
-  // The core counts from 1.
-  if (value === undefined || !Number.isInteger(value) || value < 0 || value >= ANY) {
-    throw new MmcError("EINVAL", `fault: ${plan.kind} needs ${name}, a whole number from 0 to 4294967294`);
+/** Of stuck-busy and dat-stuck alone. */
+const KINDS_THAT_STAY: ReadonlySet<FaultKind> = new Set(["stuck-busy", "dat-stuck"]);
+/** Kinds that strike at blocks; the others strike at commands (docs/FAULTS.md, "place"). */
+const BLOCK_KINDS: ReadonlySet<FaultKind> = new Set([
+  "read-crc",
+  "read-ecc",
+  "read-silent",
+  "write-crc",
+  "program",
+  "stuck-busy",
+  "phantom-write",
+  "bad-after-stop",
+  "bit-rot",
+  "latent-read",
+  "misdirected-write",
+  "cc-error",
+  "late-busy",
+  "long-busy",
+  "slow-read",
+  "deselect-busy",
+]);
+
+/** The core counts times and levels up to the number that means any. */
+const BELOW_ANY = whole(0, ANY - 1);
+
+const FAULT_PLAN: Shape<FaultPlan> = {
+  kind: required(oneOf(KINDS)),
+  command: whole(0, 63),
+  skip: U32,
+  times: whole(1, ANY),
+  firstLba: U32,
+  lastLba: U32,
+  until: oneOf(LEVELS),
+  delayUs: BELOW_ANY,
+  toLba: BELOW_ANY,
+  bits: BELOW_ANY,
+};
+
+/** @throws MmcError EINVAL what this kind of fault does not look at, or does without */
+function judgeFault(given: FaultPlan): FaultPlan {
+  const plan = judge("fault", given, FAULT_PLAN);
+  const { kind } = plan;
+  const needs = NEEDS[kind];
+  if (needs !== undefined && plan[needs] === undefined) {
+    throw new MmcError("EINVAL", `fault: ${kind} needs ${needs}, a whole number from 0 to ${ANY - 1}`);
   }
-  return value;
+  const isOfBlocks = BLOCK_KINDS.has(kind);
+  const idle = {
+    command: isOfBlocks,
+    firstLba: !isOfBlocks,
+    lastLba: !isOfBlocks,
+    until: !KINDS_THAT_STAY.has(kind),
+    delayUs: needs !== "delayUs",
+    toLba: needs !== "toLba",
+    bits: needs !== "bits",
+  };
+  for (const [name, isIdle] of Object.entries(idle) as [keyof typeof idle, boolean][]) {
+    if (isIdle && plan[name] !== undefined) {
+      throw new MmcError("EINVAL", `fault.${name}: ${kind} does not look at it`);
+    }
+  }
+  return plan;
 }
 
-export function writeFault(memory: WebAssembly.Memory, index: number, plan: FaultPlan): void {
+export function writeFault(memory: WebAssembly.Memory, index: number, given: FaultPlan): void {
+  const plan = judgeFault(given);
   const kind = KINDS[plan.kind];
-  if (kind === undefined) throw new MmcError("EINVAL", `fault: ${plan.kind} is not one`);
-  const level = levelOf(plan);
+  const needs = NEEDS[plan.kind];
+  const level = needs === undefined ? LEVELS[plan.until ?? "hpi"] : (plan[needs] ?? 0);
   const view = new DataView(
     memory.buffer,
     layout.FAULTS_BASE + index * layout.FAULT_BYTES,

@@ -6,7 +6,8 @@ import { MACHINE_PAGES, PAGE_BYTES } from "../../assembly/layout.js";
 /** Exports of every target. Numbers are i32: unsigned results need `>>> 0`. Status: 0 or a negative errno. */
 export type CoreExports = {
   machineInit(): void;
-  machineCut(outcome: number, cacheMask: number): void;
+  /** Bit i of the mask (31:0, 63:32; default 0) keeps the i-th oldest cached sector. */
+  machineCut(outcome: number, cacheMaskLow: number, cacheMaskHigh?: number): void;
   machineInsert(present: number): void;
   machineReset(): void;
   /** Both halves below in one call: the text stands at TEXT already, and nobody else panics. */

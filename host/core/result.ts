@@ -1,6 +1,8 @@
 // RESULT as an object: what the last panic write did, and how far it came.
 import * as layout from "../../assembly/layout.js";
-import { STATE_NAMES, STEP_NAMES } from "./trace.js";
+import type { ErrorCode } from "../errors.js";
+import { codeOf } from "./status.js";
+import { decodeCardStatus, STATE_NAMES, STEP_NAMES } from "./trace.js";
 
 /** What became of the crash dump. */
 export interface PanicDumpResult {
@@ -25,12 +27,37 @@ export interface PanicDumpResult {
 
 const DUMP_STATES = ["none", "begun", "partial", "complete"] as const;
 
+/** What a command's argument says. */
+export type ArgumentClass = "address" | "rca" | "count" | "switch" | "other";
+
+/** A command that the card did not take. */
+export interface RefusedCommand {
+  /** Its index, 0 … 63. */
+  command: number;
+  /** A u32, as it went over the wire. */
+  argument: number;
+  argumentClass: ArgumentClass;
+  /** The sector that an argument of the class `address` means; else null. */
+  lba: number | null;
+  /** The R1 that refused it, a u32; null: none came. */
+  r1: number | null;
+  /** Names of the R1's error bits. COM_CRC_ERROR and ILLEGAL_COMMAND say no to the command before. */
+  errors: string[];
+  /** What came in place of an answer: ETIMEDOUT nothing, EILSEQ a damaged one, ENOMEDIUM, EBUSY; null: the R1 came. */
+  code: ErrorCode | null;
+}
+
+/**
+ * What a panic write did. One that was refused (EBUSY another panic holds the host, ECANCELED `maxReason`) did nothing,
+ * and shows nothing: step `none`; cardState, dump, failedCommand and firstRefused null; all numbers but status and
+ * droppedBytes 0.
+ */
 export interface PanicResult {
   /** 0, or a negative errno. */
   status: number;
   /** The step that was reached. */
   step: (typeof STEP_NAMES)[number];
-  /** Zone index of the last attempt; of several parts, of part 1, the newest. */
+  /** Zone index of the last attempt; of several parts, of part 1, the newest. 0 with `attempts` 0: it came to none. */
   zone: number;
   /** Counter in the record; 0 for reasons other than Panic and Oops. */
   count: number;
@@ -64,11 +91,81 @@ export interface PanicResult {
   ringsFlushed: number;
   /** 0, or the errno of the first ring that was not flushed; the record stands all the same. */
   ringsStatus: number;
-  /** null: the device has no dump area. */
+  /** null: the device has no dump area, or the panic was refused. */
   dump: PanicDumpResult | null;
-  /** The command that failed last, and its R1; null if none did. */
+  /**
+   * Where the record failed: the command sent last, and its R1 (0: none came), which may be of one that succeeded; null
+   * if the record stands. What went wrong first says `firstRefused`.
+   */
   failedCommand: number | null;
   r1: number;
+  /**
+   * The first command that the card did not take, from the time on when it was taken over (a takeover that failed: from
+   * its begin). Also where the record stands, in another zone or behind a repetition. null: it took all of them.
+   */
+  firstRefused: RefusedCommand | null;
+}
+
+const ADDRESSES = new Set([17, 18, 24, 25, 28, 29, 30, 31, 32, 33, 35, 36]);
+const RCAS = new Set([3, 4, 7, 9, 10, 13, 15, 55]);
+
+function argumentClassOf(command: number): ArgumentClass {
+  if (ADDRESSES.has(command)) return "address";
+  if (RCAS.has(command)) return "rca";
+  return command === 23 ? "count" : command === 6 ? "switch" : "other";
+}
+
+function readRefused(u32: (address: number) => number): RefusedCommand | null {
+  const command = u32(layout.RESULT_REFUSED_COMMAND);
+  if (command === 0xffffffff) return null;
+  const argument = u32(layout.RESULT_REFUSED_ARGUMENT);
+  const argumentClass = argumentClassOf(command);
+  const kind = u32(layout.CONFIG_CARD_KIND);
+  const isByBytes =
+    kind === layout.CARD_SDSC ||
+    (kind === layout.CARD_EMMC && (u32(layout.CONFIG_EMMC_FLAGS) & layout.EMMC_BYTE_ADDRESSED) !== 0);
+  const unit = isByBytes ? layout.SECTOR_BYTES : 1;
+  const status = u32(layout.RESULT_REFUSED_STATUS) | 0;
+  const r1 = status === 0 ? u32(layout.RESULT_REFUSED_R1) : null;
+  return {
+    command,
+    argument,
+    argumentClass,
+    lba: argumentClass === "address" ? argument / unit : null,
+    r1,
+    errors: r1 === null ? [] : decodeCardStatus(r1).errors,
+    code: status === 0 ? null : codeOf(status),
+  };
+}
+
+/** Of a panic that was refused with `status` before it touched anything. */
+export function refusedResult(status: number, textBytes: number): PanicResult {
+  return {
+    status,
+    step: "none",
+    zone: 0,
+    count: 0,
+    sequence: 0n,
+    parts: 0,
+    partsStatus: 0,
+    storedBytes: 0,
+    payloadBytes: 0,
+    compressed: false,
+    droppedBytes: textBytes,
+    cardState: null,
+    rung: 0,
+    attempts: 0,
+    interruptedOwner: 0,
+    startNs: 0n,
+    commitNs: 0n,
+    endNs: 0n,
+    ringsFlushed: 0,
+    ringsStatus: 0,
+    dump: null,
+    failedCommand: null,
+    r1: 0,
+    firstRefused: null,
+  };
 }
 
 export function readResult(memory: WebAssembly.Memory): PanicResult {
@@ -99,7 +196,8 @@ export function readResult(memory: WebAssembly.Memory): PanicResult {
     ringsStatus: view.getInt32(layout.RESULT_RINGS_STATUS, true),
     dump: u32(layout.DUMP_AREA_SECTORS) === 0 ? null : readDumpResult(view),
     failedCommand: command === 0xffffffff ? null : command,
-    r1: u32(layout.RESULT_R1),
+    r1: command === 0xffffffff ? 0 : u32(layout.RESULT_R1),
+    firstRefused: readRefused(u32),
   };
 }
 

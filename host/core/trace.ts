@@ -113,6 +113,7 @@ export type BusyOperation =
   | "awake"
   | "failed program"
   | "interrupt"
+  | "finish"
   | "other";
 const OPERATIONS: Record<number, BusyOperation> = {
   1: "program",
@@ -124,7 +125,10 @@ const OPERATIONS: Record<number, BusyOperation> = {
   7: "awake",
   8: "failed program",
   9: "interrupt",
+  12: "finish",
 };
+/** In a block's entry: it is no sector. */
+const NO_LBA = 0xffffffff;
 const WITH_LBA: ReadonlySet<BusyOperation> = new Set(["program", "cache", "erase", "failed program"]);
 
 export type ResponseType = "R1" | "R2" | "R3" | "R4" | "R5" | "R6" | "R7";
@@ -163,7 +167,8 @@ export type TraceEvent = { timeNs: bigint } & (
   | {
       /** The end of its CRC status: 2 taken, 5 wrong CRC, 7 not written, 0 none. */
       kind: "block-write";
-      lba: number;
+      /** null: a register, or the header of a packed command. */
+      lba: number | null;
       bytes: number;
       crcStatus: number;
     }
@@ -244,12 +249,12 @@ export class TraceReader {
         return {
           timeNs,
           kind: "block-read",
-          lba: b === 0xffffffff ? null : b,
+          lba: b === NO_LBA ? null : b,
           bytes: a,
           crcRight: c === 0,
         };
       case layout.TRACE_BLOCK_WRITE:
-        return { timeNs, kind: "block-write", lba: b, bytes: a, crcStatus: c };
+        return { timeNs, kind: "block-write", lba: b === NO_LBA ? null : b, bytes: a, crcStatus: c };
       case layout.TRACE_BUSY_START:
       case layout.TRACE_BUSY_END: {
         const operation = OPERATIONS[a] ?? "other";

@@ -8,6 +8,7 @@ import { CARD_EMMC, CONFIG_CARD_KIND } from "../../assembly/layout.js";
 import type { PanicResult } from "../core/result.js";
 import type { Device, PanicInput } from "../device.js";
 import { MmcError } from "../errors.js";
+import { having, judge, whole } from "../judge.js";
 import type { Devlink } from "./devlink.js";
 
 const SECTOR_BYTES = 512;
@@ -52,7 +53,10 @@ export class DeviceRegions {
   ) {
     this.#devlink = devlink;
     this.#device = device;
-    const { area, maxSnapshots } = options;
+    const { area, maxSnapshots } = judge<NonNullable<typeof options>>("", options, {
+      area: having(),
+      maxSnapshots: whole(1, 0xffffffff),
+    });
     const kind = new DataView(device.memory.buffer).getUint32(CONFIG_CARD_KIND, true);
     const registers = Object.entries(kind === CARD_EMMC ? EMMC_REGISTERS : SD_REGISTERS);
     this.#card = registers.map(([name]) => name);

@@ -2,6 +2,20 @@
 // errno and sentence, and which id comes next, is as in Linux 6.12 (docs/DEVLINK.md), but for two things: an event over
 // several regions is all or nothing, and all snapshots together are bounded. Nothing of Node.
 import { MmcError } from "../errors.js";
+import {
+  bigint,
+  bool,
+  bytes,
+  either,
+  func,
+  judge,
+  number,
+  required,
+  type Shape,
+  string,
+  whole,
+} from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 import { crc32c } from "../pstore/crc32c.js";
 import { DevlinkError } from "./error.js";
 
@@ -53,6 +67,22 @@ export interface DevlinkReadOptions {
    */
   linuxLengths?: boolean | undefined;
 }
+
+// Ranges are judged where their refusal has words of its own.
+const REGION: Shape<DevlinkRegion> = {
+  name: required(string),
+  size: number,
+  maxSnapshots: number,
+  source: either(bytes, func),
+  immediate: bool,
+  directRead: bool,
+};
+const READ_OPTIONS: Shape<DevlinkReadOptions> = {
+  snapshot: number,
+  address: bigint,
+  length: bigint,
+  linuxLengths: bool,
+};
 
 /** A piece of a region, at most 256 bytes. */
 export interface DevlinkChunk {
@@ -125,15 +155,23 @@ export class Devlink {
     if (more.length > 0 || !NAME.test(bus) || !NAME.test(dev)) {
       throw new MmcError("EINVAL", `devlink: ${handle} is no BUS/DEV`);
     }
+    const { snapshotBytesMax = SNAPSHOT_BYTES_MAX } = judge<{ snapshotBytesMax?: number | undefined }>(
+      "",
+      options,
+      {
+        snapshotBytesMax: whole(0),
+      },
+    );
     this.handle = handle;
-    this.#snapshotBytesMax = options.snapshotBytesMax ?? SNAPSHOT_BYTES_MAX;
+    this.#snapshotBytesMax = snapshotBytesMax;
   }
 
   /**
    * @throws MmcError EINVAL no name, size or number that can be; EEXIST there is one of that name; ENOSPC 1024
    * regions.
    */
-  addRegion(region: DevlinkRegion): void {
+  addRegion(given: DevlinkRegion): void {
+    const region = judge("devlink region", given, REGION);
     const { name, source = null, maxSnapshots = SNAPSHOTS_MAX } = region;
     const what = `${this.handle}/${name}`;
     const size = region.size ?? (source instanceof Uint8Array ? source.length : 0);
@@ -230,7 +268,8 @@ export class Devlink {
    * @throws DevlinkError EINVAL no such region or snapshot, a range that cannot be; EOPNOTSUPP no direct read;
    *   EBADMSG a snapshot that is not what was taken
    */
-  read(name: string, options: DevlinkReadOptions = {}): Iterable<DevlinkChunk> {
+  read(name: string, given: DevlinkReadOptions = {}): Iterable<DevlinkChunk> {
+    const options = judge("", given, READ_OPTIONS);
     const region = this.#find(name, "Requested region does not exist");
     const what = this.#nameOf(region);
     const { snapshot: id, address = 0n, length, linuxLengths = false } = options;
@@ -262,7 +301,7 @@ export class Devlink {
         const why = `${given.length} bytes for a region of ${region.size}`;
         throw new DevlinkError("EINVAL", this.#nameOf(region), why);
       }
-      return { region, bytes: given?.slice() ?? this.copyRegion(name) };
+      return { region, bytes: given ? ownBytes(given) : this.copyRegion(name) };
     });
     this.#ids.set(id, 0);
     for (const { region, bytes } of kept) this.#keep(region, bytes, id);
@@ -300,7 +339,7 @@ export class Devlink {
     if (region.snapshots.some((one) => one.id === id)) throw new DevlinkError("EEXIST", what, null);
     if (!this.#ids.has(id) || bytes.length !== region.size) throw new DevlinkError("EINVAL", what, null);
     this.#checkBytes(what, region.size);
-    this.#keep(region, bytes.slice(), id);
+    this.#keep(region, ownBytes(bytes), id);
   }
 
   /** @throws DevlinkError EINVAL: only regions hold it, or nobody */
@@ -323,7 +362,8 @@ export class Devlink {
 
   /**
    * Takes over a state: snapshots go to the regions of the same name, whose `maxSnapshots` is then the state's; regions
-   * that this instance does not have are added, without a source. Nothing has changed if it throws.
+   * that this instance does not have are added, without a source. The bytes are copied. Nothing has changed if it
+   * throws.
    * @throws MmcError EBADMSG a state that no instance can have been in; EINVAL a region of the same name and another
    *   size, another handle, or an instance that has snapshots
    */
@@ -338,7 +378,8 @@ export class Devlink {
       if (!this.#regions.has(name)) this.addRegion({ name, size, maxSnapshots });
       const region = this.#find(name, null);
       region.maxSnapshots = maxSnapshots;
-      for (const snapshot of snapshots) {
+      for (const given of snapshots) {
+        const snapshot = { ...given, bytes: ownBytes(given.bytes) };
         region.snapshots.push(snapshot);
         this.#unproved.add(snapshot);
       }
@@ -427,7 +468,7 @@ export class Devlink {
       const left = linuxLengths ? (until - at) % U32_END : until - at;
       if (left === 0) throw new DevlinkError("EINVAL", this.#nameOf(region), null);
       const lengthBytes = Math.min(left, CHUNK_BYTES);
-      const data = snapshot?.bytes.slice(at, at + lengthBytes) ?? new Uint8Array(lengthBytes);
+      const data = snapshot ? ownBytes(snapshot.bytes, at, at + lengthBytes) : new Uint8Array(lengthBytes);
       if (snapshot === null) this.#capture(region, at, data);
       yield { address: BigInt(at), data };
       at += lengthBytes;

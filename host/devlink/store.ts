@@ -7,6 +7,7 @@
 // Nothing says where bytes are, so nothing can overlap: they are there in full or the store is refused. A snapshot
 // whose own checksum is wrong is told when it is read, and costs no other one. Nothing of Node.
 import { MmcError } from "../errors.js";
+import { ownBytes } from "../own-bytes.js";
 import { crc32c } from "../pstore/crc32c.js";
 import type { DevlinkState } from "./devlink.js";
 
@@ -107,7 +108,7 @@ class HeadReader {
 }
 
 /**
- * The state that {@link encodeStore} made `bytes` of; its snapshots are views into them. What it means is judged by
+ * The state that {@link encodeStore} made `bytes` of; its snapshots are copies. What it means is judged by
  * {@link Devlink.load}.
  * @throws MmcError EBADMSG no store, cut, longer than it says, or with a wrong checksum; EOPNOTSUPP another version
  */
@@ -145,7 +146,7 @@ export function decodeStore(bytes: Uint8Array): DevlinkState {
     ...region,
     snapshots: snapshots.map((one) => {
       at += region.size;
-      return { ...one, bytes: bytes.subarray(at - region.size, at) };
+      return { ...one, bytes: ownBytes(bytes, at - region.size, at) };
     }),
   }));
   return { handle, ids, regions };

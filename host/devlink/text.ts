@@ -1,6 +1,8 @@
 // What the devlink command prints of regions, character by character: text with a space behind every byte and lines
 // that are broken by count, not by address; JSON whose objects repeat their keys for every piece of 256 bytes, unless
 // an array is asked for. Nothing of Node.
+
+import { bool, judge, type Shape } from "../judge.js";
 import type { DevlinkChunk, DevlinkRegionInfo } from "./devlink.js";
 import { JsonWriter } from "./json.js";
 
@@ -12,6 +14,7 @@ export interface DevlinkStyle {
   jsonChunks?: boolean | undefined;
 }
 
+const STYLE: Shape<DevlinkStyle> = { json: bool, pretty: bool, jsonChunks: bool };
 const LINE_BYTES = 16;
 /** What is gathered before it is handed out. */
 const PIECE_CHARACTERS = 65_536;
@@ -23,6 +26,7 @@ export function formatRegions(
   regions: readonly DevlinkRegionInfo[],
   style: DevlinkStyle,
 ): string {
+  judge("", style, STYLE);
   if (!style.json) {
     const line = ({ name, size, snapshots, maxSnapshots }: DevlinkRegionInfo) =>
       `${handle}/${name}: size ${size} snapshot [${snapshots.join(" ")}] max ${maxSnapshots}\n`;
@@ -43,6 +47,7 @@ export function formatNewSnapshot(
   id: number | null,
   style: DevlinkStyle,
 ): string {
+  judge("", style, STYLE);
   if (!style.json) return id === null ? "" : `${handle}/${name}: snapshot ${id}\n`;
   const json = beginSection("regions", style).beginObject();
   if (id !== null) writeIds(json.name(`${handle}/${name}`).beginObject(), [id]).endObject();
@@ -58,6 +63,7 @@ export function* formatChunks(
   chunks: Iterable<DevlinkChunk>,
   style: DevlinkStyle,
 ): Generator<string> {
+  judge("", style, STYLE);
   const writer = style.json ? new JsonChunks(section, style) : new TextChunks();
   let failure: { error: unknown } | null = null;
   try {

@@ -13,12 +13,20 @@ const VERSION = 1;
 const LIST_OFFSET = 112;
 const LIST_MAX = 24;
 const CRC_OFFSET = 508;
+const STATE_OFFSET = 12;
+/** storedBytes, dataCrc, status, failedRanges. */
+const STORED_OFFSET = 48;
+const STORED_FIELDS_BYTES = 20;
 
 /**
  * `complete`: every byte was stored. `partial`: its beginning, and why. `torn`: it was begun and never ended, nothing
- * of it is known. `damaged`: a header was there and its bytes are not right.
+ * of it is known. `damaged`: a header was there and its bytes are not right. `removed`: its place is free, and its bytes
+ * are still there; `wiped`: they are not.
  */
-export type CardDumpState = "complete" | "partial" | "torn" | "damaged";
+export type CardDumpState = "complete" | "partial" | "torn" | "damaged" | "removed" | "wiped";
+
+/** By the header's number, from 1 on. */
+const STATES = ["torn", "partial", "complete", "removed", "wiped"] as const;
 
 export interface CardDump {
   slot: "front" | "back";
@@ -60,10 +68,10 @@ export function hasDumpMagic(header: Uint8Array): boolean {
   return header.length >= MAGIC.length && [...MAGIC].every((c, i) => header[i] === c.charCodeAt(0));
 }
 
-/** The size of the area as the header at its start has it, 0 if that is not whole. */
-export function dumpAreaBytesOf(front: Uint8Array): number {
-  if (front.length < DUMP_HEADER_BYTES || !hasDumpMagic(front) || !isSealed(front)) return 0;
-  const bytes = Number(new DataView(front.buffer, front.byteOffset).getBigUint64(24, true));
+/** The size of the area as a header of it has it, 0 if that is not whole. */
+export function dumpAreaBytesOf(header: Uint8Array): number {
+  if (header.length < DUMP_HEADER_BYTES || !hasDumpMagic(header) || !isSealed(header)) return 0;
+  const bytes = Number(new DataView(header.buffer, header.byteOffset).getBigUint64(24, true));
   return Number.isSafeInteger(bytes) ? bytes : 0;
 }
 
@@ -75,8 +83,21 @@ function isSealed(header: Uint8Array): boolean {
 }
 
 /**
+ * The 512 bytes of a whole header for the dump when it has been removed, or wiped: of a wiped one nothing is stored. It
+ * keeps saying how large the area is.
+ */
+export function headerWithState(header: Uint8Array, state: "removed" | "wiped"): Uint8Array {
+  const changed = header.slice(0, DUMP_HEADER_BYTES);
+  const view = new DataView(changed.buffer);
+  view.setUint32(STATE_OFFSET, STATES.indexOf(state) + 1, true);
+  if (state === "wiped") changed.fill(0, STORED_OFFSET, STORED_OFFSET + STORED_FIELDS_BYTES);
+  view.setUint32(CRC_OFFSET, crc32c(changed, 0, CRC_OFFSET), true);
+  return changed;
+}
+
+/**
  * What an area of `areaBytes` holds, from the 512 bytes at its start and those at {@link dumpBackOffset}: up to two
- * dumps, the later one first; damaged ones last.
+ * dumps, the later one first; damaged ones last. Those that were removed are among them.
  */
 export function decodeDumpArea(front: Uint8Array, back: Uint8Array, areaBytes: number): CardDump[] {
   const found = [decodeHeader(front, "front", areaBytes), decodeHeader(back, "back", areaBytes)];
@@ -87,14 +108,16 @@ export function decodeDumpArea(front: Uint8Array, back: Uint8Array, areaBytes: n
 
 /** The dump to look at unless told otherwise: the newest complete one, else the newest of which there is something. */
 export function bestDump(dumps: readonly CardDump[]): CardDump | undefined {
-  return dumps.find(({ state }) => state === "complete") ?? dumps.find(({ storedBytes }) => storedBytes > 0);
+  const has = (wanted: CardDumpState) =>
+    dumps.find(({ state, storedBytes }) => state === wanted && storedBytes > 0);
+  return has("complete") ?? has("partial");
 }
 
 function decodeHeader(header: Uint8Array, slot: CardDump["slot"], areaBytes: number): CardDump | null {
   if (header.length < DUMP_HEADER_BYTES || !hasDumpMagic(header)) return null;
   const view = new DataView(header.buffer, header.byteOffset, DUMP_HEADER_BYTES);
   const u64 = (at: number) => view.getBigUint64(at, true);
-  const state = view.getUint32(12, true);
+  const state = view.getUint32(STATE_OFFSET, true);
   const dump: CardDump = {
     slot,
     state: "damaged",
@@ -114,7 +137,7 @@ function decodeHeader(header: Uint8Array, slot: CardDump["slot"], areaBytes: num
   };
   dump.problem = problemOf(header, view, slot, areaBytes);
   if (dump.problem !== null) return dump;
-  dump.state = state === 3 ? "complete" : state === 2 ? "partial" : "torn";
+  dump.state = STATES[state - 1] as CardDumpState;
   if (dump.state === "torn") return dump;
   dump.dataOffset = Number(u64(32));
   dump.storedBytes = Number(u64(48));
@@ -139,8 +162,8 @@ function problemOf(
   if (u64(24) !== BigInt(wholeRooms(areaBytes))) {
     return `its header is that of an area of ${u64(24)} bytes, not ${wholeRooms(areaBytes)}`;
   }
-  const state = view.getUint32(12, true);
-  if (state < 1 || state > 3) return `its header has state ${state}`;
+  const state = view.getUint32(STATE_OFFSET, true);
+  if (state < 1 || state > STATES.length) return `its header has state ${state}`;
   const [dataOffset, lengthBytes, storedBytes] = [u64(32), u64(40), u64(48)];
   const end = BigInt(dumpBackOffset(areaBytes));
   const room = BigInt(DUMP_ROOM_BYTES);

@@ -11,10 +11,12 @@ import {
 } from "../../assembly/layout.js";
 import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.js";
 import { MmcError } from "../errors.js";
+import { judge } from "../judge.js";
 import { type FailedRange, Ranges } from "./failed-ranges.js";
 import {
   bring,
   broughtOf,
+  DUMP_OPTIONS,
   type DumpOptions,
   type Entry,
   isRemote,
@@ -42,7 +44,8 @@ export class CrashDump {
    * @param module the `release` core.
    * @throws MmcError EINVAL an option that makes no sense; ENOSPC notes of more than 1 MiB.
    */
-  constructor(module: WebAssembly.Module, options: DumpOptions) {
+  constructor(module: WebAssembly.Module, given: DumpOptions) {
+    const options = judge("", given, DUMP_OPTIONS);
     this.#memory = makeMemory(regionTableBytes(options) + WINDOW_BYTES);
     this.#core = instantiate(module, this.#memory);
     this.#table = new RegionTable(this.#core, this.#memory, options, MEDIUM_BASE);

@@ -3,6 +3,7 @@
 // judged, and what is judged is what is used; counts and sums have an end, nothing is read twice, and no table may be
 // another one. What is wrong with a part becomes its `why` and a problem, not the end of the rest. Nothing of Node.
 import { MmcError } from "../errors.js";
+import { bool, judge, number, type Shape, U64, whole } from "../judge.js";
 import { type ElfSource, PROBLEMS_MAX } from "./elf.js";
 import { findSmemItem } from "./smem.js";
 
@@ -58,6 +59,14 @@ export interface MinidumpOptions {
   /** Take the regions of subsystems whose encryption is not done; default false. */
   takesNotReady?: boolean | undefined;
 }
+
+const OPTIONS: Shape<MinidumpOptions> = {
+  base: U64,
+  smem: number,
+  toc: number,
+  subsystems: whole(1, MINIDUMP_SUBSYSTEMS_MAX),
+  takesNotReady: bool,
+};
 
 /**
  * `off`: not set up or switched off, there is nothing to dump. `ready`. `not ready`: its encryption is not done.
@@ -178,7 +187,8 @@ class Reading {
  *   believed; EOPNOTSUPP an SMEM of a version without that item; EINVAL options that make no sense; and what the source
  *   throws.
  */
-export function readMinidump(source: ElfSource, options: MinidumpOptions = {}): Minidump {
+export function readMinidump(source: ElfSource, given: MinidumpOptions = {}): Minidump {
+  const options = judge("", given, OPTIONS);
   const { offset, sizeBytes, base } = findToc(source, options);
   if (base < 0n || base + BigInt(source.sizeBytes) > 1n << 64n) {
     throw new MmcError("EINVAL", `base: an image at ${hex(base)} ends beyond 2^64`);

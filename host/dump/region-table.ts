@@ -44,6 +44,24 @@ import {
 import type { CoreExports } from "../core/instantiate.js";
 import { codeOf } from "../core/status.js";
 import { MmcError } from "../errors.js";
+import {
+  big,
+  bool,
+  bytes,
+  either,
+  func,
+  having,
+  judge,
+  list,
+  object,
+  oneOf,
+  required,
+  type Shape,
+  string,
+  U32,
+  U64,
+  whole,
+} from "../judge.js";
 import type { DumpNote } from "./notes.js";
 
 /**
@@ -100,6 +118,37 @@ export interface DumpOptions {
 
 const CAPACITY = 201;
 
+export const DUMP_OPTIONS: Shape<DumpOptions> = {
+  class: required(oneOf([32, 64])),
+  machine: required(whole(0, 0xffff)),
+  capacity: whole(1, DUMP_SLOTS_MAX),
+  entry: U64,
+  elfFlags: U32,
+  layout: oneOf(["core", "remoteproc", "remoteproc-sections"]),
+  sections: bool,
+  align: whole(1, 2 ** 31),
+  overlap: oneOf(["refuse", "allow"]),
+  notes: list(object<DumpNote>({ type: required(U32), description: required(bytes) })),
+};
+
+/** What a region's bytes are, its name, and whether it fits, is the core's to judge; this is of what kind they are. */
+const REGION: Shape<Region> = {
+  name: required(string),
+  address: required(big(0n, 2n ** 64n - 1n)),
+  vaddr: U64,
+  size: whole(0),
+  flags: whole(0, 7),
+  source: required(either(bytes, either(func, having("remote")))),
+};
+
+/** @throws MmcError EINVAL no region, or one of another kind */
+export function judgeRegion(region: Region): Region {
+  const name: unknown = region !== null && typeof region === "object" ? region.name : undefined;
+  return judge(typeof name === "string" ? `region ${name}` : "region", region, REGION);
+}
+/** u32: generation << 16 | slot, 0 = empty. `id` of Slot in assembly/dump/state.ts. */
+const SLOT_ID = 64;
+
 const REASONS: Record<number, string> = {
   [REFUSED_NAME]: "is no name: 1 to 15 printable ASCII characters without space",
   [REFUSED_SIZE]: "has no bytes",
@@ -145,9 +194,6 @@ interface TableBytes {
 /** @throws MmcError EINVAL options that make no sense */
 function tableBytes(options: DumpOptions): TableBytes {
   const capacity = options.capacity ?? CAPACITY;
-  if (!Number.isInteger(capacity) || capacity < 1 || capacity > DUMP_SLOTS_MAX) {
-    throw new MmcError("EINVAL", `capacity: ${capacity} is not 1 to ${DUMP_SLOTS_MAX}`);
-  }
   const notes = options.notes ?? [];
   let noteBytes = 0;
   for (const { description } of notes) noteBytes += 27 + description.length;
@@ -184,17 +230,11 @@ export class RegionTable {
     const align = options.align ?? 1;
     const layout = options.layout ?? "core";
     const notes = options.notes ?? [];
-    if (!Number.isInteger(align) || align < 1 || align > 2 ** 31 || (align & (align - 1)) !== 0) {
+    if ((align & (align - 1)) !== 0) {
       throw new MmcError("EINVAL", `align: ${align} is no power of two up to 2^31`);
     }
-    if (!Number.isInteger(options.machine) || options.machine < 0 || options.machine > 0xffff) {
-      throw new MmcError("EINVAL", `machine: ${options.machine} is no e_machine`);
-    }
-    if (options.class !== 32 && options.class !== 64) {
-      throw new MmcError("EINVAL", `class: ${options.class} is neither 32 nor 64`);
-    }
     const entry = options.entry ?? 0n;
-    if (entry < 0n || entry >> BigInt(options.class) !== 0n) {
+    if (entry >> BigInt(options.class) !== 0n) {
       throw new MmcError("EINVAL", `entry: ${entry} does not fit into ${options.class} bits`);
     }
     if (notes.length > 0 && layout !== "core") {
@@ -232,25 +272,16 @@ export class RegionTable {
    * @throws MmcError EINVAL name, size, alignment or an end beyond 2^64; EOVERFLOW an end beyond 4 GiB in class 32;
    * EEXIST a name that is taken, or an overlap; ENOSPC the table is full; EBUSY a plan has frozen it.
    */
-  register(region: Region): number {
+  register(given: Region): number {
+    const region = judgeRegion(given);
     const { name, source } = region;
     const size = region.size ?? (source instanceof Uint8Array ? source.length : 0);
     const flags = region.flags ?? 6;
     const what = `region ${name}`;
-    if (!Number.isSafeInteger(size) || size < 0)
-      throw new MmcError("EINVAL", `${what}: size ${size} is none`);
     if (source instanceof Uint8Array && source.length !== size) {
       throw new MmcError("EINVAL", `${what}: has ${source.length} bytes, not ${size}`);
     }
-    if (!Number.isInteger(flags) || flags < 0 || flags > 7) {
-      throw new MmcError("EINVAL", `${what}: flags ${flags} are not 0 to 7`);
-    }
     const vaddr = region.vaddr ?? region.address;
-    for (const address of [region.address, vaddr]) {
-      if (address < 0n || address >> 64n !== 0n) {
-        throw new MmcError("EINVAL", `${what}: ${address} is no 64-bit address`);
-      }
-    }
     const bytes = new TextEncoder().encode(name);
     const view = this.#view();
     const slotName = new Uint8Array(this.#memory.buffer, DUMP_REQUEST + SLOT_NAME, 16);
@@ -273,6 +304,26 @@ export class RegionTable {
   unregister(id: number): void {
     this.check(this.#core.dumpUnregister(id), `region ${id}`);
     this.#entries[id & 0xffff] = undefined;
+  }
+
+  /**
+   * The core's table has been replaced by a saved one: sources are kept of those regions only that are the same ones
+   * in it.
+   */
+  forgetOthers(): void {
+    const view = this.#view();
+    const table = view.getUint32(DUMP_WORK, true);
+    for (const [slot, entry] of this.#entries.entries()) {
+      if (entry === undefined) continue;
+      const at = table + slot * DUMP_SLOT_BYTES;
+      const name = new TextDecoder().decode(new Uint8Array(this.#memory.buffer, at + SLOT_NAME, 16));
+      const isSame =
+        view.getUint32(at + SLOT_ID, true) === entry.id &&
+        name.replace(/\0+$/, "") === entry.name &&
+        view.getBigUint64(at + SLOT_ADDRESS, true) === entry.address &&
+        view.getBigUint64(at + SLOT_SIZE, true) === BigInt(entry.size);
+      if (!isSame) this.#entries[slot] = undefined;
+    }
   }
 
   /** What the core returned, unless it is an errno. @throws MmcError with the core's reason */

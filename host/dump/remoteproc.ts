@@ -3,6 +3,8 @@
 // until the reader is done, and keeps nothing but headers. Where a dump waits, and for how long, is devcoredump.ts's;
 // time is told there. Prints nothing. Nothing of Node.
 import { MmcError } from "../errors.js";
+import { bigint, bool, func, having, judge, object, required, type Shape, string } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 import type { Devcoredump, DevcoredumpEnd, DevcoredumpSource } from "./devcoredump.js";
 import type { CrashDump, DumpPlan } from "./dump.js";
 import type { FailedRange } from "./failed-ranges.js";
@@ -28,6 +30,17 @@ export interface RemoteProcOptions {
   /** How the processor is stopped and started. They may throw, and must not call this object. */
   ops?: { stop?(): void; start?(): void };
 }
+
+// Objects are used as they are: their functions may be methods.
+const OPTIONS: Shape<RemoteProcOptions> = {
+  name: required(string),
+  dump: required(having("plan")),
+  devcoredump: required(having("add")),
+  coredump: string,
+  recovery: bool,
+  timeoutNs: bigint,
+  ops: object<NonNullable<RemoteProcOptions["ops"]>>({ stop: func, start: func }),
+};
 
 /** The dump of one crash. */
 export interface RemoteProcCoredump {
@@ -82,7 +95,7 @@ class Coredump implements RemoteProcCoredump, DevcoredumpSource {
 
   read(offset: number, count: number): Uint8Array {
     if (this.#plan !== null) return this.#plan.read(offset, count);
-    return this.#bytes.slice(offset, offset + count);
+    return ownBytes(this.#bytes, offset, offset + count);
   }
 
   free(end: DevcoredumpEnd): void {
@@ -120,6 +133,7 @@ export class RemoteProc {
 
   /** @throws MmcError EINVAL a mode or a timeout that is none. */
   constructor(options: RemoteProcOptions) {
+    judge("", options, OPTIONS);
     if (options.timeoutNs !== undefined && options.timeoutNs < 1n) {
       throw new MmcError("EINVAL", `${options.name}: a dump cannot wait ${options.timeoutNs} ns`);
     }

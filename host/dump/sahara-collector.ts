@@ -6,6 +6,8 @@
 // with an end; an answer has exactly the bytes that were asked for, or it is a refusal. Never keeps more than the
 // table. Nothing of Node.
 import { MmcError } from "../errors.js";
+import { bool, bytes, having, judge, list, number, object, required, type Shape, whole } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 import {
   endOfImageStatus,
   escapeName,
@@ -102,12 +104,22 @@ export interface SaharaCollectorOptions {
   resume?: SaharaResume | undefined;
 }
 
+const OPTIONS: Shape<SaharaCollectorOptions> = {
+  requestBytesMax: number,
+  regionBytesMax: number,
+  totalBytesMax: number,
+  isAllOrNothing: bool,
+  keepGoing: bool,
+  images: having("get"),
+  resume: object<SaharaResume>({ table: required(bytes), receivedBytes: required(list(whole(0))) }),
+};
+
 export type SaharaAction =
   /** One transfer for the device. */
   | { kind: "send"; bytes: Uint8Array }
   /** The table is accepted; once, also when it is read again after a disconnect. `bytes` is what a resume needs. */
   | { kind: "table"; width: SaharaWidth; bytes: Uint8Array; regions: readonly SaharaRegion[] }
-  /** Bytes of a region, in order; valid until the next transfer. */
+  /** Bytes of a region, in order. */
   | { kind: "data"; index: number; offset: number; bytes: Uint8Array }
   /** The region has come to its end: complete, partial or refused. */
   | { kind: "region"; region: SaharaRegion }
@@ -203,10 +215,11 @@ export class SaharaCollector {
 
   /** @throws MmcError EINVAL: a limit out of range. */
   constructor(options: SaharaCollectorOptions = {}) {
+    judge("", options, OPTIONS);
     checkOptions(options);
     this.#options = options;
     this.#requestBytesMax = options.requestBytesMax ?? REQUEST_BYTES_DEFAULT;
-    this.#table = options.resume?.table.slice() ?? null;
+    this.#table = options.resume ? ownBytes(options.resume.table) : null;
   }
 
   /** As the table says, in its order; empty before it has come. */
@@ -390,7 +403,7 @@ export class SaharaCollector {
     const region = this.#regions[index] as Region;
     region.receivedBytes = reading.offset;
     region.state = isWhole ? "complete" : "partial";
-    const data: SaharaAction = { kind: "data", index, offset, bytes: transfer };
+    const data: SaharaAction = { kind: "data", index, offset, bytes: ownBytes(transfer) };
     if (!isWhole) return [data, this.#ask(reading)];
     return [data, { kind: "region", region }, ...this.#nextRegion(index + 1)];
   }
@@ -443,7 +456,7 @@ export class SaharaCollector {
     this.#table = bytes;
     this.#regions = regions;
     this.#hasTable = true;
-    return [{ kind: "table", width: this.#width, bytes: bytes.slice(), regions }, ...this.#nextRegion(0)];
+    return [{ kind: "table", width: this.#width, bytes: ownBytes(bytes), regions }, ...this.#nextRegion(0)];
   }
 
   /** Asks for the first region from `from` on of which something is missing; at the end lets the device go. */

@@ -4,6 +4,21 @@
 // Node.
 import { MmcError } from "../errors.js";
 import {
+  bigint,
+  either,
+  func,
+  judge,
+  list,
+  object,
+  oneOf,
+  required,
+  type Shape,
+  string,
+  U32,
+  whole,
+} from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
+import {
   makePacket,
   makePacket64,
   makeTable,
@@ -102,6 +117,33 @@ export interface SaharaDeviceOptions {
   boot?: { image: number; lengthBytes: number } | undefined;
 }
 
+const MEMORY: Shape<SaharaMemory> = {
+  name: required(string),
+  description: string,
+  address: required(either(bigint, whole(0))),
+  lengthBytes: required(either(bigint, whole(0))),
+  read: required(func),
+};
+const OPTIONS: Shape<SaharaDeviceOptions> = {
+  width: oneOf([32, 64]),
+  answerBytesMax: whole(1),
+  faults: list((what, value) => {
+    const kind = object<{ kind: string; at?: number }>({
+      kind: required(oneOf([...SAHARA_ANSWER_FAULTS, ...SAHARA_OPENING_FAULTS])),
+      at: whole(0),
+    })(what, value);
+    const isAnswer = SAHARA_ANSWER_FAULTS.some((name) => name === kind.kind);
+    if (isAnswer !== (kind.at !== undefined)) {
+      throw new MmcError("EINVAL", `${what}.at: belongs to faults of an answer, and to each of them`);
+    }
+    return kind;
+  }),
+  boot: object<NonNullable<SaharaDeviceOptions["boot"]>>({
+    image: required(U32),
+    lengthBytes: required(whole(0)),
+  }),
+};
+
 export type SaharaDeviceAction =
   | { kind: "send"; bytes: Uint8Array }
   /** The device breaks the connection. */
@@ -182,6 +224,8 @@ export class SaharaDevice {
    * @throws MmcError EINVAL none or too many of them, EOVERFLOW addresses that the width does not have.
    */
   constructor(regions: readonly SaharaMemory[], options: SaharaDeviceOptions = {}) {
+    list(object(MEMORY))("regions", regions);
+    judge("", options, OPTIONS);
     const { width = 64, faults = [], boot } = options;
     this.#width = width;
     this.#answerBytesMax = options.answerBytesMax ?? ANSWER_BYTES_MAX;
@@ -341,7 +385,7 @@ export class SaharaDevice {
     const tableOffset = address - this.#tableAddress;
     if (tableOffset >= 0n && tableOffset + count <= BigInt(this.#table.length)) {
       const from = Number(tableOffset);
-      const bytes = this.#table.slice(from, from + Number(count));
+      const bytes = ownBytes(this.#table, from, from + Number(count));
       if (tableOffset === 0n && this.#kinds.has("table-changes")) bytes[0] = ++this.#tableReads & 0xff;
       return bytes;
     }

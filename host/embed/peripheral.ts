@@ -9,7 +9,8 @@ import { CLOCK_NOW, GUEST_IRQ, GUEST_NEXT_NS, SDHCI_BUFFER, SECTOR_BYTES } from 
 import type { CoreExports } from "../core/instantiate.js";
 import type { Device } from "../device.js";
 import { MmcError } from "../errors.js";
-import { decodeState, encodeState } from "./state.js";
+import { having, judge, oneOf } from "../judge.js";
+import { guestOffsetOf } from "./state.js";
 
 /** What the machine gives its controller. The calls must not call the peripheral or its device, but for irq(). */
 export interface GuestBus {
@@ -36,6 +37,8 @@ export interface GuestBus {
  */
 export type GuestTiming = "instant" | "clock";
 
+export const GUEST_TIMING = oneOf(["instant", "clock"]);
+const BUS = having("irq", "dmaRead", "dmaWrite");
 const NEVER = 0xffffffffffffffffn;
 const HALF_MASK = 0xffffffffn;
 const GUEST_TIME_MAX = 0x7fffffffffffffffn;
@@ -50,6 +53,8 @@ export class SdhciPeripheral {
   readonly #bytes: Uint8Array;
   /** The controller's buffer, from which single blocks go to RAM: a view for each would cost as much as the copy. */
   readonly #block: Uint8Array;
+  /** Runs a callback of the bus that no access waits for, so that the device knows of it. */
+  readonly #call: (callback: () => void) => void;
   #level = 0;
   #isGuest = false;
   #busFailures: unknown[] = [];
@@ -65,10 +70,8 @@ export class SdhciPeripheral {
    * @throws MmcError EINVAL for a device whose core is not the `embed` target
    */
   constructor(device: Device, bus: GuestBus, options: { timing?: GuestTiming } = {}) {
-    const timing = options.timing ?? "instant";
-    if (timing !== "instant" && timing !== "clock") {
-      throw new MmcError("EINVAL", `timing: ${timing} is neither instant nor clock`);
-    }
+    const { timing = "instant" } = judge<{ timing?: GuestTiming }>("", options, { timing: GUEST_TIMING });
+    BUS("bus", bus);
     this.#device = device;
     this.#core = device.core;
     this.#bus = bus;
@@ -78,7 +81,7 @@ export class SdhciPeripheral {
     this.#view = new DataView(device.memory.buffer);
     this.#bytes = new Uint8Array(device.memory.buffer);
     this.#block = new Uint8Array(device.memory.buffer, SDHCI_BUFFER, SECTOR_BYTES);
-    device.connectDma({
+    this.#call = device.connectDma({
       read: (address, bytes, ptr) => this.#fetch(address >>> 0, bytes, ptr),
       write: (address, bytes, ptr) => this.#store(address >>> 0, bytes, ptr),
     });
@@ -163,7 +166,11 @@ export class SdhciPeripheral {
    */
   saveState(): Uint8Array {
     this.#refuseNested();
-    return encodeState(this.#bytes, this.#device.externalMedium, this.#offsetNs);
+    const external = this.#device.externalMedium;
+    if (external !== null && !(external.saveState && external.loadState)) {
+      throw new MmcError("EOPNOTSUPP", "saveState: the medium has none; OverlayMedium over it does");
+    }
+    return this.#device.saveState(this.#offsetNs);
   }
 
   /**
@@ -173,10 +180,8 @@ export class SdhciPeripheral {
    */
   loadState(state: Uint8Array): void {
     this.#refuseNested();
-    const { memory, offsetNs, restoreMedium } = decodeState(state, this.#bytes, this.#device.externalMedium);
-    restoreMedium();
-    this.#device.loadState(memory);
-    this.#offsetNs = offsetNs;
+    this.#device.loadState(state);
+    this.#offsetNs = guestOffsetOf(state);
     this.#level = this.#words[GUEST_IRQ >> 2] as number;
     this.#bus.irq(this.#level !== 0);
   }
@@ -215,7 +220,7 @@ export class SdhciPeripheral {
     const lengthBytes = this.#writtenEnd - from;
     if (lengthBytes === 0) return;
     this.#writtenFrom = this.#writtenEnd;
-    this.#bus.dmaWritten?.(from, lengthBytes);
+    this.#call(() => this.#bus.dmaWritten?.(from, lengthBytes));
   }
 
   #read(offset: number, bytes: number): number {

@@ -8,7 +8,14 @@
 //
 // harvest() is for a guest that has stopped writing: at its reset (before its RAM is cleared), at power off, or when
 // its console has said `---[ end Kernel panic`. In between, a record may be half written, and would look damaged.
-import { compareRecords, type RamoopsOptions, type RamoopsRecord, readRamoops } from "./ramoops.js";
+import { judge } from "../judge.js";
+import {
+  compareRecords,
+  RAMOOPS_OPTIONS,
+  type RamoopsOptions,
+  type RamoopsRecord,
+  readRamoops,
+} from "./ramoops.js";
 
 /** Slot, time and counter: a slot that was written again has another time. */
 function keyOf({ id, timeSec, timeNsec, reason, count }: RamoopsRecord): string {
@@ -23,7 +30,7 @@ export class RamoopsWatch {
   /** @param readRegion the region's bytes as they are now; may be a view. They are not changed and not kept. */
   constructor(readRegion: () => Uint8Array, options: RamoopsOptions = {}) {
     this.#readRegion = readRegion;
-    this.#options = options;
+    this.#options = judge("", options, RAMOOPS_OPTIONS);
   }
 
   /** Whatever is in the region now is no crash of this run. */

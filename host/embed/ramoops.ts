@@ -8,6 +8,8 @@
 // Any bytes at all are a region: nothing here throws, and memory is bounded by INFLATE_BUDGET_BYTES beside copies of
 // the zones. The region itself is never changed. Little-endian, as every machine that we know to run ramoops. Nothing
 // of Node.
+import { judge, type Shape, U32, whole } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 import { inflateRaw } from "../pstore/inflate.js";
 import { ReedSolomon } from "./reed-solomon.js";
 
@@ -30,6 +32,16 @@ export interface RamoopsOptions {
   /** Bytes of data in a block; default 128. Only platform data can change it. */
   eccBlockSize?: number | undefined;
 }
+
+export const RAMOOPS_OPTIONS: Shape<RamoopsOptions> = {
+  recordSize: U32,
+  consoleSize: U32,
+  ftraceSize: U32,
+  pmsgSize: U32,
+  ftraceCount: U32,
+  eccSize: whole(0, 127),
+  eccBlockSize: whole(1, 0xffffffff),
+};
 
 /** What the Reed-Solomon code said of a zone; Linux prints the same two numbers behind a record. */
 export interface RamoopsEcc {
@@ -121,8 +133,10 @@ const CANDIDATES_MAX = 32;
 /** How many zones are asked which code they have. */
 const ZONES_ASKED = 16;
 const TEXT_BYTES_MAX = 16 * 1024 * 1024;
-/** For one region, because each of its records may be a bomb. */
+/** What all records of a region may give together beyond what Linux can have packed, which each may always. */
 const INFLATE_BUDGET_BYTES = 64 * 1024 * 1024;
+/** Linux packs at most three times what a zone takes. */
+const INFLATED_ZONES = 4;
 /** What a deflate block is taken to cost, in bytes inflated: its tables are built even if it gives none. */
 const BLOCK_COST_BYTES = 64;
 
@@ -350,8 +364,8 @@ function findEccSize(bytes: Uint8Array, spans: Span[]): number {
     let votes = 0;
     for (const { offset, size } of spans.slice(0, ZONES_ASKED)) {
       if (eccShape(size, eccSize, DEFAULT_ECC_BLOCK_SIZE) === null) continue;
-      const header = bytes.slice(offset, offset + HEADER_BYTES);
-      const parity = bytes.slice(offset + size - eccSize, offset + size);
+      const header = ownBytes(bytes, offset, offset + HEADER_BYTES);
+      const parity = ownBytes(bytes, offset + size - eccSize, offset + size);
       if (header.every((byte) => byte === 0)) continue;
       const isMatch =
         eccSize === DEFAULT_ECC_SIZE
@@ -393,9 +407,9 @@ function readZone(
     if (errors < 0) ecc.badBlocks++;
     else ecc.correctedBytes += errors;
   };
-  const header = region.slice(offset, offset + HEADER_BYTES);
+  const header = ownBytes(region, offset, offset + HEADER_BYTES);
   if (code !== null)
-    count(code.correct(header, region.slice(offset + size - code.parityBytes, offset + size)));
+    count(code.correct(header, ownBytes(region, offset + size - code.parityBytes, offset + size)));
   const view = viewOf(header);
   const isSigned = view.getUint32(0, true) === SIGNATURE || (type === "ftrace" && isFtraceSignature(view, 0));
   if (!isSigned) return nothing;
@@ -407,12 +421,13 @@ function readZone(
   if (datalen === 0) return nothing;
 
   const dataAt = offset + HEADER_BYTES;
-  const data = region.slice(dataAt, dataAt + shape.dataBytes);
+  const data = ownBytes(region, dataAt, dataAt + shape.dataBytes);
   if (code !== null) {
     const parityAt = dataAt + shape.dataBytes;
     // Blocks of which nothing was written have no parity yet, as Linux knows too.
     for (let at = 0, block = 0; at < datalen; at += blockSize, block++) {
-      const parity = region.slice(
+      const parity = ownBytes(
+        region,
         parityAt + block * code.parityBytes,
         parityAt + (block + 1) * code.parityBytes,
       );
@@ -463,7 +478,7 @@ function recordOf({ zone, data }: ReadZone, budget: { bytes: number }): RamoopsR
     record.compressed = letter === "C";
     record.bytes = data.subarray(line.length);
   }
-  if (record.compressed) inflateRecord(record, budget);
+  if (record.compressed) inflateRecord(record, zone.size, budget);
   const first = /^([A-Za-z]{1,16})#(\d{1,9}) Part(\d{1,9})\n/.exec(latin1(record.bytes.subarray(0, 64)));
   record.reason = first?.[1] ?? "Unknown";
   record.count = Number(first?.[2] ?? 0);
@@ -471,8 +486,8 @@ function recordOf({ zone, data }: ReadZone, budget: { bytes: number }): RamoopsR
   return record;
 }
 
-function inflateRecord(record: RamoopsRecord, budget: { bytes: number }): void {
-  const limitBytes = Math.min(TEXT_BYTES_MAX, budget.bytes);
+function inflateRecord(record: RamoopsRecord, zoneBytes: number, budget: { bytes: number }): void {
+  const limitBytes = Math.min(TEXT_BYTES_MAX, Math.max(INFLATED_ZONES * zoneBytes, budget.bytes));
   const { status, bytes, blockCount } = inflateRaw(
     record.bytes,
     limitBytes,
@@ -494,7 +509,8 @@ function inflateRecord(record: RamoopsRecord, budget: { bytes: number }): void {
  * Reads a region: all of `region` (`mem_size` bytes), which is not changed and not kept. Never throws: a layout that
  * does not fit gives zones that are invalid, or none.
  */
-export function readRamoops(region: Uint8Array, options: RamoopsOptions = {}): RamoopsRegion {
+export function readRamoops(region: Uint8Array, given: RamoopsOptions = {}): RamoopsRegion {
+  const options = judge("", given, RAMOOPS_OPTIONS);
   const spans = options.recordSize === undefined ? findLayout(region) : layOut(region.length, options);
   const blockSize = Math.max(1, Math.floor(options.eccBlockSize ?? DEFAULT_ECC_BLOCK_SIZE));
   let eccSize = options.eccSize === 1 ? DEFAULT_ECC_SIZE : options.eccSize;

@@ -2,6 +2,8 @@
 // are kept, and the lines in which Linux says that it dies are recognised. For guests without ramoops, and to learn
 // when a panic is over: pvpanic tells its beginning, before anything was written. Bounded whatever is fed. Nothing of
 // Node.
+import { func, judge, type Shape, whole } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
 
 /**
  * `oops`: the kernel goes on, mostly. `panic`: it does not; stacks and pstore are still to come. `panic-end`: the last
@@ -24,6 +26,7 @@ export interface SerialConsoleOptions {
 }
 
 const CAPACITY_BYTES = 65536;
+const OPTIONS: Shape<SerialConsoleOptions> = { capacityBytes: whole(1, 2 ** 31 - 1), onEvent: func };
 /** printk's own limit for a line is 1024; the rest of a longer one is not looked at. */
 const LINE_BYTES_MAX = 1024;
 const LINE_FEED = 10;
@@ -45,13 +48,11 @@ export class SerialConsole {
   #fedBytes = 0;
   #line: number[] = [];
 
+  /** @throws MmcError EINVAL an option that cannot be */
   constructor(options: SerialConsoleOptions = {}) {
-    const capacityBytes = options.capacityBytes ?? CAPACITY_BYTES;
-    if (!Number.isSafeInteger(capacityBytes) || capacityBytes < 1) {
-      throw new RangeError(`capacityBytes: ${capacityBytes} is not a whole number from 1 on`);
-    }
+    const { capacityBytes = CAPACITY_BYTES, onEvent } = judge("", options, OPTIONS);
     this.#ring = new Uint8Array(capacityBytes);
-    this.#onEvent = options.onEvent;
+    this.#onEvent = onEvent;
   }
 
   /** Bytes that were fed and are no longer kept. */
@@ -68,7 +69,7 @@ export class SerialConsole {
   /** The newest bytes, the oldest first, in a buffer of their own. */
   bytes(): Uint8Array {
     const capacity = this.#ring.length;
-    if (this.#fedBytes <= capacity) return this.#ring.slice(0, this.#fedBytes);
+    if (this.#fedBytes <= capacity) return ownBytes(this.#ring, 0, this.#fedBytes);
     const start = this.#fedBytes % capacity;
     const ordered = new Uint8Array(capacity);
     ordered.set(this.#ring.subarray(start));

@@ -4,10 +4,11 @@
 import type { PanicResult } from "../core/result.js";
 import type { Device, Reason } from "../device.js";
 import { MmcError } from "../errors.js";
-import type { RamoopsOptions } from "./ramoops.js";
+import { func, judge, object, required, type Shape, whole } from "../judge.js";
+import { RAMOOPS_OPTIONS, type RamoopsOptions } from "./ramoops.js";
 import { RamoopsWatch } from "./ramoops-watch.js";
 import { SerialConsole } from "./serial-console.js";
-import { attachV86, cpuOf, GuestRam, type V86Attachment, type V86Options } from "./v86.js";
+import { attachV86, cpuOf, GuestRam, V86_OPTIONS, type V86Attachment, type V86Options } from "./v86.js";
 
 /** Where the guest's ramoops lies: mem_address and mem_size, in bytes, and how it is laid out. */
 export interface GuestRamoops extends RamoopsOptions {
@@ -34,6 +35,17 @@ export interface PanicOptions extends Omit<V86Options, "onReset" | "onPvpanic"> 
   onReset?: (() => void) | undefined;
 }
 
+const { onPvpanic: _, ...OPTIONS } = V86_OPTIONS;
+const PANIC_OPTIONS: Shape<PanicOptions> = {
+  ...OPTIONS,
+  ramoops: object<GuestRamoops>({
+    ...RAMOOPS_OPTIONS,
+    address: required(whole(0)),
+    sizeBytes: required(whole(1)),
+  }),
+  onPanic: required(func),
+};
+
 interface Listening {
   add_listener(event: "serial0-output-byte", listener: (byte: number) => void): void;
 }
@@ -51,15 +63,16 @@ function reasonOf(name: string): Reason {
  * console told that it began. An Oops that the guest survives is left to the guest's own pstore.
  * @throws MmcError EINVAL as attachV86, for a device without an area, or a region outside the guest's RAM
  */
-export function attachV86WithPanics(emulator: object, device: Device, options: PanicOptions): V86Attachment {
+export function attachV86WithPanics(emulator: object, device: Device, given: PanicOptions): V86Attachment {
+  const { ramoops, onPanic, onReset, ...v86Options } = judge("", given, PANIC_OPTIONS);
   const ram = new GuestRam(cpuOf(emulator));
-  const { ramoops } = options;
   if (device.state().nextZone < 0) throw new MmcError("EINVAL", "v86: the device was opened without an area");
   if (ramoops && !ram.has(ramoops.address, ramoops.sizeBytes)) {
     throw new MmcError("EINVAL", `ramoops: ${ramoops.sizeBytes} bytes at ${ramoops.address} are no RAM`);
   }
   const region = () => (ramoops ? ram.read(ramoops.address, ramoops.sizeBytes) : new Uint8Array(0));
-  const watch = new RamoopsWatch(region, ramoops);
+  const { address: _, sizeBytes: __, ...layout } = ramoops ?? {};
+  const watch = new RamoopsWatch(region, layout);
   let hasPanicked = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -86,7 +99,7 @@ export function attachV86WithPanics(emulator: object, device: Device, options: P
     );
     if (!panics.some(({ reason }) => reason === "Panic"))
       panics.push(write("console", "Panic", serial.kmsg()));
-    options.onPanic(panics);
+    onPanic(panics);
   };
   const begin = () => {
     hasPanicked = true;
@@ -103,14 +116,14 @@ export function attachV86WithPanics(emulator: object, device: Device, options: P
   });
   watch.remember();
   const attachment = attachV86(emulator, device, {
-    ...options,
+    ...v86Options,
     onPvpanic: (event) => {
       if (event === "panicked") begin();
     },
     onReset: () => {
       finish();
       serial.clear();
-      options.onReset?.();
+      onReset?.();
     },
   });
   (emulator as Listening).add_listener("serial0-output-byte", (byte) => serial.feed(byte));

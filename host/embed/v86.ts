@@ -9,7 +9,9 @@
 //   });
 import type { Device } from "../device.js";
 import { MmcError } from "../errors.js";
-import { type GuestTiming, SdhciPeripheral } from "./peripheral.js";
+import { func, judge, type Shape, U32, whole } from "../judge.js";
+import { ownBytes } from "../own-bytes.js";
+import { GUEST_TIMING, type GuestTiming, SdhciPeripheral } from "./peripheral.js";
 import { PVPANIC_PCI, PVPANIC_PORT, Pvpanic, type PvpanicEvent } from "./pvpanic.js";
 
 /** What of v86's CPU object is used; seen in 0.5.462. */
@@ -62,6 +64,14 @@ export interface V86Options {
   /** Adds pvpanic, as PCI function and at port 0x505, and is called with what the guest tells there: pvpanic.ts. */
   onPvpanic?: ((event: PvpanicEvent) => void) | undefined;
 }
+
+export const V86_OPTIONS: Shape<V86Options> = {
+  slot: whole(1, 31),
+  address: U32,
+  timing: GUEST_TIMING,
+  onReset: func,
+  onPvpanic: func,
+};
 
 /** What {@link attachV86} put into the machine. */
 export interface V86Attachment {
@@ -188,7 +198,8 @@ export class GuestRam {
  * was saved without them resets the card.
  * @throws MmcError EINVAL no loaded emulator, or an option that cannot be; EBUSY it runs, or the slot is taken
  */
-export function attachV86(emulator: object, device: Device, options: V86Options = {}): V86Attachment {
+export function attachV86(emulator: object, device: Device, given: V86Options = {}): V86Attachment {
+  const options = judge("", given, V86_OPTIONS);
   const cpu = cpuOf(emulator);
   const slot = options.slot ?? SLOT;
   const address = options.address ?? ADDRESS;
@@ -363,7 +374,7 @@ export function reloadOnReboot(emulator: object): void {
   const pages: [number, Uint8Array][] = [];
   for (let at = 0; at < words.length; at += pageWords) {
     const page = words.subarray(at, at + pageWords);
-    if (page.some((word) => word !== 0)) pages.push([at * 4, bytes.slice(at * 4, at * 4 + PAGE_BYTES)]);
+    if (page.some((word) => word !== 0)) pages.push([at * 4, ownBytes(bytes, at * 4, at * 4 + PAGE_BYTES)]);
   }
   const reboot = cpu.reboot_internal;
   cpu.reboot_internal = () => {

@@ -20,6 +20,7 @@ import {
   ZONE_LOGS,
 } from "../../assembly/layout.js";
 import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.js";
+import { cutPower } from "../core/power-cut.js";
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
 import { Device } from "../device.js";
 import type { DeviceOptions } from "../device-options.js";
@@ -265,7 +266,7 @@ export function exploreDeaths(
     for (const outcome of plan.outcomes) {
       for (const cache of plan.caches) {
         cut.take(dying.memory, CUT_RANGES);
-        cut.core.machineCut(CUT_OUTCOMES[outcome], CACHE_MASKS[cache]);
+        cutPower(cut.core, CUT_OUTCOMES[outcome], CACHE_MASKS[cache]);
         report.cuts++;
         const medium = cut.memory.subarray(MEDIUM_BASE, MEDIUM_BASE + MEDIUM_BYTES);
         const key = fingerprint(medium);

@@ -9,6 +9,7 @@ import { Device } from "../device.js";
 import type { DeviceOptions, PanicArea } from "../device-options.js";
 import { type CardDump, decodeDumpArea, dumpBackOffset } from "../dump/dump-area.js";
 import { bytesSource, PT_LOAD, readElfCore } from "../dump/elf.js";
+import { ownBytes } from "../own-bytes.js";
 import { crc32c } from "../pstore/crc32c.js";
 import { decodeArea } from "../pstore/decode.js";
 import {
@@ -266,7 +267,7 @@ export function exploreDumps(
 
   /** The next boot panics too. */
   const again = (medium: Uint8Array, dumps: CardDump[]): string | null => {
-    const next = open(module, chosen, () => undefined, medium.slice());
+    const next = open(module, chosen, () => undefined, ownBytes(medium));
     const memory = explorationText("again", 2000);
     next.arm(memory);
     const { dump } = next.device.panicWrite({ text: explorationText("later", 600), timeSec: 900n });
@@ -304,7 +305,9 @@ export function exploreDumps(
   const verdictOf = (medium: Uint8Array, isDone: boolean): Verdict => {
     const [problem, dumps] = judge(medium, isDone);
     const state = dumps.find(({ sequence }) => sequence === fresh)?.state ?? "absent";
-    return { problem: problem ?? again(medium, dumps), shown: state === "damaged" ? "torn" : state };
+    // A panic removes none.
+    const shown = state === "damaged" || state === "removed" || state === "wiped" ? "torn" : state;
+    return { problem: problem ?? again(medium, dumps), shown };
   };
   const cutHere = (isDone: boolean) => {
     if (!unchanged() || isDone || onlyId !== undefined) {

@@ -20,8 +20,10 @@ import {
 } from "../../assembly/layout.js";
 import { clearFaults } from "../core/faults.js";
 import { type CoreExports, instantiate, makeMemory } from "../core/instantiate.js";
+import { cutPower } from "../core/power-cut.js";
 import { CUT_OUTCOMES, type CutOutcome } from "../core/profile.js";
 import { Device } from "../device.js";
+import { ownBytes } from "../own-bytes.js";
 import { decodeArea } from "../pstore/decode.js";
 import { type Expectation, judge, type Verdict } from "./oracle.js";
 import {
@@ -37,7 +39,12 @@ const AREA_BYTES = EXPLORED_KMSG_BYTES * EXPLORED_ZONES;
 /** Everything that a cut reads or changes: card, registers, cache, damage. Buffers and text behind it do not matter. */
 const MACHINE_BYTES = BOUNCE_BASE;
 const CACHE_END = CACHE_DATA + CACHE_SECTORS_MAX * SECTOR_BYTES;
-export const CACHE_MASKS = { lost: 0, kept: 0xffffffff, odd: 0xaaaaaaaa, first: 1 } as const;
+export const CACHE_MASKS = {
+  lost: 0n,
+  kept: 0xffff_ffff_ffff_ffffn,
+  odd: 0xaaaa_aaaa_aaaa_aaaan,
+  first: 1n,
+} as const;
 /** Damage.unreadable of assembly/card/flash.ts. */
 const UNREADABLE_COUNT = 4;
 export type CacheName = keyof typeof CACHE_MASKS;
@@ -184,7 +191,7 @@ export function explore(module: WebAssembly.Module, scenario: Scenario, onlyId?:
         const id = `${scenario.name}/${report.marks}#${outcome}.${cache}`;
         if (onlyId !== undefined && id !== onlyId) continue;
         fork.copyFrom(device);
-        fork.core.machineCut(CUT_OUTCOMES[outcome], CACHE_MASKS[cache]);
+        cutPower(fork.core, CUT_OUTCOMES[outcome], CACHE_MASKS[cache]);
         // The sector that a request in flight was writing is gone, even if it was to have its old bytes again.
         const destroys = DESTROYS.has(outcome) || damages;
         const expected: Expectation = destroys
@@ -268,7 +275,7 @@ function partsOf(device: Device, log: Uint8Array): { texts: Uint8Array[]; taken:
   const state = device.saveState();
   const { parts, sequence } = device.panicWrite({ text: log, timeSec: 500n });
   device.flush();
-  const area = device.medium().slice(EXPLORED_AREA_OFFSET, EXPLORED_AREA_OFFSET + AREA_BYTES);
+  const area = ownBytes(device.medium(), EXPLORED_AREA_OFFSET, EXPLORED_AREA_OFFSET + AREA_BYTES);
   device.loadState(state);
   const { records } = decodeArea(area, { kmsgSize: EXPLORED_KMSG_BYTES, abi: "lp64" });
   const texts: Uint8Array[] = [];
@@ -281,7 +288,7 @@ function partsOf(device: Device, log: Uint8Array): { texts: Uint8Array[]; taken:
     const same = text.every((byte, at) => byte === log[until - text.length + at]);
     if (!same) throw new Error(`part ${i + 1} is not what lies before part ${i}`);
     until -= text.length;
-    texts.push(text.slice());
+    texts.push(ownBytes(text));
     taken.add(record.id);
   }
   return { texts, taken };
@@ -314,7 +321,7 @@ export interface Cutter {
   /** The medium as a reader of its image has it, and what tells it from others: sectors without an answer are zero. */
   look(): { bytes: Uint8Array; key: string };
   /** All of it: copy, cut, look. */
-  cut(outcome: number, cacheMask: number): Uint8Array;
+  cut(outcome: number, cacheMask: bigint): Uint8Array;
 }
 
 /** `mediumBytes`: what of the medium is ever written, from its start. */
@@ -342,13 +349,13 @@ export function makeCutter(module: WebAssembly.Module, device: Device, mediumByt
       const medium = target.subarray(MEDIUM_BASE, MEDIUM_BASE + mediumBytes);
       const lost = unreadable();
       if (lost.length === 0) return { bytes: medium, key: fingerprint(medium) };
-      const bytes = medium.slice();
+      const bytes = ownBytes(medium);
       for (const lba of lost) bytes.fill(0, lba * SECTOR_BYTES, (lba + 1) * SECTOR_BYTES);
       return { bytes, key: `${fingerprint(bytes)}.${lost.join(".")}` };
     },
     cut(outcome, cacheMask) {
       this.copyFrom(device);
-      core.machineCut(outcome, cacheMask);
+      cutPower(core, outcome, cacheMask);
       return this.look().bytes;
     },
   };

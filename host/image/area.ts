@@ -4,6 +4,7 @@
 // Must never choose between two candidates, and never return an area that is not wholly inside the image.
 // The signatures are those of docs/FORMAT.md; the cap is Linux's (fs/pstore/zone.c).
 import { MmcError } from "../errors.js";
+import { judge, number, type Shape, string } from "../judge.js";
 import type { Image } from "./contract.js";
 import { findPartition, listPartitions, type Partition, readPartitionTable } from "./partitions.js";
 
@@ -27,6 +28,7 @@ export interface AreaOptions {
   size?: number | undefined;
 }
 
+const OPTIONS: Shape<AreaOptions> = { partition: string, offset: number, size: number };
 const SECTOR_BYTES = 512;
 const AREA_BYTES_MIN = 4096;
 const AREA_BYTES_MAX = 134_217_728;
@@ -45,7 +47,8 @@ const KMSG_MAGIC = 0x4dfc3ae5;
  * @throws MmcError EINVAL a bad option, an area too small or outside the image, or several candidates;
  * ENOENT no such partition, or none that holds zones; EIO a damaged GPT or an unreadable image.
  */
-export async function findArea(image: Image, options: AreaOptions = {}): Promise<Area> {
+export async function findArea(image: Image, given: AreaOptions = {}): Promise<Area> {
+  const options = judge("", given, OPTIONS);
   const { partition, offset, size } = options;
   if (partition !== undefined && (offset !== undefined || size !== undefined)) {
     const other = offset !== undefined ? "--offset" : "--size";

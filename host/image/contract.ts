@@ -19,6 +19,8 @@ export interface Image {
    * EFBIG above 1 GiB at once; EBADF after close().
    */
   read(offset: number, lengthBytes: number): Promise<Uint8Array>;
+  /** The same into `target`, at once; only where nothing has to be waited for: not over HTTP. */
+  readSync?(offset: number, target: Uint8Array): void;
   /** Frees what the image holds. A second call does nothing. */
   close(): Promise<void>;
 }

@@ -85,11 +85,16 @@ class GzipImage implements Image {
   }
 
   async read(offset: number, lengthBytes: number): Promise<Uint8Array> {
-    if (this.#store === null) throw new MmcError("EBADF", `${this.name}: is closed`);
     checkRead(this.name, this.sizeBytes, offset, lengthBytes);
     const target = new Uint8Array(lengthBytes);
-    this.#store.copy(offset, target);
+    this.readSync(offset, target);
     return target;
+  }
+
+  readSync(offset: number, target: Uint8Array): void {
+    if (this.#store === null) throw new MmcError("EBADF", `${this.name}: is closed`);
+    checkRead(this.name, this.sizeBytes, offset, target.length);
+    this.#store.copy(offset, target);
   }
 
   async close(): Promise<void> {

@@ -7,6 +7,7 @@ import { STATUS_CODES } from "node:http";
 import type { Readable } from "node:stream";
 import fetch, { type Response } from "node-fetch";
 import { type ErrorCode, MmcError } from "../errors.js";
+import { ownBytes } from "../own-bytes.js";
 import { checkRead, type Image } from "./contract.js";
 import { type GzipOptions, inflateImage } from "./gzip.js";
 
@@ -231,7 +232,7 @@ class HttpImage implements Image {
       const bytes = await this.#source.fetchRange(block * BLOCK_BYTES, last, progress);
       for (let at = 0; block < end; block++, at += BLOCK_BYTES) {
         // A copy, or one block kept would keep the whole answer in memory.
-        const one = bytes.slice(at, at + BLOCK_BYTES);
+        const one = ownBytes(bytes, at, at + BLOCK_BYTES);
         this.#keep(block, one);
         copyBlock(block, one, offset, target);
       }

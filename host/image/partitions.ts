@@ -3,6 +3,7 @@
 // and the only thing thrown is an MmcError. Must never write and never read more than the tables.
 // Follows block/partitions/{efi,msdos}.c of Linux 6.1 and UEFI 2.10, section 5.3.
 import { MmcError } from "../errors.js";
+import { ownBytes } from "../own-bytes.js";
 import type { Image } from "./contract.js";
 
 /** One partition, as its table has it: it may lie partly or wholly beyond the image. */
@@ -199,7 +200,7 @@ async function readGpt(image: Image, sectorBytes: number, lba: number): Promise<
   const headerBytes = view.getUint32(12, true);
   if (headerBytes < GPT_HEADER_BYTES_MIN || headerBytes > sectorBytes)
     return `header of ${headerBytes} bytes`;
-  const covered = header.slice(0, headerBytes);
+  const covered = ownBytes(header, 0, headerBytes);
   covered.fill(0, 16, 20);
   if (crc32(covered) !== view.getUint32(16, true)) return "header checksum";
   if (view.getBigUint64(24, true) !== BigInt(lba)) return "header of another place";
@@ -230,7 +231,7 @@ function gptPartition(entry: Uint8Array, number: number, sectorBytes: number): P
   const first = view.getBigUint64(32, true);
   const last = view.getBigUint64(40, true);
   if (type === GUID_NONE || first < 1n || last < first) return null;
-  const label = new TextDecoder("utf-16le", { ignoreBOM: true }).decode(entry.subarray(56, 128));
+  const label = new TextDecoder("utf-16le", { ignoreBOM: true }).decode(ownBytes(entry, 56, 128));
   return {
     number,
     name: label.split("\0", 1)[0] as string,

@@ -1,12 +1,13 @@
 // A raw image: a file or a Linux block device, byte for byte. Beside the Image contract it has synchronous
 // access, which the simulated card needs for its external medium: an import of the core cannot wait.
 // Must never change the size of the file, never write to a packed image, never count a short write as done.
-// A block device is opened for writing with O_EXCL: Linux then refuses one that is mounted. A file has no such owner;
-// one image of this process at a time has it open for writing.
+// A block device is opened for writing with O_EXCL: Linux then refuses one that is mounted. A file has no such owner:
+// one image of this process at a time has it open for writing, and lock.ts keeps other processes out.
 import {
   closeSync,
   constants,
   fdatasyncSync,
+  fstatSync,
   openSync,
   readFileSync,
   readSync,
@@ -15,8 +16,10 @@ import {
   writeSync,
 } from "node:fs";
 import { MmcError } from "../errors.js";
+import { bool, judge, required } from "../judge.js";
 import { checkRead, type Image } from "./contract.js";
 import { fileError } from "./file-error.js";
+import { type FileLock, lockOpenFile } from "./lock.js";
 
 /** Options of {@link openRaw}. */
 export interface RawOptions {
@@ -34,6 +37,10 @@ export interface FileCalls {
 
 const NODE_CALLS: FileCalls = { readSync, writeSync, fdatasyncSync, closeSync };
 
+/** How much an erase looks at in one read, and what it writes at least. */
+const ERASE_STEP_BYTES = 2 ** 20;
+const BLOCK_BYTES = 4096;
+
 /** Device and inode of each file that an image of this process has open for writing. */
 const openForWriting = new Set<string>();
 
@@ -45,9 +52,10 @@ export class RawImage implements Image {
   readonly bytesFetched = 0;
   readonly #calls: FileCalls;
   readonly #key: string | null;
+  readonly #lock: FileLock | null;
   #fd: number;
 
-  /** `key`: of openForWriting, given back when the image is closed. */
+  /** `key`: of openForWriting; it and `lock` are given back when the image is closed. */
   constructor(
     name: string,
     fd: number,
@@ -55,8 +63,10 @@ export class RawImage implements Image {
     writable: boolean,
     calls: FileCalls = NODE_CALLS,
     key: string | null = null,
+    lock: FileLock | null = null,
   ) {
     this.#key = key;
+    this.#lock = lock;
     this.name = name;
     this.sizeBytes = sizeBytes;
     this.writable = writable;
@@ -112,6 +122,27 @@ export class RawImage implements Image {
     }
   }
 
+  /**
+   * The range holds `byte` in every place then. What holds it already is left alone: reading costs a fraction of
+   * writing, and the hole of a sparse file stays one. Node can neither ask for holes nor punch them, so what was written before
+   * keeps its blocks. On the medium only after {@link syncSync}. @throws MmcError as {@link writeSync} and readSync
+   */
+  eraseSync(offset: number, lengthBytes: number, byte: number): void {
+    const pattern = Buffer.alloc(Math.min(ERASE_STEP_BYTES, lengthBytes), byte);
+    const there = Buffer.allocUnsafe(pattern.length);
+    for (let at = 0; at < lengthBytes; at += pattern.length) {
+      const part = there.subarray(0, Math.min(pattern.length, lengthBytes - at));
+      this.readSync(offset + at, part);
+      if (part.equals(pattern.subarray(0, part.length))) continue;
+      // Only what differs, by the blocks of file systems: a step may be a hole but for one of them.
+      for (let from = 0; from < part.length; from += BLOCK_BYTES) {
+        const block = part.subarray(from, from + BLOCK_BYTES);
+        const wanted = pattern.subarray(0, block.length);
+        if (!block.equals(wanted)) this.writeSync(offset + at + from, wanted);
+      }
+    }
+  }
+
   /** Returns when everything written is on the medium (fdatasync). @throws MmcError EIO, ENOSPC, EBADF. */
   syncSync(): void {
     this.#checkOpen();
@@ -124,6 +155,7 @@ export class RawImage implements Image {
     this.#fd = -1;
     if (fd < 0) return;
     if (this.#key !== null) openForWriting.delete(this.#key);
+    this.#lock?.release();
     try {
       this.#calls.closeSync(fd);
     } catch (error) {
@@ -150,18 +182,21 @@ export class RawImage implements Image {
 
 /**
  * Opens a file or a block device as it is.
- * @throws MmcError ENOENT, EACCES, EISDIR, EBUSY (a mounted block device, or a file that this process
- * has open for writing already), EINVAL (empty, or neither a file
+ * A file is locked until the image is closed: by one writer, or by readers; somebody else's lock is waited for up to two
+ * seconds.
+ * @throws MmcError ENOENT, EACCES, EISDIR, EBUSY (a mounted block device, a file that this process has open for writing
+ * already, or that another process has open), EINVAL (empty, or neither a file
  * nor a block device), EROFS (a URL or a gzip file for writing, a read-only file system), ENODEV (no size).
  */
 export function openRaw(path: string, options: RawOptions): RawImage {
-  const { writable } = options;
+  const { writable } = judge<RawOptions>("", options, { writable: required(bool) });
   if (/^https?:\/\//i.test(path)) {
     const why = writable ? "an image behind HTTP is read-only" : "is not a file";
     const what = URL.canParse(path) ? new URL(path).host : "this URL";
     throw new MmcError(writable ? "EROFS" : "EINVAL", `${what}: ${why}`);
   }
   let fd = -1;
+  let lock: FileLock | null = null;
   try {
     const stats = statSync(path);
     // Asked before it is opened: opening a FIFO waits for its other end.
@@ -175,15 +210,17 @@ export function openRaw(path: string, options: RawOptions): RawImage {
     }
     const exclusive = writable && stats.isBlockDevice() ? constants.O_EXCL : 0;
     fd = openSync(path, (writable ? constants.O_RDWR : constants.O_RDONLY) | exclusive);
-    const sizeBytes = stats.isFile() ? stats.size : blockDeviceSize(path, stats);
+    if (stats.isFile()) lock = lockOpenFile(path, fd, stats, !writable);
+    const sizeBytes = stats.isFile() ? fstatSync(fd).size : blockDeviceSize(path, stats);
     if (sizeBytes === 0) throw new MmcError("EINVAL", `${path}: is empty`);
-    const image = new RawImage(path, fd, sizeBytes, writable, NODE_CALLS, key);
+    const image = new RawImage(path, fd, sizeBytes, writable, NODE_CALLS, key, lock);
     if (writable && isGzip(image)) {
       throw new MmcError("EROFS", `${path}: is gzip-compressed and read-only, gunzip it first`);
     }
     if (key !== null) openForWriting.add(key);
     return image;
   } catch (error) {
+    lock?.release();
     if (fd >= 0) closeSync(fd);
     throw fileError(path, error);
   }

@@ -3,10 +3,11 @@
 // Written from docs/FORMAT.md and from nothing else, as the independent oracle of the core. It and what it is
 // made of must never import from assembly/ (not even a constant), never write, never use anything of Node, and
 // never throw: any bytes at all are an area.
-import { openArea } from "./format.js";
+import { type AreaSource, pagedArea } from "./area-view.js";
+import { type Area, MAX_AREA_SIZE, openArea } from "./format.js";
 import { findGeometryIn, type Geometry, type GeometryOptions } from "./geometry.js";
 import { decodeKmsgZone } from "./kmsg-zone.js";
-import { type Budget, INFLATE_BUDGET_BYTES } from "./payload.js";
+import type { InflateWhole } from "./payload.js";
 import type { PstoreRecord, ZoneInfo } from "./record.js";
 import { decodeRings } from "./rings.js";
 
@@ -20,6 +21,11 @@ export interface Decoded {
   records: PstoreRecord[];
   /** Removed records whose bytes the seal still proves, by zone index; of the others nothing can be said. */
   erased: PstoreRecord[];
+  /**
+   * Zones that show no record, and hold bytes of one that nothing proves: `erased`, removed by Linux or by an `rm --wipe`
+   * that was cut, and `unfinished`, a write that was cut. Without text of their own.
+   */
+  remains: PstoreRecord[];
   /** In the order of the medium. */
   zones: ZoneInfo[];
 }
@@ -39,33 +45,68 @@ function isSameRecord(one: PstoreRecord, other: PstoreRecord): boolean {
   if (one.timeSec !== other.timeSec || one.timeNsec !== other.timeNsec || one.size !== other.size)
     return false;
   if (one.reason !== other.reason || one.count !== other.count) return false;
-  for (let at = 0; at < one.size; at++) if (one.bytes[at] !== other.bytes[at]) return false;
-  return true;
+  // Asked for once: they may have to be read, and inflated.
+  const [bytes, otherBytes] = [one.bytes, other.bytes];
+  return bytes.every((byte, at) => byte === otherBytes[at]);
 }
 
 /**
- * Reads a whole area. Never throws, on any bytes; takes time linear in the area, and memory bounded by the
- * area, plus at most 64 MiB for inflated records (what is beyond that is `undecodable`).
- * @param area the whole area; at most its first 128 MiB are looked at. Records may be views into it, so it
- *   must not be changed while they are in use.
+ * Reads a whole area. Never throws, on any bytes; takes time linear in the area, and memory for copies of the records,
+ * of which a deflated one has at most four times its zone (what would be more is `undecodable`).
+ * @param area the whole area; at most its first 128 MiB are looked at. It is not changed and not kept.
  * @param options sizes in bytes and the ABI, where known. An unsealed record in a zone of guessed size is
  *   `torn` if its bytes would allow another size as well; with an explicit kmsgSize there is no such doubt.
  */
 export function decodeArea(area: Uint8Array, options: GeometryOptions = {}): Decoded {
-  const opened = openArea(area);
+  return decodeOpened(openArea(area), options);
+}
+
+/**
+ * As {@link decodeArea}, from where the area lies: through a window of 64 KiB, and without the bytes of its kmsg records.
+ * `bytes` of each reads them again, and inflates them, whenever it is asked for; the source must be open and the same then.
+ * Throws what the source throws.
+ */
+export function decodeSource(
+  source: AreaSource,
+  options: GeometryOptions,
+  inflateWhole?: InflateWhole,
+): Decoded {
+  return decodeOpened(pagedArea(source, MAX_AREA_SIZE), options, { inflateWhole });
+}
+
+/** A record of which all is known but its bytes, which `read` gives. */
+function withoutBytes<Known extends PstoreRecord | null>(record: Known, read: () => Known): Known {
+  if (record === null) return record;
+  const get = () => (read() as PstoreRecord).bytes;
+  return Object.defineProperty(record, "bytes", { get, enumerable: true });
+}
+
+function decodeOpened(
+  opened: Area,
+  options: GeometryOptions,
+  lazily?: { inflateWhole: InflateWhole | undefined },
+): Decoded {
   const found = findGeometryIn(opened, options);
   const { geometry } = found;
-  const { zones, records: ringRecords } = decodeRings(opened, geometry, options);
+  const { zones, records: ringRecords, remains: ringRemains } = decodeRings(opened, geometry, options);
   const records: PstoreRecord[] = [];
   const erasedRecords: PstoreRecord[] = [];
-  const budget: Budget = { inflateBytes: INFLATE_BUDGET_BYTES };
+  const remains: PstoreRecord[] = [];
   for (let index = 0; index < geometry.kmsgCount; index++) {
-    const { zone, record, erased } = decodeKmsgZone(opened, found, index, options.abi, budget);
+    const read = () => decodeKmsgZone(opened, found, index, options.abi, lazily?.inflateWhole);
+    const { zone, record, erased, remains: rest } = read();
+    if (lazily) {
+      withoutBytes(record, () => read().record);
+      withoutBytes(erased, () => read().erased);
+      withoutBytes(rest ?? null, () => read().remains ?? null);
+    }
     zones.push(zone);
     if (record !== null) records.push(record);
     if (erased !== null) erasedRecords.push(erased);
+    if (rest !== undefined) remains.push(rest);
   }
   markDuplicates(records);
   records.push(...ringRecords);
-  return { geometry, records, erased: erasedRecords, zones };
+  remains.push(...ringRemains);
+  return { geometry, records, erased: erasedRecords, remains, zones };
 }

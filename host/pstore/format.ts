@@ -1,5 +1,7 @@
 // What stands where in an area: the numbers of docs/FORMAT.md, and the single structures read from their bytes, kmsg
 // header, ring and seal. The oracle's own copy of them: it must never import from assembly/, not even a constant.
+import { ownBytes } from "../own-bytes.js";
+import { type Area, crc32cOf, memoryArea } from "./area-view.js";
 import { crc32c } from "./crc32c.js";
 
 /** The two layouts of the kmsg header; 32-bit arm writes `lp64` too. */
@@ -21,15 +23,10 @@ export const SEAL_SIZE = 64;
 const SEAL_MAGIC = 0x53434d4d;
 const SEAL_VERSION = 1;
 
-export interface Area {
-  bytes: Uint8Array;
-  view: DataView;
-  size: number;
-}
+export type { Area } from "./area-view.js";
 
 export function openArea(bytes: Uint8Array): Area {
-  const size = Math.min(bytes.length, MAX_AREA_SIZE);
-  return { bytes: bytes.subarray(0, size), view: new DataView(bytes.buffer, bytes.byteOffset, size), size };
+  return memoryArea(bytes, MAX_AREA_SIZE);
 }
 
 export function floorToSector(bytes: number): number {
@@ -64,7 +61,7 @@ export function readSeal(area: Area, end: number): Seal | null {
   if (at < 0 || end > area.size) return null;
   if (area.view.getUint32(at, true) !== SEAL_MAGIC) return null;
   if (area.view.getUint32(at + 4, true) !== SEAL_VERSION) return null;
-  if (area.view.getUint32(at + 60, true) !== crc32c(area.bytes, at, at + 60)) return null;
+  if (area.view.getUint32(at + 60, true) !== crc32cOf(area, at, at + 60)) return null;
   return {
     sequence: area.view.getBigUint64(at + 8, true),
     datalen: area.view.getUint32(at + 16, true),
@@ -127,4 +124,24 @@ export function readKmsgHeader({ view }: Area, zone: number, abi: Abi): KmsgHead
         counter: view.getUint32(zone + 32, true),
         reason: view.getUint32(zone + 36, true),
       };
+}
+
+/** Whether a range holds a byte that is neither 0x00 nor, as in erased flash and Linux's rings, 0xff. */
+export function hasBytes(area: Area, from: number, until: number): boolean {
+  for (let at = from; at < until; at += SECTOR_SIZE) {
+    const part = area.part(at, Math.min(at + SECTOR_SIZE, until));
+    if (part.some((byte) => byte !== 0 && byte !== 0xff)) return true;
+  }
+  return false;
+}
+
+/** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
+export function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
+  const mended = ownBytes(area.part(offset, offset + PSZ_BUFFER_SIZE + datalen));
+  const view = new DataView(mended.buffer);
+  view.setUint32(0, PSZ_SIG_KMSG, true);
+  view.setInt32(4, datalen, true);
+  view.setInt32(8, 0, true);
+  view.setUint32(12, PSZ_KMSG_HEADER_MAGIC, true);
+  return crc32c(mended);
 }

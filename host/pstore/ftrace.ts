@@ -1,5 +1,6 @@
 // The records of ftrace rings (FORMAT.md, "ftrace records"): the slices of all CPUs merged by time, and the text that
 // Linux's pstore file system shows of them where it knows no symbols. Must never throw, whatever the bytes are.
+import { ownBytes } from "../own-bytes.js";
 
 const RECORD_BYTES = { lp64: 24, i386: 16 } as const;
 const CPU_BITS = 8n;
@@ -43,7 +44,7 @@ function mergeTwo(first: Slice, second: Slice, recordBytes: number): Slice {
  */
 export function mergeFtrace(slices: readonly Uint8Array[], abi: "lp64" | "i386"): Uint8Array {
   const recordBytes = RECORD_BYTES[abi];
-  let merged = slices.map((slice) => openSlice(slice.slice(slice.length % recordBytes)));
+  let merged = slices.map((slice) => openSlice(ownBytes(slice, slice.length % recordBytes)));
   // By pairs, so that every record is moved as often as the number of slices can be halved.
   while (merged.length > 1) {
     merged = Array.from({ length: Math.ceil(merged.length / 2) }, (_, pair) => {

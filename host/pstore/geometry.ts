@@ -10,6 +10,7 @@
 //
 // Whoever is able to write binary text into a log can make this guess wrong, so a guess is never enough
 // for `ok` where the bytes also allow another one (isInDoubt). Sizes given explicitly are not doubted.
+import { anything, judge, number, oneOf, type Shape } from "../judge.js";
 import {
   type Abi,
   type Area,
@@ -33,6 +34,20 @@ export interface GeometryOptions {
   cpus?: number | undefined;
   abi?: Abi | undefined;
 }
+
+/** A Geometry is one too: what was found once is looked at again. What sizes cannot be gives no zones. */
+const OPTIONS: Shape<GeometryOptions & Geometry> = {
+  kmsgSize: number,
+  pmsgSize: number,
+  consoleSize: number,
+  ftraceSize: number,
+  cpus: number,
+  abi: oneOf(["lp64", "i386"]),
+  areaSize: anything,
+  kmsgOffset: anything,
+  kmsgCount: anything,
+  found: anything,
+};
 
 /** The layout of an area; sizes and offsets in bytes. */
 export interface Geometry {
@@ -70,8 +85,16 @@ export interface FoundGeometry {
 
 /** As {@link findGeometry}, with what isInDoubt must know. */
 export function findGeometryIn(area: Area, options: GeometryOptions): FoundGeometry {
+  judge<GeometryOptions>("", options, OPTIONS);
   const { kmsgSize, pmsgSize, consoleSize, ftraceSize } = options;
-  const noMarks: Marks = { headers: [], sealEnds: [], proved: new Map(), allHeaders: [], allSealEnds: [] };
+  const noMarks: Marks = {
+    headers: [],
+    sealEnds: [],
+    datalens: new Map(),
+    proved: new Map(),
+    allHeaders: [],
+    allSealEnds: [],
+  };
   const sizes = [kmsgSize, pmsgSize, consoleSize, ftraceSize];
   const ringSum = (pmsgSize ?? 0) + (consoleSize ?? 0) + (ftraceSize ?? 0);
   const cpus = options.cpus || undefined;

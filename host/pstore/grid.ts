@@ -34,11 +34,21 @@ function commonRemainder(marks: Marks, kmsgSize: number): number {
   return best;
 }
 
+/** The body of a record that was begun and has no header yet: it stands behind a first sector that is blank. */
+function isBegun(area: Area, zone: number): boolean {
+  if (zone < 0 || zone + 2 * SECTOR_SIZE > area.size) return false;
+  const bytes = area.part(zone, zone + 2 * SECTOR_SIZE);
+  const blank = bytes[0];
+  if (blank !== 0 && blank !== 0xff) return false;
+  const isOther = (byte: number) => byte !== blank;
+  return !bytes.subarray(0, SECTOR_SIZE).some(isOther) && bytes.subarray(SECTOR_SIZE).some(isOther);
+}
+
 /**
  * How well a grid explains the marks:
  * - a header on the grid: 1 if its datalen fits a zone of this size, else -1; 4 more if its zone's seal
  *   proves it;
- * - a seal on the grid: 1;
+ * - a seal on the grid: 1, and 1 more if the body of a record without a header begins where its zone does;
  * - a mark off the grid, or in a zone that would not fit into the area: -1;
  * - a zone without a mark between two that have one: -1, as zones are filled in order and unlink leaves the
  *   header; but never so many that a stray mark far away could outweigh the zones explained.
@@ -54,7 +64,7 @@ function scoreGrid(area: Area, marks: Marks, kmsgSize: number, start: number): n
       continue;
     }
     markedZones.add(zone);
-    const datalen = area.view.getInt32(header + 4, true);
+    const datalen = marks.datalens.get(header) as number;
     if (datalen < 0 || datalen > kmsgSize - PSZ_BUFFER_SIZE) {
       score--;
       continue;
@@ -69,6 +79,7 @@ function scoreGrid(area: Area, marks: Marks, kmsgSize: number, start: number): n
     }
     markedZones.add(zone);
     score++;
+    if (isBegun(area, start + zone * kmsgSize)) score++;
   }
   let first = Number.POSITIVE_INFINITY;
   let last = Number.NEGATIVE_INFINITY;

@@ -2,6 +2,7 @@
 // Everything about its input is untrusted: it never throws, never allocates by a length that the stream
 // claims, and stops at the caller's limits, so a bomb costs no more than the limit.
 // It must never import anything of Node (no node:zlib: the package's main entry runs in browsers).
+import { ownBytes } from "../own-bytes.js";
 
 /**
  * `ok`: the final block ended. `truncated`: the input ended first. `corrupt`: the stream breaks a rule of
@@ -299,7 +300,7 @@ export function inflateRaw(input: Uint8Array, limitBytes: number, limitBlocks = 
   return {
     status,
     // A copy of the right size: the working buffer may be several times larger.
-    bytes: inflater.bytes.slice(0, inflater.lengthBytes),
+    bytes: ownBytes(inflater.bytes, 0, inflater.lengthBytes),
     consumedBytes: inflater.consumedBytes,
     blockCount: inflater.blockCount,
   };

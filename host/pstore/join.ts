@@ -1,5 +1,7 @@
 // Logs that were stored in several records, put together again: docs/FORMAT.md, "Long logs". Records in, text out; must
 // never throw on what a hostile area says of its parts, and never join what contradicts itself.
+
+import { ownBytes } from "../own-bytes.js";
 import type { PstoreRecord } from "./record.js";
 
 /** Bytes of a log that are on no record. */
@@ -98,7 +100,7 @@ export function joinLogs(records: readonly PstoreRecord[]): JoinedLog[] {
   const chains = new Map<bigint, PstoreRecord[]>();
   const single = (record: PstoreRecord): JoinedLog => ({
     parts: [record],
-    text: textOf(record),
+    text: ownBytes(textOf(record)),
     missing: [],
     hasNewest: true,
   });

@@ -1,13 +1,17 @@
 // One kmsg zone: the state of its record, by header and seal, and what can be had of a damaged one. FORMAT.md, "The
 // state of a kmsg zone" and "Salvage".
-import { crc32c } from "./crc32c.js";
+
+import { ownBytes } from "../own-bytes.js";
+import { crc32cOf } from "./area-view.js";
 import {
   type Abi,
   type Area,
   abiOfZone,
+  hasBytes,
   isKmsgZone,
   isNsec,
   KMSG_HEADER_SIZES,
+  mendedRecordCrc,
   PSZ_BUFFER_SIZE,
   PSZ_KMSG_HEADER_MAGIC,
   PSZ_SIG_KMSG,
@@ -20,7 +24,7 @@ import {
 import { type FoundGeometry, isInDoubt } from "./geometry.js";
 import { recordName } from "./names.js";
 import {
-  type Budget,
+  type InflateWhole,
   inflatePayload,
   SALVAGED_TEXT_BYTES_MIN,
   textBytesAtStart,
@@ -33,17 +37,6 @@ const MAX_REASON = 4;
 const REASON_NAMES = ["Unknown", "Panic", "Oops", "Emergency", "Shutdown"];
 
 const NO_BYTES = new Uint8Array(0);
-
-/** CRC-32C of a record of `datalen` with its first 16 bytes as they must be: signature, datalen, start 0, magic. */
-function mendedRecordCrc(area: Area, offset: number, datalen: number): number {
-  const mended = area.bytes.slice(offset, offset + PSZ_BUFFER_SIZE + datalen);
-  const view = new DataView(mended.buffer);
-  view.setUint32(0, PSZ_SIG_KMSG, true);
-  view.setInt32(4, datalen, true);
-  view.setInt32(8, 0, true);
-  view.setUint32(12, PSZ_KMSG_HEADER_MAGIC, true);
-  return crc32c(mended);
-}
 
 /** The record that the seal closed is there to the last byte, whatever happened to signature, datalen and magic. */
 function isProvedMended(area: Area, offset: number, size: number, seal: Seal, abi: Abi): boolean {
@@ -71,18 +64,20 @@ function readRecord(
   abi: Abi,
   datalen: number,
   seal: Seal | null,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): KmsgRecord {
   const { index, offset, size } = zone;
   const header = readKmsgHeader(area, offset, abi);
   const payloadStart = offset + PSZ_BUFFER_SIZE + KMSG_HEADER_SIZES[abi];
   const recordEnd = offset + PSZ_BUFFER_SIZE + datalen;
-  const payload = recordEnd > payloadStart ? area.bytes.subarray(payloadStart, recordEnd) : NO_BYTES;
-  const inflated = header.compressed ? inflatePayload(payload, size, budget) : null;
+  const payload = recordEnd > payloadStart ? area.part(payloadStart, recordEnd) : NO_BYTES;
+  const inflated = header.compressed ? inflatePayload(payload, size, inflateWhole) : null;
   const isUndecodable = header.compressed && inflated === null;
   const reason = REASON_NAMES[header.reason] ?? "Unknown";
   const count = header.counter | 0;
-  const bytes = header.compressed ? (inflated?.bytes ?? payload) : withHeaderLine(reason, count, payload);
+  const bytes = header.compressed
+    ? (inflated?.bytes ?? ownBytes(payload))
+    : withHeaderLine(reason, count, payload);
   const isPart = seal !== null && seal.part > 0;
   return {
     name: recordName("kmsg", index, isUndecodable),
@@ -119,7 +114,7 @@ function readHeadless(area: Area, zone: ZoneInfo, abi: Abi, seal: Seal): KmsgRec
   const start = zone.offset + SECTOR_SIZE;
   const end = zone.offset + PSZ_BUFFER_SIZE + Math.min(seal.datalen, zone.size - PSZ_BUFFER_SIZE - SEAL_SIZE);
   if (end - start < SALVAGED_TEXT_BYTES_MIN) return null;
-  const bytes = area.bytes.subarray(start, end);
+  const bytes = ownBytes(area.part(start, end));
   if (textBytesAtStart(bytes) < bytes.length) return null;
   const name = recordName("kmsg", zone.index);
   return { ...bareRecord(zone, name, abi, bytes), id: zone.index, reason: "Unknown", state: "salvaged" };
@@ -131,23 +126,40 @@ function salvageZone(
   zone: ZoneInfo,
   abis: readonly [Abi, ...Abi[]],
   seal: Seal | null,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): KmsgRecord | null {
   const { offset, size } = zone;
   const datalen = area.view.getInt32(offset + 4, true);
   const hasSignature = area.view.getUint32(offset, true) === PSZ_SIG_KMSG;
   const hasMagic = area.view.getUint32(offset + 12, true) === PSZ_KMSG_HEADER_MAGIC;
   const hasOne = hasSignature || hasMagic;
-  if (hasOne && datalen === 0) return null; // it was removed before
+  if (hasOne && datalen === 0) return null; // it was removed before: isHalfRemoved
   if (seal !== null && isProvedMended(area, offset, size, seal, "i386")) {
     const abi = abis.find((one) => isPlausibleHeader(area, offset, one)) ?? abis[0];
-    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+    return asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, inflateWhole));
   }
   const abi = abis.find((one) => datalen >= KMSG_HEADER_SIZES[one] && isPlausibleHeader(area, offset, one));
   if (hasOne && abi !== undefined && datalen <= size - PSZ_BUFFER_SIZE) {
-    return asSalvaged(readRecord(area, zone, abi, datalen, null, budget));
+    return asSalvaged(readRecord(area, zone, abi, datalen, null, inflateWhole));
   }
   return seal === null ? null : readHeadless(area, zone, abis[0], seal);
+}
+
+/** Signature or magic is right, not both, and datalen is 0: a record with a damaged header that was removed. */
+function isHalfRemoved(area: Area, offset: number): boolean {
+  if (area.view.getInt32(offset + 4, true) !== 0) return false;
+  return (
+    area.view.getUint32(offset, true) === PSZ_SIG_KMSG ||
+    area.view.getUint32(offset + PSZ_BUFFER_SIZE, true) === PSZ_KMSG_HEADER_MAGIC
+  );
+}
+
+/** What is there of a zone that shows no record: of a removed one without a proof, or of one that was begun. */
+function remainsOf(zone: ZoneInfo, abi: Abi, state: "erased" | "unfinished"): PstoreRecord {
+  const { index, timeSec, timeNsec } = zone;
+  const bare = bareRecord(zone, recordName("kmsg", index), abi, NO_BYTES);
+  const reason = state === "unfinished" ? "Unknown" : (REASON_NAMES[zone.reason] ?? "Unknown");
+  return { ...bare, id: index, reason, count: zone.counter | 0, timeSec, timeNsec, state };
 }
 
 interface DecodedKmsgZone {
@@ -155,6 +167,8 @@ interface DecodedKmsgZone {
   record: PstoreRecord | null;
   /** Of an erased zone: the record that its seal still proves. */
   erased: PstoreRecord | null;
+  /** Of an erased or unfinished zone whose bytes nothing proves. */
+  remains?: PstoreRecord;
 }
 
 export function decodeKmsgZone(
@@ -162,7 +176,7 @@ export function decodeKmsgZone(
   found: FoundGeometry,
   index: number,
   forcedAbi: Abi | undefined,
-  budget: Budget,
+  inflateWhole: InflateWhole | undefined,
 ): DecodedKmsgZone {
   const { geometry } = found;
   const size = geometry.kmsgSize;
@@ -173,10 +187,20 @@ export function decodeKmsgZone(
   if (!isKmsgZone(area, offset)) {
     const other: Abi = geometry.abi === "lp64" ? "i386" : "lp64";
     const abis: [Abi, ...Abi[]] = forcedAbi === undefined ? [geometry.abi, other] : [forcedAbi];
-    const record = salvageZone(area, zone, abis, seal, budget);
+    const record = salvageZone(area, zone, abis, seal, inflateWhole);
     if (record !== null) {
       zone.state = record.state;
       zone.sealed = record.sealed;
+    } else if (isHalfRemoved(area, offset)) {
+      zone.state = "erased";
+      zone.hasRemains = hasBytes(area, offset + PSZ_BUFFER_SIZE + KMSG_HEADER_SIZES[abis[0]], offset + size);
+      const none = { zone, record, erased: null };
+      return zone.hasRemains ? { ...none, remains: remainsOf(zone, abis[0], "erased") } : none;
+    } else if (seal !== null) {
+      // The seal is written first, the header last: the write was cut between them.
+      zone.state = "unfinished";
+      zone.hasRemains = true;
+      return { zone, record, erased: null, remains: remainsOf(zone, abis[0], "unfinished") };
     }
     return { zone, record, erased: null };
   }
@@ -193,10 +217,13 @@ export function decodeKmsgZone(
 
   if (datalen === 0) {
     zone.state = "erased";
-    if (seal === null || !isProvedMended(area, offset, size, seal, abi))
-      return { zone, record: null, erased: null };
+    zone.hasRemains = hasBytes(area, offset + PSZ_BUFFER_SIZE + headerSize, offset + size);
+    if (seal === null || !isProvedMended(area, offset, size, seal, abi)) {
+      const none = { zone, record: null, erased: null };
+      return zone.hasRemains ? { ...none, remains: remainsOf(zone, abi, "erased") } : none;
+    }
     const erased: PstoreRecord = {
-      ...readRecord(area, zone, abi, seal.datalen, seal, budget),
+      ...readRecord(area, zone, abi, seal.datalen, seal, inflateWhole),
       state: "erased",
     };
     return { zone, record: null, erased };
@@ -207,15 +234,15 @@ export function decodeKmsgZone(
   const recordEnd = offset + PSZ_BUFFER_SIZE + shownDatalen;
   let isTorn = !isInRange || datalen < headerSize;
   if (!isTorn && seal !== null) {
-    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32c(area.bytes, offset, recordEnd);
+    isTorn = seal.datalen !== datalen || seal.recordCrc !== crc32cOf(area, offset, recordEnd);
   }
   if (!isTorn && seal === null) isTorn = isInDoubt(found, offset, recordEnd);
 
   let record: KmsgRecord;
   if (isTorn && seal !== null && isProvedMended(area, offset, size, seal, abi)) {
-    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, budget));
+    record = asSalvaged(readRecord(area, zone, abi, seal.datalen, seal, inflateWhole));
   } else {
-    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, budget);
+    record = readRecord(area, zone, abi, shownDatalen, isTorn ? null : seal, inflateWhole);
     if (isTorn) record.state = "torn";
   }
   zone.state = record.state;

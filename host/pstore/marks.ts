@@ -1,7 +1,15 @@
 // The marks by which kmsg zones are found, at 512-byte steps: kmsg headers (a mark where a zone starts) and seals (a
 // mark where one ends); and which of them are only text in another record.
-import { crc32c } from "./crc32c.js";
-import { type Area, isKmsgZone, PSZ_BUFFER_SIZE, readSeal, SEAL_SIZE, SECTOR_SIZE } from "./format.js";
+import { crc32cOf } from "./area-view.js";
+import {
+  type Area,
+  isKmsgZone,
+  mendedRecordCrc,
+  PSZ_BUFFER_SIZE,
+  readSeal,
+  SEAL_SIZE,
+  SECTOR_SIZE,
+} from "./format.js";
 
 /** No kernel allocates a larger zone, so no larger datalen hides what follows. */
 const MAX_HIDDEN_BYTES = 4 * 1024 * 1024;
@@ -11,11 +19,21 @@ export interface Marks {
   headers: number[];
   /** Ends of seals that stand in no proved zone, ascending. A proved zone's own seal is here too. */
   sealEnds: number[];
+  /** What stands as datalen in each of `headers`, by offset. */
+  datalens: Map<number, number>;
   /** Zone offset → zone end, for headers proved by a seal. */
   proved: Map<number, number>;
   /** Every header and every seal end, hidden or not, ascending. */
   allHeaders: number[];
   allSealEnds: number[];
+}
+
+/** Where the zone of a removed record ends, if the next seal proves that it is that record's; else null. */
+function erasedEnd(area: Area, header: number, sealEnd: number | undefined): number | null {
+  if (sealEnd === undefined || sealEnd - header > MAX_HIDDEN_BYTES) return null;
+  const seal = readSeal(area, sealEnd);
+  if (seal === null || header + PSZ_BUFFER_SIZE + seal.datalen > sealEnd - SEAL_SIZE) return null;
+  return mendedRecordCrc(area, header, seal.datalen) === seal.recordCrc ? sealEnd : null;
 }
 
 /** The marks at `from` and every 512 bytes on. */
@@ -36,6 +54,7 @@ export function collectMarks(area: Area, from: number): Marks {
   }
   const headers: number[] = [];
   const sealEnds: number[] = [];
+  const datalens = new Map<number, number>();
   const proved = new Map<number, number>();
   let hiddenUntil = from;
   let provedUntil = from;
@@ -52,12 +71,21 @@ export function collectMarks(area: Area, from: number): Marks {
     takeSeals(header);
     headers.push(header);
     const datalen = area.view.getInt32(header + 4, true);
+    datalens.set(header, datalen);
     const recordEnd = header + PSZ_BUFFER_SIZE + datalen;
+    if (datalen === 0) {
+      const end = erasedEnd(area, header, firstAtLeast(allSealEnds, header + SECTOR_SIZE));
+      if (end === null) continue;
+      proved.set(header, end);
+      hiddenUntil = end;
+      provedUntil = end;
+      continue;
+    }
     if (datalen <= 0 || datalen > MAX_HIDDEN_BYTES || recordEnd > area.size) continue;
     hiddenUntil = recordEnd;
     if (endsOfRecord.size === 0) continue;
     // The records that this is done for do not overlap, so all of this costs one pass over the area.
-    const crc = crc32c(area.bytes, header, recordEnd);
+    const crc = crc32cOf(area, header, recordEnd);
     const end = firstAtLeast(endsOfRecord.get(`${datalen}:${crc}`) ?? [], recordEnd + SEAL_SIZE);
     if (end !== undefined && end - header <= MAX_HIDDEN_BYTES) {
       proved.set(header, end);
@@ -66,7 +94,7 @@ export function collectMarks(area: Area, from: number): Marks {
     }
   }
   takeSeals(area.size);
-  return { headers, sealEnds, proved, allHeaders, allSealEnds };
+  return { headers, sealEnds, datalens, proved, allHeaders, allSealEnds };
 }
 
 /** The index of the first number in an ascending list that is at least `bound`. */

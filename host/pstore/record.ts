@@ -39,9 +39,9 @@ export interface PstoreRecord {
   first: bigint | null;
   /** The name of a record before this one with the same sequence and bytes; null if there is none. */
   duplicateOf: string | null;
-  /** `erased` only in `Decoded.erased`. */
-  state: RecordState | "erased";
-  /** What the file holds. May be a view into the area. */
+  /** `erased` only in `Decoded.erased` and `Decoded.remains`, `unfinished` only in the latter. */
+  state: RecordState | "erased" | "unfinished";
+  /** What the file holds, in a buffer of its own. */
   bytes: Uint8Array;
   /** ftrace: the records that `bytes` is the text of, merged by time. Else null. */
   raw: Uint8Array | null;
@@ -56,10 +56,12 @@ export interface ZoneInfo {
   index: number;
   offset: number;
   size: number;
-  state: "empty" | "erased" | RecordState;
+  state: "empty" | "erased" | "unfinished" | RecordState;
   /** As stored (signed), 0 if the zone is empty. */
   datalen: number;
   sealed: boolean;
+  /** An erased or unfinished zone: bytes of its record are still there, for `rm --wipe` to clear. */
+  hasRemains: boolean;
   /** The sequence of whatever seal stands at the zone's end, even if it proves nothing here; else null. */
   sequence: bigint | null;
   /** Unsigned. This and the three below are as stored, also in an erased zone; 0 if the zone is empty. */
@@ -78,6 +80,7 @@ export function emptyZone(type: ZoneInfo["type"], index: number, offset: number,
     state: "empty",
     datalen: 0,
     sealed: false,
+    hasRemains: false,
     sequence: null,
     counter: 0,
     reason: 0,

@@ -1,6 +1,7 @@
 // Where the zones of an area are, from the sizes that a user gives: the rules by which Linux registers a pstore area
 // (fs/pstore/blk.c, zone.c), each with its errno, and an errno where Linux crashes or goes wrong. Nothing of Node.
 import { MmcError } from "../errors.js";
+import { judge, number, oneOf, required, type Shape } from "../judge.js";
 import type { Abi } from "./format.js";
 
 export interface AreaSizes {
@@ -32,6 +33,17 @@ export interface RegisteredArea {
   cpus: number;
 }
 
+/** Ranges are judged below, by Linux's rules. */
+const SIZES: Shape<AreaSizes> = {
+  offset: required(number),
+  sizeBytes: required(number),
+  kmsgSize: required(number),
+  pmsgSize: number,
+  consoleSize: number,
+  ftraceSize: number,
+  cpus: number,
+  abi: oneOf(["lp64", "i386"]),
+};
 const SECTOR_BYTES = 512;
 const PAGE_BYTES = 4096;
 const AREA_BYTES_MAX = 128 * 2 ** 20;
@@ -46,7 +58,8 @@ function invalid(why: string): MmcError {
  * zone fits (Linux crashes, here ENOMEM), ftrace slices that are not whole sectors (Linux puts the kmsg zones on odd
  * bytes, here EINVAL), and no kmsg zones at all (Linux takes rings alone, here EINVAL: a panic needs a zone).
  */
-export function registerArea(sizes: AreaSizes): RegisteredArea {
+export function registerArea(given: AreaSizes): RegisteredArea {
+  const sizes = judge("area", given, SIZES);
   const { offset, sizeBytes, kmsgSize, pmsgSize = 0, consoleSize = 0, ftraceSize = 0, cpus = 1 } = sizes;
   if (!Number.isSafeInteger(offset) || offset < 0 || offset % SECTOR_BYTES !== 0) {
     throw invalid(`offset ${offset} is no multiple of ${SECTOR_BYTES}`);

@@ -1,5 +1,6 @@
 // Where the rings end and the kmsg zones start: pmsg, console and ftrace by their signatures, and the slices that
 // Linux cuts ftrace into, for a number of CPUs that is stored nowhere.
+import { ownBytes } from "../own-bytes.js";
 import {
   type Area,
   ceilToSector,
@@ -13,6 +14,7 @@ import {
 /** Bounds on what is tried and weighed, so that the cost stays linear. */
 export const MAX_CPUS = 8192;
 const MAX_SLICE_MARKS = 1024;
+const SCANNED_BYTES = 65536;
 
 interface Rings {
   sizes: Record<RingType, number>;
@@ -111,8 +113,15 @@ export function findCpus(area: Area, base: number, ftraceSize: number, kmsgOffse
   if (ftraceSize < PSZ_BUFFER_SIZE || base + ftraceSize > area.size) return ftraceSize === 0 ? 0 : 1;
   const marks: number[] = [];
   const last = base + ftraceSize - PSZ_BUFFER_SIZE;
-  for (let at = base; at <= last && marks.length < MAX_SLICE_MARKS; at++) {
-    if (area.bytes[at] === 0x47 && isRing(area, at, "ftrace")) marks.push(at - base);
+  for (let from = base; from <= last; from += SCANNED_BYTES) {
+    const part = ownBytes(area.part(from, Math.min(from + SCANNED_BYTES, last + 1)));
+    for (
+      let at = part.indexOf(0x47);
+      at >= 0 && marks.length < MAX_SLICE_MARKS;
+      at = part.indexOf(0x47, at + 1)
+    ) {
+      if (isRing(area, from + at, "ftrace")) marks.push(from + at - base);
+    }
   }
   let best = 1;
   let bestCount = -1;

@@ -1,8 +1,11 @@
 // What stands in the rings of an area whose layout is found: which of them are believed, and the files of pmsg, console
 // and of all of ftrace's slices together.
+
+import { ownBytes } from "../own-bytes.js";
 import {
   type Abi,
   type Area,
+  hasBytes,
   PSZ_BUFFER_SIZE,
   PSZ_KMSG_HEADER_MAGIC,
   RING_SIGNATURES,
@@ -56,9 +59,12 @@ function decodeRing(
   }
   const state: RecordState = isGuess && mayBeKmsgZones(area, offset, size) ? "torn" : "ok";
   zone.state = datalen === 0 ? "erased" : state;
-  if (datalen === 0) return { zone, log: null };
-  const data = area.bytes.subarray(offset + PSZ_BUFFER_SIZE, offset + PSZ_BUFFER_SIZE + datalen);
-  if (start === 0 || start === datalen) return { zone, log: data };
+  if (datalen === 0) {
+    zone.hasRemains = hasBytes(area, offset + PSZ_BUFFER_SIZE, offset + size);
+    return { zone, log: null };
+  }
+  const data = area.part(offset + PSZ_BUFFER_SIZE, offset + PSZ_BUFFER_SIZE + datalen);
+  if (start === 0 || start === datalen) return { zone, log: ownBytes(data) };
   const log = new Uint8Array(datalen);
   log.set(data.subarray(start), 0);
   log.set(data.subarray(0, start), datalen - start);
@@ -95,6 +101,8 @@ interface DecodedRings {
   zones: ZoneInfo[];
   /** In the order in which Linux lists them. */
   records: PstoreRecord[];
+  /** Of rings that were removed and still hold bytes; of ftrace one for all slices. */
+  remains: PstoreRecord[];
 }
 
 /** All rings of an area. A ring whose size `options` do not give is a guess. */
@@ -120,5 +128,12 @@ export function decodeRings(area: Area, geometry: Geometry, options: GeometryOpt
   if (raw.length > 0) {
     records.unshift(ringRecord(slices, geometry.abi, ftraceText(raw, geometry.abi), raw));
   }
-  return { zones, records };
+  const remains: PstoreRecord[] = [];
+  for (const type of ["ftrace", "pmsg", "console"] as const) {
+    const zone = zones.find((one) => one.type === type && one.hasRemains);
+    if (zone === undefined || records.some((record) => record.type === type)) continue;
+    const bare = bareRecord(zone, recordName(type, 0), geometry.abi, new Uint8Array(0));
+    remains.push({ ...bare, state: "erased" });
+  }
+  return { zones, records, remains };
 }

@@ -7,8 +7,9 @@
 // Not modelled: DAT bits, and CLK while nothing is on CMD. A response that the controller found damaged is drawn with
 // one bit of its CRC7 turned over, a command that the card found damaged is drawn as it was meant: the trace does
 // not say which bits were hit. The start of a block follows from its length, the lines and the clock.
-import type { CardKind } from "../core/profile.js";
+import { CARD_KINDS, type CardKind } from "../core/profile.js";
 import { STATE_NAMES, type TraceEvent } from "../core/trace.js";
+import { bool, judge, oneOf, type Shape } from "../judge.js";
 import { commandFrame, responseFrame } from "./frames.js";
 import { commandNumber } from "./names.js";
 
@@ -23,6 +24,8 @@ export interface VcdOptions {
   /** Names the card for what two kinds read differently. */
   card?: CardKind | undefined;
 }
+
+const OPTIONS: Shape<VcdOptions> = { wires: bool, bitsOnly: bool, card: oneOf(CARD_KINDS) };
 
 /** Signals with their widths and the module they are in. */
 const SIGNALS = {
@@ -269,7 +272,8 @@ function formatValue(value: number | null, bits: number, id: string): string {
 }
 
 /** A VCD file of the events; the dump begins with the first of them, and what is not known then is x. */
-export function formatVcd(events: readonly TraceEvent[], options: VcdOptions = {}): string {
+export function formatVcd(events: readonly TraceEvent[], given: VcdOptions = {}): string {
+  const options = judge("", given, OPTIONS);
   const plotter = new Plotter(events, options);
   for (const event of events) plotter.add(event);
   plotter.end();
