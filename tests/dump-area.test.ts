@@ -108,7 +108,7 @@ test("every lie of a header that is sealed is found", () => {
   const lies: [HeaderSpec, RegExp][] = [
     [{ version: 2 }, /version 2, not 1/],
     [{ state: 0 }, /state 0/],
-    [{ state: 4 }, /state 4/],
+    [{ state: 6 }, /state 6/],
     [{ areaBytes: 32768n }, /area of 32768 bytes, not 65536/],
     [{ dataOffset: 8192n }, /no place/],
     [{ dataOffset: 0n }, /no place/],
@@ -284,9 +284,12 @@ test("panic stores a dump, core lists, verifies and extracts it", () => {
   const manifest = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8"));
   assert.is(manifest.dump.state, "complete");
   assert.is(manifest.crcRight, true);
+  // Once more, as behind a run that was cut, is no mistake; another content is not written over.
+  assert.is(run("core", "extract", IMAGE, folder, "--offset", "1M").status, 0);
+  writeFileSync(join(folder, "manifest.json"), "{}");
   fails(
     1,
-    /manifest\.json: exists already, --force replaces it/,
+    /manifest\.json: exists already with another content, --force replaces it/,
     "core",
     "extract",
     IMAGE,
@@ -465,7 +468,7 @@ test("core rm gives a place back, and --wipe its bytes; the other dump and the r
     const [front, back] = headers(bytes) as [Uint8Array, Uint8Array];
     return decodeDumpArea(front, back, 2 << 20).map(({ slot, state }) => `${slot} ${state}`);
   };
-  assert.equal(states(behind), ["back complete", "front removed"]);
+  assert.equal(states(behind).sort(), ["back partial", "front removed"]);
   assert.ok(sameBytes(area(behind).subarray(512), area(stored()).subarray(512)), "only the header");
   assert.is(
     run("core", "rm", image, ...at, "--dump", "front").stdout,
@@ -476,7 +479,7 @@ test("core rm gives a place back, and --wipe its bytes; the other dump and the r
     "wiped dump 2, at the back\n",
   );
   fails(1, /no dump in the 2097152 bytes at 1048576/, "core", "ls", image, ...at);
-  assert.equal(states(readFileSync(image)), ["back wiped", "front removed"]);
+  assert.equal(states(readFileSync(image)).sort(), ["back wiped", "front removed"]);
   // Of the other one, whose header alone was removed, the bytes are still there.
   const left = area(readFileSync(image));
   assert.ok(sameBytes(left.subarray(4096, 4096 + 301_000), area(stored()).subarray(4096, 4096 + 301_000)));
@@ -485,7 +488,7 @@ test("core rm gives a place back, and --wipe its bytes; the other dump and the r
   const all = run("core", "rm", image, ...at, "--all", "--wipe");
   assert.is(all.stdout, "wiped dump 2, at the back\nwiped dump 1, at the front\n", all.stderr);
   const cleared = readFileSync(image);
-  assert.equal(states(cleared), ["back wiped", "front wiped"]);
+  assert.equal(states(cleared).sort(), ["back wiped", "front wiped"]);
   for (const header of headers(cleared)) header.fill(0);
   assert.ok(area(cleared).every((byte) => byte === 0));
   assert.ok(sameBytes(cleared.subarray(0, 1 << 20), stored().subarray(0, 1 << 20)), "the record's area");

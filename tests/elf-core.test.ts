@@ -243,9 +243,12 @@ test("core extract writes every segment under a name that stays in the folder", 
     "manifest.json",
   ]);
   assert.ok(sameBytes(readFileSync(join(folder, "002-two%2f...bin")), pattern(2, 200)));
+  // Once more, as behind a run that was cut, is no mistake; another content is not written over.
+  assert.is(cli("extract", path, folder).status, 0);
+  writeFileSync(join(folder, "001-one.bin"), "another");
   const again = cli("extract", path, folder);
   assert.is(again.status, 1);
-  assert.match(again.stderr, /exists already, --force replaces it\n$/);
+  assert.match(again.stderr, /exists already with another content, --force replaces it\n$/);
   assert.is(cli("extract", path, folder, "--force").status, 0);
   const part = join(FOLDER, "part");
   const cut = store("half.elf", good.subarray(0, good.length - 10));

@@ -1,12 +1,13 @@
 // Every command that changes something, killed behind each of its writes, syncs and renames: what ls says then is true,
 // and the same command, given again, finishes. Removal is a state of the medium, so "wiped" and "no records" are only said
 // when nothing of the text is left.
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Outcome, ok, run } from "./inside.js";
+import { makeContainerHead } from "../host/dump/sahara-container.js";
 import { buildZone } from "./zones.js";
 
 const folder = mkdtempSync(join(tmpdir(), "mmcpstore-removal-"));
@@ -278,6 +279,44 @@ test("extract, core extract and format leave whole files, on the medium, and no 
       inside,
     );
   }
+});
+
+test("sahara unpack, killed anywhere before it is whole, begins anew", async () => {
+  const region = (name: string, address: bigint) => ({
+    type: 1n,
+    address,
+    lengthBytes: 3000n,
+    description: name,
+    name: `${name}.BIN`,
+  });
+  const regions = [region("ONE", 0x80000000n), region("TWO", 0x90000000n)];
+  const container = file(Buffer.concat([makeContainerHead(regions), Buffer.alloc(6000, SECRET)]));
+  const whole = path();
+  await ok("sahara", "unpack", container, whole);
+  const wanted = namesIn(whole);
+  let finished = 0;
+  for (let at = 0; ; at++) {
+    const target = path();
+    const cut = await run(["sahara", "unpack", container, target], at);
+    if (!cut.killed) break;
+    const isWhole = existsSync(join(target, "manifest.json")) &&
+      (JSON.parse(readFileSync(join(target, "manifest.json"), "utf8")) as { complete: boolean }).complete;
+    const again = await run(["sahara", "unpack", container, target]);
+    if (isWhole) assert.match(again.err, /is not empty/);
+    else {
+      assert.is(again.code, 0, `killed behind step ${at}: ${again.err}`);
+      finished++;
+    }
+    assert.equal(namesIn(target), wanted);
+  }
+  assert.ok(finished >= 8);
+  // A folder with anything else in it stays as it is.
+  const mixed = path();
+  await run(["sahara", "unpack", container, mixed], 8);
+  writeFileSync(join(mixed, "notes"), "mine");
+  const before = namesIn(mixed);
+  assert.match((await run(["sahara", "unpack", container, mixed])).err, /is not empty/);
+  assert.ok(before.every((name) => name.startsWith(".mmcpstore-") || namesIn(mixed).includes(name)));
 });
 
 test("leftovers: only those of a dead process, and only with exactly our name", async () => {

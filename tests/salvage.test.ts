@@ -103,7 +103,7 @@ test("a first sector that is lost: the text behind it, if it is text", () => {
     assert.equal([record?.state, record?.sealed, record?.reason], ["salvaged", false, "Unknown"]);
     assert.is(record && ascii(record.bytes), ascii(payload.subarray(512 - 52)));
     lost[1000] = 0; // a sector that was never written, or of another record
-    assert.is(decodeOne(lost).state, "empty");
+    assert.is(decodeOne(lost).state, "unfinished");
   }
 });
 
@@ -149,7 +149,7 @@ test("what was removed is not salvaged, erased is told apart from it, and the se
   for (const at of [0, 12]) {
     const damaged = zone.slice();
     damaged[at] = 0;
-    assert.is(decodeOne(damaged).state, "empty");
+    assert.is(decodeOne(damaged).state, "erased");
   }
   zone[600] = 0;
   assert.is(decodeArea(buildArea([zone, null], ZONE_BYTES), SIZES).erased.length, 0);

@@ -110,9 +110,20 @@ export async function withWritableDumps(
 }
 
 /** `sizeBytes` of an image, in pieces. */
-export async function* piecesOf(image: Image, offset: number, sizeBytes: number): AsyncGenerator<Uint8Array> {
-  for (let done = 0; done < sizeBytes; done += CHUNK_BYTES) {
-    yield await image.read(offset + done, Math.min(CHUNK_BYTES, sizeBytes - done));
+export async function* piecesOf(
+  image: Image,
+  offset: number,
+  sizeBytes: number,
+  what?: string,
+): AsyncGenerator<Uint8Array> {
+  const progress = what === undefined ? null : makeProgress(what);
+  try {
+    for (let done = 0; done < sizeBytes; done += CHUNK_BYTES) {
+      yield await image.read(offset + done, Math.min(CHUNK_BYTES, sizeBytes - done));
+      progress?.onProgress(Math.min(done + CHUNK_BYTES, sizeBytes), sizeBytes);
+    }
+  } finally {
+    progress?.stop();
   }
 }
 

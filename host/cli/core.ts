@@ -22,7 +22,14 @@ import {
 import { makeFolder } from "./folder.js";
 import { color, colorState, counted, formatJson, formatTable, UsageError, write } from "./output.js";
 import { formatTime } from "./time.js";
-import { cleanLeftovers, exists, makeWholeFile, makeWholeFileLater, writeAll } from "./whole-file.js";
+import {
+  cleanLeftovers,
+  exists,
+  makeWholeFile,
+  makeWholeFileLater,
+  SparseWriter,
+  writeAll,
+} from "./whole-file.js";
 
 const NAME_CHARACTERS_MAX = 60;
 const CORE_FILE = "core.elf";
@@ -181,7 +188,9 @@ async function problemsOf({ image, offset, sizeBytes, dump, core }: CoreSource):
   }
   if (core === null) return problems;
   let crc = 0;
-  for await (const piece of piecesOf(image, offset, sizeBytes)) crc = crc32c(piece, 0, piece.length, crc);
+  for await (const piece of piecesOf(image, offset, sizeBytes, "reading")) {
+    crc = crc32c(piece, 0, piece.length, crc);
+  }
   if (crc !== dump.dataCrc) problems.push(`dump ${dump.slot}: ${wrongCrc(crc, dump)}`);
   return [...problems, ...failedLines(core, dump)];
 }
@@ -229,11 +238,13 @@ async function copyOut(
   const hash = createHash("sha256");
   let crc = 0;
   const fill = async (fd: number | null) => {
-    for await (const piece of piecesOf(image, offset + from, sizeBytes)) {
+    const file = fd === null ? null : new SparseWriter(fd);
+    for await (const piece of piecesOf(image, offset + from, sizeBytes, "writing")) {
       hash.update(piece);
       crc = crc32c(piece, 0, piece.length, crc);
-      if (fd !== null) writeAll(fd, piece);
+      file?.write(piece);
     }
+    file?.end();
   };
   // checkTargets() has compared what is there.
   if (!replace && exists(path)) {

@@ -16,6 +16,7 @@ import {
   readSync,
   renameSync,
   statfsSync,
+  unlinkSync,
   writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
@@ -34,6 +35,8 @@ const SAHARA_FORMAT = "mmcpstore-sahara-1";
 const MANIFEST_BYTES_MAX = 2 ** 21;
 const PIECE_BYTES = 2 ** 20;
 const PARTIAL = ".partial";
+/** Why a dump is not complete whose run has not come to its end. */
+const INTERRUPTED = "was interrupted";
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 
 /** What the collector's actions are done to. All of it throws MmcError. */
@@ -105,9 +108,11 @@ export class DumpFolder implements DumpStore {
 
   /**
    * @param resumed what {@link readResumable} found in the folder, or null: then the folder is made, or is empty.
+   * @param again the head of the manifest, if the bytes come from a file: what a run that was cut has left of exactly
+   * this dump is removed, and the folder counts as empty.
    * @throws MmcError EEXIST: something is in it.
    */
-  constructor(path: string, resumed: Resumable | null = null) {
+  constructor(path: string, resumed: Resumable | null = null, again: object | null = null) {
     this.path = path;
     this.#resumed = resumed;
     if (resumed !== null) return;
@@ -118,6 +123,7 @@ export class DumpFolder implements DumpStore {
         syncFolder(dirname(path));
       }
       cleanLeftovers(path);
+      if (again !== null) dropInterrupted(path, again);
       if (readdirSync(path).length > 0) throw new MmcError("EEXIST", `${path}: is not empty`);
     });
   }
@@ -127,7 +133,7 @@ export class DumpFolder implements DumpStore {
     this.#head = head;
     this.#storedBytes = regions.map((region) => region.receivedBytes);
     checkSpace(this.path, neededBytes);
-    this.#writeManifest(false, "was interrupted");
+    this.#writeManifest(false, INTERRUPTED);
     for (const region of regions) {
       if (region.receivedBytes === 0) continue;
       this.#reopen(region);
@@ -300,6 +306,33 @@ export function storeRegions(
   } catch (error) {
     throw failure ?? error;
   }
+}
+
+/**
+ * Removes what a run of the same command has left that was cut, and nothing if anything else is in the folder: the bytes
+ * are all in the file that they came from.
+ */
+function dropInterrupted(folder: string, head: object): void {
+  const path = join(folder, MANIFEST);
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (!stats?.isFile() || stats.size > MANIFEST_BYTES_MAX) return;
+  let manifest: Record<string, unknown>;
+  try {
+    manifest = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
+  } catch {
+    return;
+  }
+  if (manifest?.complete !== false || manifest.why !== INTERRUPTED || !Array.isArray(manifest.regions)) return;
+  if (Object.entries(head).some(([key, value]) => manifest[key] !== value)) return;
+  const { regions } = manifest;
+  const names = regions.map((region, index) =>
+    regionFileName(index, regions.length, unescapeName(String(region?.name))),
+  );
+  const ours = new Set([...names, ...names.map((name) => name + PARTIAL)]);
+  const there = readdirSync(folder).filter((name) => name !== MANIFEST);
+  if (there.some((name) => !ours.has(name) || !lstatSync(join(folder, name)).isFile())) return;
+  for (const name of there) unlinkSync(join(folder, name));
+  unlinkSync(path);
 }
 
 /** What an earlier collection left in a folder. */

@@ -195,8 +195,8 @@ export function addInspect(program: Command): void {
       "after",
       `${imageHelp(false)}
 SEAL is the sequence number in the seal at the zone's end; "stale": the seal proves nothing about this record.
-An erased zone shows what its header still says; "wiped": nothing else is left of it. "unfinished": a write
-was cut before the record stood; "foreign": bytes that are no zone's, which no command writes over.
+An erased zone shows what its header still says; "wiped": nothing else is left of it. "unfinished": a
+write was cut before its header, or that is lost; "foreign": bytes that are no zone's, which no command writes over.
 Without an image a card has ${CARDS.map((card) => `${DEFAULT_GIB[card]} GiB (${card})`).join(", ")}.
 
 Examples:

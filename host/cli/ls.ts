@@ -61,7 +61,7 @@ export function recordJson(record: PstoreRecord, areaOffset: number): RecordJson
 
 /** What the columns do not say: a part of a longer log, the same record twice. */
 function note(record: PstoreRecord): string {
-  if (record.state === "unfinished") return "its write was cut";
+  if (record.state === "unfinished") return "its header is missing";
   if (record.state === "erased" && record.size === 0) return "its text is not wiped";
   if (record.duplicateOf !== null) return `duplicate of ${record.duplicateOf}`;
   return record.part === 0 ? "" : `part ${record.part} of log ${record.first}`;
@@ -131,7 +131,7 @@ export function addLs(program: Command): void {
       `${imageHelp(false)}
 STATE is ok; torn: damaged, or never finished; salvaged: the zone's header is damaged and the text stands, or a
 compressed record broke off and this is what came out; undecodable: compressed, and not by deflate; unfinished:
-its write was cut and nothing can be shown of it, the next one may take its place; erased: removed.
+a write that was cut before its header, or that is lost, nothing can be shown; erased: removed.
 TIME is UTC. NOTE: a log in several records (extract --join), or a record that is there twice.
 
 Examples:

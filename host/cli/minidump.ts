@@ -21,7 +21,7 @@ import { parseAddress } from "./options.js";
 import { color, counted, formatJson, formatTable, UsageError, write } from "./output.js";
 import { makeProgress } from "./progress.js";
 import { parseCount } from "./sahara-collect.js";
-import { exists, makeWholeFile, writeAll } from "./whole-file.js";
+import { exists, makeWholeFile, SparseWriter } from "./whole-file.js";
 
 const CHUNK_BYTES = 1 << 20;
 
@@ -86,13 +86,21 @@ async function readKnown(path: string, image: RawImage, options: PlaceOptions): 
 
 function readNamed(path: string, image: RawImage, options: PlaceOptions): Minidump {
   const { base, smem, toc, subsystems, notReady } = options;
+  const progress = makeProgress("searching");
+  const readSync = (offset: number, target: Uint8Array) => {
+    image.readSync(offset, target);
+    progress.onProgress(offset + target.length, image.sizeBytes);
+  };
   try {
-    return readMinidump(image, { base, smem, toc, subsystems, takesNotReady: notReady });
+    const source = { sizeBytes: image.sizeBytes, readSync };
+    return readMinidump(source, { base, smem, toc, subsystems, takesNotReady: notReady });
   } catch (error) {
     if (!(error instanceof MmcError) || error.message.startsWith(path)) throw error;
     const isLost = error.code === "ENODATA" && toc === undefined && smem === undefined;
     const advice = isLost ? "; --smem or --toc says where it is" : "";
     throw new MmcError(error.code, `${path}: ${error.message}${advice}`, { cause: error });
+  } finally {
+    progress.stop();
   }
 }
 
@@ -217,13 +225,15 @@ function inFile(region: MinidumpRegion): RegionInFile {
 function writeCore(plan: DumpPlan, fd: number): string {
   const progress = makeProgress("writing");
   try {
+    const file = new SparseWriter(fd);
     const chunk = new Uint8Array(Math.min(CHUNK_BYTES, plan.sizeBytes));
     for (let at = 0; at < plan.sizeBytes; ) {
       const count = plan.readInto(at, chunk);
-      writeAll(fd, chunk.subarray(0, count));
+      file.write(chunk.subarray(0, count));
       at += count;
       progress.onProgress(at, plan.sizeBytes);
     }
+    file.end();
   } finally {
     progress.stop();
   }
@@ -265,7 +275,7 @@ async function extract(path: string, folder: string | undefined, options: Extrac
         image.readSync(offset, bytes);
         return bytes;
       };
-      const stored = storeRegions(new DumpFolder(folder), head, regions.map(inFile), read, lacks);
+      const stored = storeRegions(new DumpFolder(folder, null, head), head, regions.map(inFile), read, lacks);
       if (stored.failure !== null) throw stored.failure;
       manifest = stored.manifest;
     }

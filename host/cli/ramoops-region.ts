@@ -13,7 +13,7 @@ import { MmcError } from "../errors.js";
 import type { Image } from "../image/contract.js";
 import { openImage } from "../image/image.js";
 import { checkRaw, whyNothing } from "../image/judge.js";
-import { makeProgress } from "./progress.js";
+import { makeProgress, type Progress } from "./progress.js";
 
 export interface RegionOptions {
   /** Where the region begins in the file. */
@@ -52,7 +52,7 @@ export async function openRegion(location: string, options: RegionOptions): Prom
     try {
       const isGiven = options.memAddress !== undefined || options.memSize !== undefined;
       if (!isGiven) await checkRaw(file, file.bytesFetched === 0);
-      const range = await findRange(file, options);
+      const range = await findRange(file, options, progress);
       const bytes = await file.read(range.offset, range.sizeBytes);
       const region = readRamoops(bytes, { recordSize: options.recordSize, eccSize: options.ecc });
       if (!region.zones.some((zone) => zone.state !== "invalid")) {
@@ -71,7 +71,7 @@ export async function openRegion(location: string, options: RegionOptions): Prom
   }
 }
 
-async function findRange(file: Image, options: RegionOptions): Promise<RamoopsRange> {
+async function findRange(file: Image, options: RegionOptions, progress: Progress): Promise<RamoopsRange> {
   const { memAddress, memSize } = options;
   if (memAddress !== undefined || memSize !== undefined) {
     const offset = memAddress ?? 0;
@@ -91,15 +91,16 @@ async function findRange(file: Image, options: RegionOptions): Promise<RamoopsRa
   if (isRamoopsZone(head, 0) && file.sizeBytes <= REGION_BYTES_MAX) {
     return { offset: 0, sizeBytes: file.sizeBytes };
   }
-  return searchRange(file, { recordSize: options.recordSize, eccSize: options.ecc });
+  return searchRange(file, { recordSize: options.recordSize, eccSize: options.ecc }, progress);
 }
 
 /** The one region of a RAM dump that has a record; if none has, the one that there is. */
-async function searchRange(file: Image, options: RamoopsOptions): Promise<RamoopsRange> {
+async function searchRange(file: Image, options: RamoopsOptions, progress: Progress): Promise<RamoopsRange> {
   const pages: number[] = [];
   for (let at = 0; at < file.sizeBytes; at += CHUNK_BYTES) {
     const chunk = await file.read(at, Math.min(CHUNK_BYTES, file.sizeBytes - at));
     for (const page of ramoopsPages(chunk)) pages.push(at + page);
+    progress.onProgress(at + chunk.length, file.sizeBytes);
   }
   const ranges = groupRamoops(pages, file.sizeBytes).filter((range) => range.sizeBytes <= REGION_BYTES_MAX);
   const used: RamoopsRange[] = [];

@@ -26,7 +26,7 @@ function unpackInto(path: string, folder: string, fd: number) {
   });
   const head = saharaHead(64, makeTable(found, 64));
   const why = isComplete ? "" : "the container was cut";
-  return { isComplete, ...storeRegions(new DumpFolder(folder), head, inFile, read, why) };
+  return { isComplete, ...storeRegions(new DumpFolder(folder, null, head), head, inFile, read, why) };
 }
 
 function readNamed(path: string, source: Parameters<typeof readContainer>[0]) {

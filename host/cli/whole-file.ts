@@ -5,6 +5,7 @@ import {
   closeSync,
   fchmodSync,
   fsyncSync,
+  ftruncateSync,
   futimesSync,
   linkSync,
   lstatSync,
@@ -72,6 +73,43 @@ export function cleanLeftovers(folder: string): void {
 /** All of `data` into an open file. */
 export function writeAll(fd: number, data: Uint8Array): void {
   for (let done = 0; done < data.length; ) done += writeSync(fd, data, done, data.length - done);
+}
+
+/** Blocks of file systems have no more: one that is zero throughout is never written. */
+const HOLE_BYTES = 65536;
+const ZEROS = new Uint8Array(HOLE_BYTES);
+
+/**
+ * Writes a new, empty file from its start on, and leaves out what is zero within each 64 KiB. Node
+ * cannot ask a file for its holes; that something is zero is known when it has been read, and then it is not written.
+ */
+export class SparseWriter {
+  readonly #fd: number;
+  #at = 0;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  write(data: Uint8Array): void {
+    for (let from = 0; from < data.length; ) {
+      const part = data.subarray(from, from + HOLE_BYTES - (this.#at % HOLE_BYTES));
+      if (Buffer.compare(part, ZEROS.subarray(0, part.length)) !== 0) this.#writePart(part);
+      this.#at += part.length;
+      from += part.length;
+    }
+  }
+
+  /** A hole at the end is of the file, too. */
+  end(): void {
+    ftruncateSync(this.#fd, this.#at);
+  }
+
+  #writePart(part: Uint8Array): void {
+    for (let done = 0; done < part.length; ) {
+      done += writeSync(this.#fd, part, done, part.length - done, this.#at + done);
+    }
+  }
 }
 
 /**

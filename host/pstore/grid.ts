@@ -35,8 +35,9 @@ function commonRemainder(marks: Marks, kmsgSize: number): number {
 }
 
 /** The body of a record that was begun and has no header yet: it stands behind a first sector that is blank. */
-function isBegun(area: Area, zone: number): boolean {
-  if (zone < 0 || zone + 2 * SECTOR_SIZE > area.size) return false;
+function isBegun(area: Area, zone: number, end: number): boolean {
+  // The last sector has the seal.
+  if (zone < 0 || zone + 3 * SECTOR_SIZE > end) return false;
   const bytes = area.part(zone, zone + 2 * SECTOR_SIZE);
   const blank = bytes[0];
   if (blank !== 0 && blank !== 0xff) return false;
@@ -71,15 +72,17 @@ function scoreGrid(area: Area, marks: Marks, kmsgSize: number, start: number): n
     }
     score += marks.proved.get(header) === header + kmsgSize ? 5 : 1;
   }
+  const provedEnds = new Set(marks.proved.values());
   for (let index = 0; index < Math.min(marks.sealEnds.length, MAX_MARKS); index++) {
-    const zone = ((marks.sealEnds[index] as number) - start) / kmsgSize - 1;
-    if (!Number.isInteger(zone) || (marks.sealEnds[index] as number) < kmsgSize) {
+    const end = marks.sealEnds[index] as number;
+    const zone = (end - start) / kmsgSize - 1;
+    if (!Number.isInteger(zone) || end < kmsgSize) {
       score--;
       continue;
     }
     markedZones.add(zone);
     score++;
-    if (isBegun(area, start + zone * kmsgSize)) score++;
+    if (!provedEnds.has(end) && isBegun(area, end - kmsgSize, end)) score++;
   }
   let first = Number.POSITIVE_INFINITY;
   let last = Number.NEGATIVE_INFINITY;
