@@ -132,7 +132,10 @@ test("a device without power flushes nothing and panics nowhere; a powerOn() tha
   assert.is(records().length, 2);
 });
 
-test("every bit of R1 in every command of a write and of a panic: no success without the bytes", () => {
+/** All that tell of an error. A card that does nothing and tells of nothing is not found out by its answer. */
+const ERROR_BITS = [...Array(17).keys()].map((i) => 31 - i).concat(7, 3);
+
+test("every error bit of R1 in every command of a write and of a panic: no success without the bytes", () => {
   let cases = 0;
   let struck = 0;
   for (const options of [
@@ -147,8 +150,8 @@ test("every bit of R1 in every command of a write and of a panic: no success wit
     const what = (command: number, bit: number, skip: number) =>
       `${JSON.stringify(options)}: bit ${bit} in CMD${command}, ${skip}`;
     for (const command of [6, 7, 12, 13, 16, 17, 18, 23, 24, 25, 55]) {
-      for (let bit = 0; bit < 32; bit++) {
-        for (const skip of [0, 1, 2]) {
+      for (const bit of ERROR_BITS) {
+        for (const skip of [0, 1]) {
           const plan = { kind: "refused", command, bits: 2 ** bit, skip, times: 1 } as const;
           device.loadState(state);
           device.injectFault(plan);
@@ -157,9 +160,7 @@ test("every bit of R1 in every command of a write and of a panic: no success wit
           device.clearFaults();
           device.powerCut("old", "lost");
           const stored = device.medium().subarray(IN_FLIGHT_OFFSET, IN_FLIGHT_OFFSET + DATA.length);
-          // A card that does nothing and tells of nothing is not found out by its answer.
-          const isTold = bit > 14 || bit === 7 || bit === 3;
-          if (isTold && written === "ok" && flushed === "ok") {
+          if (written === "ok" && flushed === "ok") {
             assert.ok(sameBytes(stored, DATA), `${what(command, bit, skip)}: said ok, and the data are gone`);
           }
           device.loadState(state);

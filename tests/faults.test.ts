@@ -11,6 +11,7 @@ import { ERRNO, MmcError } from "../host/errors.js";
 import {
   AREA_BYTES,
   AREA_OFFSET,
+  bootUnopened,
   IN_FLIGHT_OFFSET,
   openMachine,
   pattern,
@@ -300,7 +301,7 @@ for (const plan of READ_KINDS) {
             device.powerOn();
             assert.is(device.state().newestZone, 1, what);
             assert.is(device.state().nextZone, 2, what);
-          }
+          } else bootUnopened(device);
           const result = device.panicWrite({ text: NEW_LOG, timeSec: 7n });
           assert.is(result.status, 0, what);
           assert.is(result.zone, 2, what);

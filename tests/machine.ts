@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import {
   DAMAGE_BASE,
   DRIVER_BASE,
+  HOST_POWERED,
   OWNER_COPIES,
   OWNER_WORD,
   SHADOW_BYTES,
@@ -128,6 +129,11 @@ function readableArea(device: Device): Uint8Array {
 export function textOf(record: PstoreRecord): Uint8Array {
   if (record.compressed) return record.bytes;
   return record.bytes.subarray(record.bytes.indexOf(10) + 1);
+}
+
+/** The machine has its power again, and panics before anybody has opened the card. */
+export function bootUnopened(device: Device): void {
+  new DataView(device.memory.buffer).setUint32(HOST_POWERED, 1, true);
 }
 
 /** Everything acknowledged and flushed is on the medium. */

@@ -152,6 +152,7 @@ const HOST_STATES: Record<string, (device: Device) => void> = {
   },
   "boot partition 1 selected and enabled": (device) => {
     if (!isSd(device)) command(device, 6, 0x03b34901, R1);
+    device.core.idleNs(1_000_000);
   },
   "boot partition 2 enabled by another driver": (device) => {
     if (isSd(device)) return;
