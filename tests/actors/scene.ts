@@ -6,8 +6,6 @@ import {
   BOUNCE_SECTORS,
   CONFIG_PARTS,
   DRIVER_BASE,
-  DRIVER_TIME,
-  DRIVER_TIME_BYTES,
   HEAD_BLOCK,
   OWNER_COPIES,
   PANIC_ADMA_TABLE,
@@ -121,9 +119,6 @@ export function isWhole(device: Device, text: Uint8Array): boolean {
 /** First byte and how many. */
 export type Range = readonly [number, number];
 
-/** The driver's own time (assembly/driver/time.ts) is one for all: whoever looks at the clock counts what has passed. */
-const TIME: Range = [DRIVER_TIME, DRIVER_TIME_BYTES];
-
 /** What an owner that was robbed may still store: his buffers. His copy of the shadow is not the current one. */
 export const ROBBED_OWN: Range[] = [
   [BOUNCE_BASE, BOUNCE_SECTORS * SECTOR_BYTES],
@@ -131,7 +126,6 @@ export const ROBBED_OWN: Range[] = [
   [TAIL_BLOCK, SECTOR_BYTES],
   [REGISTER_BLOCK, SECTOR_BYTES],
   [ADMA_TABLE, 8],
-  TIME,
 ];
 
 /** The same of a panic that was robbed. */
@@ -139,7 +133,6 @@ export const PANIC_OWN: Range[] = [
   [PANIC_BOUNCE, BOUNCE_SECTORS * SECTOR_BYTES],
   [VERIFY_BASE, BOUNCE_SECTORS * SECTOR_BYTES],
   [PANIC_HEAD_BLOCK, PANIC_ADMA_TABLE + 8 - PANIC_HEAD_BLOCK],
-  TIME,
 ];
 
 /** Copies of the shadow that are not the current one of a saved memory. */
