@@ -68,9 +68,9 @@ export function flushCache(token: u32): i32 {
 }
 
 /**
- * CMD6 FLUSH_CACHE, where the cache is on. -EIO: the card could not store all of it. That is told once, and what it could
- * not store need not be in the cache any more, so a flush that succeeds behind one that did not, or whose answer was lost,
- * says nothing of what was written before both.
+ * CMD6 FLUSH_CACHE, where the cache is on. -EIO: the card could not store all of it. That is told once, and what it
+ * could not store need not be in the cache any more, so a flush that succeeds behind one that did not, or whose answer
+ * was lost, says nothing of what was written before both.
  */
 export function flushKnownCache(token: u32): i32 {
   const s = shadow(token);
