@@ -1,6 +1,7 @@
 // What a driver must already know when it panics, because it can no longer ask (mmc.md §2.7): the card, its modes,
 // the controller's settings, and how long things may take. Written by identification, read by everything. A panic
-// begins with a copy of its own, which is the current one from then on (owner.ts): a robbed owner believes what it likes.
+// begins with a copy of its own, which is the current one from then on (owner.ts): a robbed owner believes what it
+// likes.
 //
 // A belief counts only when the card has said so after the last change that could have altered it: `identified` is 0
 // from the first command of an identification until its last read-back, `modesKnown` is 0 from anything that could
