@@ -2,9 +2,9 @@
 //
 // Id 0 = free, OWNER_PANIC = a panic holds it, any other = a normal owner. A token is the whole word as its holder
 // left it, so a holder who was robbed sees it at the next comparison: driver/port.ts makes one before every access.
-// Claims start from a free word only; a panic takes the word with one OR and asks nobody: no loop, no wait, and no claim
-// can slip in behind it. `panics` counts those that have ended or were robbed, and so tells whose working copy of the
-// driver's knowledge is the current one (copyOf()); when it wraps it is the epoch that goes on.
+// Claims start from a free word only; a panic takes the word with one OR and asks nobody: no loop, no wait, and no
+// claim can slip in behind it. `panics` counts those that have ended or were robbed, and so tells whose working copy of
+// the driver's knowledge is the current one (copyOf()); when it wraps it is the epoch that goes on.
 import { OWNER_COPIES, OWNER_WORD } from "./layout";
 import { MARK_OWNER, mark } from "./mark";
 

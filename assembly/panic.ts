@@ -466,10 +466,10 @@ function takeHost(force: u32): u32 {
 
 /**
  * First half of a panic: takes the host, whoever holds it; `force`: also from a panic that died in the middle. Returns
- * the token that panicRun() wants, with OWNER_PANIC in its low byte as no errno has it. Behind it TEXT, CONFIG_PARTS and
- * RESULT are the caller's. Or, with nothing changed, not even for a panic that is under way: -EINVAL a time that cannot
- * be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY another panic holds the host (-ECANCELED too where one was forced
- * behind this one at once).
+ * the token that panicRun() wants, with OWNER_PANIC in its low byte as no errno has it. Behind it TEXT, CONFIG_PARTS
+ * and RESULT are the caller's. Or, with nothing changed, not even for a panic that is under way: -EINVAL a time that
+ * cannot be, -ECANCELED filtered by CONFIG_MAX_REASON, -EBUSY another panic holds the host (-ECANCELED too where one
+ * was forced behind this one at once).
  */
 export function panicTake(reason: u32, timeSecLow: u32, timeSecHigh: u32, timeNsec: u32, force: u32): u32 {
   if (timeNsec > 999999999) return EINVAL;

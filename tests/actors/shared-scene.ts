@@ -18,7 +18,8 @@ export const LOCK = 6; // of the port
 export const STRAYS = 7; // accesses behind a robbery
 export const WRITTEN = 8; // lines in the ring
 export const READY = 9; // threads that are about to panic, of all rounds
-export const STATUS = 10; // … and STATUS + index of each thread
+export const FAILED = 10; // 1: a thread has thrown
+export const STATUS = 11; // … and STATUS + index of each thread
 export const CONTROL_WORDS = 32;
 
 export const MAIN = 0;

@@ -1,11 +1,13 @@
 // The second thread of actors-threads.test.ts. It shares the machine's memory with the first, has an instance of its
 // own, and waits by Atomics.wait() until it is its turn.
-import { workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { BOUNCE_BASE, RING_INBOX, TEXT_BASE } from "../../assembly/layout.js";
 import { instantiate } from "../../host/core/instantiate.js";
 import {
   AT,
+  CONTROL_WORDS,
   DONE,
+  FAILED,
   fresh,
   GO,
   line,
@@ -109,7 +111,7 @@ function writeInRounds(): void {
   const core = instantiate(module, memory, { port: portOf(device, deviceMemory, memory, control, STRAYS) });
   for (let round = 0; nextRound(round); round++) {
     let status = 0;
-    for (let i = 0; i < 10_000 && status === 0; i++) {
+    for (let i = 0; i < 300 && status === 0; i++) {
       const bytes = fresh();
       new Uint8Array(memory.buffer, BOUNCE_BASE, bytes.length).set(bytes);
       status = core.blockWrite(10, bytes.length / 512);
@@ -124,4 +126,15 @@ const ROLES: Record<Role, () => void> = {
   says: sayInRounds,
   writes: writeInRounds,
 };
-ROLES[role]();
+// Whoever started it waits without an event loop from here on, and would wait for ever for a thread that has ended.
+parentPort?.postMessage("ready");
+try {
+  ROLES[role]();
+} catch (error) {
+  Atomics.store(control, FAILED, 1);
+  Atomics.store(control, TURN, MAIN);
+  Atomics.notify(control, TURN);
+  Atomics.add(control, DONE, CONTROL_WORDS);
+  Atomics.notify(control, DONE);
+  throw error;
+}
