@@ -6,7 +6,7 @@ import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, statSync, writeSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
-import Table from "cli-table3";
+import { formatTable } from "../host/cli/output.js";
 import { CrashDump } from "../host/dump/dump.js";
 import { loadCore } from "../host/node.js";
 
@@ -146,12 +146,15 @@ if (asJson) {
   console.log(
     `${(ofCp * 100).toFixed(0)} % of its speed; resident memory grew by ${grownMib.toFixed(1)} MiB`,
   );
-  const table = new Table({
-    head: ["regions", "us per read of 4 KiB", "in ten of them"],
-    style: { head: [], border: [] },
-  });
+  const table: (string | number)[][] = [];
   for (const { regions, usPerRead, usPerReadOfTen } of random) {
     table.push([regions, usPerRead.toFixed(2), usPerReadOfTen.toFixed(2)]);
   }
-  console.log(table.toString());
+  console.log(
+    formatTable(
+      ["regions", "us per read of 4 KiB", "in ten of them"],
+      table.map((row) => row.map(String)),
+      [0, 1, 2],
+    ),
+  );
 }

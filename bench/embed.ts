@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
-import Table from "cli-table3";
+import { formatTable } from "../host/cli/output.js";
 import type { ExternalMedium } from "../host/core/external-medium.js";
 import { Device } from "../host/device.js";
 import { type GuestBus, SdhciPeripheral } from "../host/embed/peripheral.js";
@@ -149,12 +149,7 @@ for (const move of MOVES) {
 if (process.argv.includes("--json")) {
   console.log(JSON.stringify(rows, null, 2));
 } else {
-  const table = new Table({
-    head: ["medium", "by", "read (MB/s)", "write (MB/s)"],
-    colAligns: ["left", "left", "right", "right"],
-    style: { head: [], border: [] },
-    chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" },
-  });
+  const table: (string | number)[][] = [];
   for (const row of rows) {
     const numbers = [row.readMBps, row.writeMBps].map((value) => value.toFixed(1));
     table.push([row.medium, row.move, ...numbers]);
@@ -162,5 +157,11 @@ if (process.argv.includes("--json")) {
   console.log(
     `A guest's commands of ${REQUEST_BYTES} bytes over ${MEDIUM_BYTES} bytes; medians of ${ROUNDS} rounds.`,
   );
-  console.log(table.toString());
+  console.log(
+    formatTable(
+      ["medium", "by", "read (MB/s)", "write (MB/s)"],
+      table.map((row) => row.map(String)),
+      [2, 3],
+    ),
+  );
 }

@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
-import Table from "cli-table3";
+import { formatTable } from "../host/cli/output.js";
 import { DEFLATE_NS } from "../host/core/profile.js";
 import { Device, type InFlight } from "../host/device.js";
 import type { DeviceOptions } from "../host/device-options.js";
@@ -164,12 +164,7 @@ const comparisons = COMPARED.map(([bus, options]) => compare(module, bus, option
 if (process.argv.includes("--json")) {
   console.log(JSON.stringify({ rows, comparisons }, null, 2));
 } else {
-  const table = new Table({
-    head: ["bus", "in flight", "rung", "commit (ms)", "end (ms)", "wall (µs)", "memcpy (µs)", "ratio"],
-    colAligns: ["left", "left", "right", "right", "right", "right", "right", "right"],
-    style: { head: [], border: [] },
-    chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" },
-  });
+  const table: (string | number)[][] = [];
   for (const row of rows) {
     table.push([
       row.bus,
@@ -184,21 +179,14 @@ if (process.argv.includes("--json")) {
   }
   console.log(`A panic with the real log of ${LOG.length} bytes, from the call on. commit, end: simulated.`);
   console.log(`wall, memcpy of the same bytes, ratio: medians of ${ROUNDS} interleaved rounds.`);
-  console.log(table.toString());
-  const compared = new Table({
-    head: [
-      "bus, idle",
-      "plain commit (ms)",
-      "deflated (ms)",
-      "ratio",
-      "plain wall (µs)",
-      "deflated (µs)",
-      "ratio",
-    ],
-    colAligns: ["left", "right", "right", "right", "right", "right", "right"],
-    style: { head: [], border: [] },
-    chars: { mid: "", "left-mid": "", "mid-mid": "", "right-mid": "" },
-  });
+  console.log(
+    formatTable(
+      ["bus", "in flight", "rung", "commit (ms)", "end (ms)", "wall (µs)", "memcpy (µs)", "ratio"],
+      table.map((row) => row.map(String)),
+      [2, 3, 4, 5, 6, 7],
+    ),
+  );
+  const compared: (string | number)[][] = [];
   for (const one of comparisons) {
     compared.push([
       one.bus,
@@ -213,5 +201,19 @@ if (process.argv.includes("--json")) {
   console.log(
     `The same log deflated and plain; ${DEFLATE_NS} ns of simulated CPU time a byte. Medians of ${ROUNDS} rounds.`,
   );
-  console.log(compared.toString());
+  console.log(
+    formatTable(
+      [
+        "bus, idle",
+        "plain commit (ms)",
+        "deflated (ms)",
+        "ratio",
+        "plain wall (µs)",
+        "deflated (µs)",
+        "ratio",
+      ],
+      compared.map((row) => row.map(String)),
+      [1, 2, 3, 4, 5, 6],
+    ),
+  );
 }

@@ -507,9 +507,9 @@ test("a Buffer of a whole file: the records that are in it, and the file's bytes
 
 /** What `slice` may be called on, by the words in front of it: texts, and lists of things. Bytes are copied by ownBytes(). */
 const SLICED = [
-  /\b(?:text|name|spec|location|reason|line|raw|kind|printable|description|path)$/, // texts
+  /\b(?:text|value|cache|name|spec|location|reason|line|raw|kind|printable|description|path)$/, // texts
   /\b(?:event\.type|toISOString\(\)|basename\(path\)\}`)$/,
-  /\b(?:partitions|links|sorted|ranges|spans|records|used|zones|SAHARA_OPENING_FAULTS|RING_TYPES|furtherParts|locator)$/, // lists
+  /\b(?:argv|names|levels|words|given|oldTexts|partitions|links|sorted|ranges|spans|records|used|zones|SAHARA_OPENING_FAULTS|RING_TYPES|furtherParts|locator)$/, // lists
   /(?:#regions|\.proved\]|\w\[[01]\]\)|: ranges\))$/,
 ];
 

@@ -1,6 +1,7 @@
 // Reads the dump area of a card: two header sectors, and what they say of the dumps between them. Written from
 // docs/FORMAT.md, "The dump area", alone: must never import from assembly/ or from what makes dumps. Every number may
 // be an attacker's; whatever the bytes are, nothing is thrown and nothing larger than the headers is read.
+import { ownBytes } from "../own-bytes.js";
 import { crc32c } from "../pstore/crc32c.js";
 
 /** Headers stand at 0 and at {@link dumpBackOffset}; each has this much room. */
@@ -87,7 +88,7 @@ function isSealed(header: Uint8Array): boolean {
  * keeps saying how large the area is.
  */
 export function headerWithState(header: Uint8Array, state: "removed" | "wiped"): Uint8Array {
-  const changed = header.slice(0, DUMP_HEADER_BYTES);
+  const changed = ownBytes(header, 0, DUMP_HEADER_BYTES);
   const view = new DataView(changed.buffer);
   view.setUint32(STATE_OFFSET, STATES.indexOf(state) + 1, true);
   if (state === "wiped") changed.fill(0, STORED_OFFSET, STORED_OFFSET + STORED_FIELDS_BYTES);
