@@ -322,7 +322,8 @@ function dropInterrupted(folder: string, head: object): void {
   } catch {
     return;
   }
-  if (manifest?.complete !== false || manifest.why !== INTERRUPTED || !Array.isArray(manifest.regions)) return;
+  if (manifest?.complete !== false || manifest.why !== INTERRUPTED || !Array.isArray(manifest.regions))
+    return;
   if (Object.entries(head).some(([key, value]) => manifest[key] !== value)) return;
   const { regions } = manifest;
   const names = regions.map((region, index) =>

@@ -17,7 +17,7 @@ import {
   whyNothing,
 } from "../image/judge.js";
 import { openRaw, type RawImage } from "../image/raw.js";
-import { HEAD_BYTES, identifyForeign } from "../image/signatures.js";
+import { HEAD_BYTES, identifyForeign, type Known } from "../image/signatures.js";
 import { type Decoded, decodeArea, decodeSource } from "../pstore/decode.js";
 import { AREA_BYTES_MIN, checkImageOptions, type ImageOptions } from "./options.js";
 import { makeProgress, type Progress } from "./progress.js";
@@ -242,13 +242,10 @@ export function checkZones(opened: OpenedArea<Image>, options: WritableOptions, 
 /** @throws MmcError EMEDIUMTYPE, EUCLEAN it is something else; a blank area is an area */
 async function checkIsArea(opened: OpenedArea<Image>, options: ImageOptions): Promise<void> {
   const { image, area, decoded } = opened;
-  const head = isChosen(opened, options)
-    ? null
-    : await image.read(area.offset, Math.min(HEAD_BYTES, area.sizeBytes));
-  const known = head === null ? null : identifyForeign(head);
-  // Only what begins like something else has to be read whole to tell.
-  const start = known === null ? 0 : areaStart(opened.bytes, 0);
-  if (known !== null && start !== 0) {
+  const known = isChosen(opened, options) ? null : foreignHead(await headOf(opened));
+  if (known !== null) {
+    // Only now is all of it read.
+    const start = areaStart(opened.bytes, 0);
     const what =
       start > 0
         ? `a pstore area seems to begin at ${start}: say --offset ${start}`
@@ -263,4 +260,18 @@ async function checkIsArea(opened: OpenedArea<Image>, options: ImageOptions): Pr
   if (judge(opened, options).some(({ kind }) => kind === "zone" || kind === "unfinished")) return;
   const why = await whyNothing(image, area.offset, opened.bytes, "holds no pstore area");
   if (why !== null) throw why;
+}
+
+/** What begins an area; what came over HTTP is there already. */
+async function headOf(opened: OpenedArea<Image>): Promise<Uint8Array> {
+  const { image, area } = opened;
+  const lengthBytes = Math.min(area.sizeBytes, HEAD_BYTES);
+  return image.bytesFetched > 0
+    ? opened.bytes.subarray(0, lengthBytes)
+    : image.read(area.offset, lengthBytes);
+}
+
+/** What is known to begin there and is no zone. */
+function foreignHead(head: Uint8Array): Known | null {
+  return areaStart(head, 0) === 0 ? null : identifyForeign(head);
 }
