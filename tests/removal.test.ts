@@ -1,6 +1,6 @@
 // Every command that changes something, killed behind each of its writes, syncs and renames: what ls says then is true,
-// and the same command, given again, finishes. Removal is a state of the medium, so "wiped" and "no records" are only said
-// when nothing of the text is left.
+// and the same command, given again, finishes. Removal is a state of the medium, so "wiped" and "no records" are only
+// said when nothing of the text is left.
 import {
   copyFileSync,
   existsSync,

@@ -84,7 +84,10 @@ export async function withWritableArea<R>(
   }
 }
 
-/** @throws MmcError EMEDIUMTYPE the image is another container, or too small to be anything else than what it begins like */
+/**
+ * @throws MmcError EMEDIUMTYPE the image is another container, or too small to be anything else than what it begins
+ * like
+ */
 async function checkIsNoContainer(image: Image, options: ImageOptions): Promise<void> {
   const isGiven = options.offset !== undefined || options.size !== undefined;
   // Whoever says where the area is may have found it in a container.
@@ -108,8 +111,8 @@ async function readArea<T extends Image>(image: T, options: ImageOptions): Promi
 }
 
 /**
- * As {@link readArea}, of which little is held: records are read again when somebody asks for their bytes, and the area as a
- * whole when somebody asks for that. What comes over HTTP is kept, because none of this can wait.
+ * As {@link readArea}, of which little is held: records are read again when somebody asks for their bytes, and the
+ * area as a whole when somebody asks for that. What comes over HTTP is kept, because none of this can wait.
  */
 async function readAreaLater(
   image: Image,

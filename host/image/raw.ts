@@ -124,8 +124,9 @@ export class RawImage implements Image {
 
   /**
    * The range holds `byte` in every place then. What holds it already is left alone: reading costs a fraction of
-   * writing, and the hole of a sparse file stays one. Node can neither ask for holes nor punch them, so what was written before
-   * keeps its blocks. On the medium only after {@link syncSync}. @throws MmcError as {@link writeSync} and readSync
+   * writing, and the hole of a sparse file stays one. Node can neither ask for holes nor punch them, so what was
+   * written before keeps its blocks. On the medium only after {@link syncSync}. @throws MmcError as {@link writeSync}
+   * and readSync
    */
   eraseSync(offset: number, lengthBytes: number, byte: number): void {
     const pattern = Buffer.alloc(Math.min(ERASE_STEP_BYTES, lengthBytes), byte);
@@ -182,8 +183,8 @@ export class RawImage implements Image {
 
 /**
  * Opens a file or a block device as it is.
- * A file is locked until the image is closed: by one writer, or by readers; somebody else's lock is waited for up to two
- * seconds.
+ * A file is locked until the image is closed: by one writer, or by readers; somebody else's lock is waited for up to
+ * two seconds.
  * @throws MmcError ENOENT, EACCES, EISDIR, EBUSY (a mounted block device, a file that this process has open for writing
  * already, or that another process has open), EINVAL (empty, or neither a file
  * nor a block device), EROFS (a URL or a gzip file for writing, a read-only file system), ENODEV (no size).
