@@ -230,8 +230,8 @@ function invalidateHeader(token: u32, zone: u32): i32 {
 }
 
 /**
- * Seal, body, then header: the header's sector is the commit. The seal goes first, so that what is cut before the header
- * stands is known for ours: no foreign bytes end with one.
+ * Seal, body, then header: the header's sector is the commit. The seal goes first, so that what is cut before the
+ * header stands is known for ours: no foreign bytes end with one.
  */
 function writeRecord(token: u32, zone: u32): i32 {
   const sectors = recordSectors();

@@ -1,7 +1,7 @@
-// The command line inside the test's own process, with a hand on every change that it makes to a file: each write, sync,
-// rename, link and unlink is a step, and the process can "die" at any of them. From there on every further change fails,
-// so what is on the disk is what a kill leaves. A process of its own for each of hundreds of cuts would cost minutes.
-// Must be imported before anything that imports node:fs's functions by name and keeps them.
+// The command line inside the test's own process, with a hand on every change that it makes to a file: each write,
+// sync, rename, link and unlink is a step, and the process can "die" at any of them. From there on every further
+// change fails, so what is on the disk is what a kill leaves. A process of its own for each of hundreds of cuts would
+// cost minutes. Must be imported before anything that imports node:fs's functions by name and keeps them.
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { Command, CommanderError } from "commander";

@@ -1,13 +1,21 @@
 // Every command that changes something, killed behind each of its writes, syncs and renames: what ls says then is true,
-// and the same command, given again, finishes. Removal is a state of the medium, so "wiped" and "no records" are only said
-// when nothing of the text is left.
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+// and the same command, given again, finishes. Removal is a state of the medium, so "wiped" and "no records" are only
+// said when nothing of the text is left.
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Outcome, ok, run } from "./inside.js";
 import { makeContainerHead } from "../host/dump/sahara-container.js";
+import { type Outcome, ok, run } from "./inside.js";
 import { buildZone } from "./zones.js";
 
 const folder = mkdtempSync(join(tmpdir(), "mmcpstore-removal-"));
@@ -299,7 +307,8 @@ test("sahara unpack, killed anywhere before it is whole, begins anew", async () 
     const target = path();
     const cut = await run(["sahara", "unpack", container, target], at);
     if (!cut.killed) break;
-    const isWhole = existsSync(join(target, "manifest.json")) &&
+    const isWhole =
+      existsSync(join(target, "manifest.json")) &&
       (JSON.parse(readFileSync(join(target, "manifest.json"), "utf8")) as { complete: boolean }).complete;
     const again = await run(["sahara", "unpack", container, target]);
     if (isWhole) assert.match(again.err, /is not empty/);

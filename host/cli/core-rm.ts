@@ -74,10 +74,9 @@ function wipedOf(name: string, area: Range, dumps: CardDump[], doomed: CardDump[
   }
   return doomed.map((dump) => {
     if (dump.storedBytes === 0) {
-      throw new MmcError(
-        "EBADMSG",
-        `${name}: --wipe: of what is ${dump.state === "removed" ? "torn" : dump.state} nobody knows its bytes; use --all`,
-      );
+      // What was torn and then removed is no better known.
+      const state = dump.state === "removed" ? "torn" : dump.state;
+      throw new MmcError("EBADMSG", `${name}: --wipe: of what is ${state} nobody knows its bytes; use --all`);
     }
     const bytes = bytesOf(area, dump);
     const other = dumps.find(

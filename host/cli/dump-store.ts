@@ -309,8 +309,8 @@ export function storeRegions(
 }
 
 /**
- * Removes what a run of the same command has left that was cut, and nothing if anything else is in the folder: the bytes
- * are all in the file that they came from.
+ * Removes what a run of the same command has left that was cut, and nothing if anything else is in the folder: the
+ * bytes are all in the file that they came from.
  */
 function dropInterrupted(folder: string, head: object): void {
   const path = join(folder, MANIFEST);

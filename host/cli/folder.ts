@@ -6,9 +6,9 @@ import { fileError } from "../image/file-error.js";
 import { syncFolder } from "./whole-file.js";
 
 /**
- * Makes `path` and what is missing above it, on the medium when this returns; true if it was made. Errors: `ENOTDIR` where something else is in the way,
- * and the system's. Not mkdirSync's `recursive`, which never returns where a folder that is there answers ENOENT, as
- * /proc does.
+ * Makes `path` and what is missing above it, on the medium when this returns; true if it was made. Errors: `ENOTDIR`
+ * where something else is in the way, and the system's. Not mkdirSync's `recursive`, which never returns where a
+ * folder that is there answers ENOENT, as /proc does.
  */
 export function makeFolder(path: string): boolean {
   const missing: string[] = [];

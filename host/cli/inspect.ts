@@ -196,7 +196,7 @@ export function addInspect(program: Command): void {
       `${imageHelp(false)}
 SEAL is the sequence number in the seal at the zone's end; "stale": the seal proves nothing about this record.
 An erased zone shows what its header still says; "wiped": nothing else is left of it. "unfinished": a
-write was cut before its header, or that is lost; "foreign": bytes that are no zone's, which no command writes over.
+write was cut before its header, or that is lost; "foreign": bytes of no zone, which nothing writes over.
 Without an image a card has ${CARDS.map((card) => `${DEFAULT_GIB[card]} GiB (${card})`).join(", ")}.
 
 Examples:

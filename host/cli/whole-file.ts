@@ -1,6 +1,6 @@
 // New files that appear whole or not at all: written under another name in the same folder, then renamed, and on the
-// medium, name and all, before anybody is told. Must never leave that other name behind when it fails, and never replace
-// a file unless told to. What a killed run left of that kind is cleaned by the next one in the same folder.
+// medium, name and all, before anybody is told. Must never leave that other name behind when it fails, and never
+// replace a file unless told to. What a killed run left of that kind is cleaned by the next one in the same folder.
 import {
   closeSync,
   fchmodSync,

@@ -21,8 +21,8 @@ const STORED_FIELDS_BYTES = 20;
 
 /**
  * `complete`: every byte was stored. `partial`: its beginning, and why. `torn`: it was begun and never ended, nothing
- * of it is known. `damaged`: a header was there and its bytes are not right. `removed`: its place is free, and its bytes
- * are still there; `wiped`: they are not.
+ * of it is known. `damaged`: a header was there and its bytes are not right. `removed`: its place is free, and its
+ * bytes are still there; `wiped`: they are not.
  */
 export type CardDumpState = "complete" | "partial" | "torn" | "damaged" | "removed" | "wiped";
 

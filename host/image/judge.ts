@@ -1,8 +1,8 @@
 // The one judge of what lies where: before a command writes, each range that it could write is blank, ours, the remains
-// of a write of ours that was cut, or foreign; and before a command says "no records", whether the bytes are somebody's.
-// Bytes in, findings out: nothing of Node, nothing is written, nothing printed. Must never call ours what only might be:
-// a foreign byte that is taken for ours is somebody's only copy, while a byte of ours that is called foreign costs the
-// user one --force.
+// of a write of ours that was cut, or foreign; and before a command says "no records", whether the bytes are
+// somebody's. Bytes in, findings out: nothing of Node, nothing is written, nothing printed. Must never call ours what
+// only might be: a foreign byte that is taken for ours is somebody's only copy, while a byte of ours that is called
+// foreign costs the user one --force.
 import {
   DUMP_HEADER_BYTES,
   DUMP_ROOM_BYTES,
@@ -32,8 +32,9 @@ export interface ByteReader {
 }
 
 /**
- * `blank`: every sector is 0x00 or 0xff throughout. `zone`: a kmsg zone or a ring with a header that is ours or Linux's.
- * `unfinished`: a seal of ours without its record. `rest`: behind the last zone, where only `format --wipe` writes.
+ * `blank`: every sector is 0x00 or 0xff throughout. `zone`: a kmsg zone or a ring with a header that is ours or
+ * Linux's. `unfinished`: a seal of ours without its record. `rest`: behind the last zone, where only `format --wipe`
+ * writes.
  */
 export type FindingKind = "blank" | "zone" | "unfinished" | "foreign";
 
@@ -88,7 +89,9 @@ function isOwn(view: DataView, zone: ZoneInfo): boolean {
   return view.getUint32(zone.offset + 4, true) <= most && view.getUint32(zone.offset + 8, true) <= most;
 }
 
-/** A record whose seal proves each byte cannot be somebody else's; what began behind its header, anything else may be. */
+/**
+ * A record whose seal proves each byte cannot be somebody else's; what began behind its header, anything else may be.
+ */
 function foreignIn(bytes: Uint8Array, { offset, size, sealed }: ZoneInfo): Known | null {
   return sealed ? null : identifyForeign(bytes.subarray(offset, offset + Math.min(size, HEAD_BYTES)));
 }
@@ -172,7 +175,9 @@ export function adviceFor(known: Known | null, name: string): string {
   return known?.advice ? `; next: ${known.advice(name)}` : "";
 }
 
-/** The container that an image is: packed, clustered or archived, so that no offset in it is one of the disk; or null. */
+/**
+ * The container that an image is: packed, clustered or archived, so that no offset in it is one of the disk; or null.
+ */
 export async function containerOf(image: ByteReader, withTail = true): Promise<Known | null> {
   const head = await image.read(0, Math.min(image.sizeBytes, CONTAINER_HEAD_BYTES));
   const found = identifyContainer(head);
@@ -229,8 +234,8 @@ export function areaStart(bytes: Uint8Array, offset: number): number {
 
 /**
  * Refuses a dump area in which a dump of `dumpBytes` would be written over something else than dumps. Each end is a
- * header of this very area, or blank; a magic that is foreign is so whatever stands at the other end; and where there is
- * no header at all, everything that would be written is blank.
+ * header of this very area, or blank; a magic that is foreign is so whatever stands at the other end; and where there
+ * is no header at all, everything that would be written is blank.
  * @throws MmcError EUCLEAN what it is and where
  */
 export async function checkDumpArea(

@@ -1,8 +1,8 @@
 // Who works on an image file, as qemu-img has it: one writer, or any number of readers. Open-file-description locks
 // over the whole file, so two names of one file are one file, a dead process holds nothing, nothing is left behind, and
-// QEMU's own locks, which are ranges of the same kind, are seen and see ours. Where the addon does not load, a file in the
-// temporary folder keeps writers apart. Block devices have O_EXCL instead; what cannot be locked at all (some network
-// file systems) is worked on without.
+// QEMU's own locks, which are ranges of the same kind, are seen and see ours. Where the addon does not load, a file in
+// the temporary folder keeps writers apart. Block devices have O_EXCL instead; what cannot be locked at all (some
+// network file systems) is worked on without.
 import { closeSync, openSync, readdirSync, readFileSync, unlinkSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -82,8 +82,8 @@ export function lockFilePath(dev: number, ino: number): string {
 }
 
 /**
- * Makes a writer's lock file; a reader only looks. Null: done; else the process that is in the way. A file whose process
- * is dead is in nobody's way.
+ * Makes a writer's lock file; a reader only looks. Null: done; else the process that is in the way. A file whose
+ * process is dead is in nobody's way.
  */
 export function tryLockFile(path: string, shared: boolean): number | null {
   for (let tries = 0; tries < 2; tries++) {

@@ -1,6 +1,6 @@
-// What bytes are by their beginning (and a few by their end): images in a container, packed files, file systems, volumes,
-// partition tables, dumps, and the pstore kinds that are not ours to read. The numbers are those of the formats' own
-// documents. Nothing of Node, and nothing is read here: bytes in, a name and the command to run next out.
+// What bytes are by their beginning (and a few by their end): images in a container, packed files, file systems,
+// volumes, partition tables, dumps, and the pstore kinds that are not ours to read. The numbers are those of the
+// formats' own documents. Nothing of Node, and nothing is read here: bytes in, a name and the command to run next out.
 // Must never take a pstore area for something else, so a magic of 16 bits counts only with the fields around it.
 
 /**
