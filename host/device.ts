@@ -464,7 +464,14 @@ export class Device {
     const { text: said, reason = "Panic", timeSec = 0n, ...rest } = judge("", input, PANIC_INPUT);
     const { timeNsec = 0, parts = this.#parts, force = false } = rest;
     const text = typeof said === "string" ? new TextEncoder().encode(said) : said;
-    return { text, reason: REASONS[reason as Reason], timeSec: BigInt.asUintN(64, timeSec), timeNsec, parts, force };
+    return {
+      text,
+      reason: REASONS[reason as Reason],
+      timeSec: BigInt.asUintN(64, timeSec),
+      timeNsec,
+      parts,
+      force,
+    };
   }
 
   /** The newest bytes to TEXT, as many as there is room for; returns how many. */

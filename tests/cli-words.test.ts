@@ -202,7 +202,10 @@ test("reasons are taken in any case, by the command and by the library, and show
   device.panicWrite({ text: "b\n", reason: "Panic" });
   const reasons = decodeArea(device.medium().subarray(0, 8 * 65536)).records.map(({ reason }) => reason);
   assert.equal(reasons, ["Oops", "Panic"]);
-  assert.throws(() => device.panicWrite({ text: "c\n", reason: "ops" as "oops" }), /reason: ops is not one of Panic, Oops/);
+  assert.throws(
+    () => device.panicWrite({ text: "c\n", reason: "ops" as "oops" }),
+    /reason: ops is not one of Panic, Oops/,
+  );
   for (const reason of ["oops", "OOPS", "Oops"]) {
     const { out } = command("panic", "disk.img", "--log", "panic.txt", "--reason", reason, "--json");
     assert.is((JSON.parse(out) as { record: { reason: string } }).record.reason, "Oops");
