@@ -176,7 +176,9 @@ function storePlan(): i32 {
   if (status != OK) return status;
   status = storePieces();
   store<u64>(DUMP_RESULT_STORED_BYTES, s.storedBytes);
-  return isLate() || status == ENOMEDIUM ? status : commit(status);
+  // All data are there, and no time for the header that says so: a dump that was begun, as any that was cut.
+  if (isLate()) return status == OK ? ETIMEDOUT : status;
+  return status == ENOMEDIUM ? status : commit(status);
 }
 
 /** Step 10: what is registered, into the dump area, if there is one. The record stands whatever becomes of it. */

@@ -18,7 +18,6 @@ import {
   RING_INBOX_BYTES,
   SECTOR_BYTES,
   TEXT_BASE,
-  TEXT_BYTES_MAX,
 } from "../assembly/layout.js";
 import { type ExternalMedium, mediumImports, NO_MEDIUM } from "./core/external-medium.js";
 import { clearFaults, type FaultPlan, writeFault } from "./core/faults.js";
@@ -32,6 +31,7 @@ import {
   type Reason,
   writeConfig,
 } from "./core/profile.js";
+import { fitText } from "./core/panic-text.js";
 import { type PanicResult, readResult } from "./core/result.js";
 import { type FtraceCall, ftraceRecord, RING_CONSOLE, RING_FTRACE, RING_PMSG } from "./core/rings.js";
 import { throwOnError } from "./core/status.js";
@@ -143,6 +143,14 @@ function inFlightSectors(kind: InFlight, offset: number, lengthBytes: number): n
     throw new MmcError("EINVAL", `${kind}: ${lengthBytes} bytes at ${offset} are not 2 to 64 whole sectors`);
   }
   return count;
+}
+
+/** As the core takes it, two words of 32 bits. @throws MmcError EINVAL what the record's header cannot say */
+function toTimeSec(timeSec: bigint): bigint {
+  if (typeof timeSec !== "bigint" || BigInt.asIntN(64, timeSec) !== timeSec) {
+    throw new MmcError("EINVAL", `timeSec: ${timeSec} is no bigint of -2^63 … 2^63 - 1`);
+  }
+  return BigInt.asUintN(64, timeSec);
 }
 
 /**
@@ -318,7 +326,8 @@ export class Device {
 
   /**
    * Everything written before is on the medium afterwards. EIO, once: the card had to be started again behind a
-   * write that was not flushed, and may have lost it; or it could not store what its cache held. Others: as read().
+   * write that was not flushed, and may have lost it; or it could not store what its cache held, or the answer to a flush
+   * was lost, whoever had asked for it: a panic, flushRings(), or an earlier call. Others: as read().
    */
   flush(): void {
     this.#check(this.#core.blockFlush(), "flush");
@@ -347,7 +356,7 @@ export class Device {
 
   /**
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card or
-   * the bus did, the status tells. Text longer than a record takes loses its oldest bytes.
+   * the bus did, the status tells. Text longer than a record takes, or than there is time for, loses its oldest bytes.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be
    */
   panicWrite(input: PanicInput): PanicResult {
@@ -359,8 +368,8 @@ export class Device {
     const parts = input.parts ?? this.#parts;
     requireNumber("parts", parts, 1, PARTS_MAX);
     const text = typeof input.text === "string" ? new TextEncoder().encode(input.text) : input.text;
-    const kept = text.subarray(Math.max(0, text.length - TEXT_BYTES_MAX));
-    const timeSec = BigInt.asUintN(64, input.timeSec ?? 0n);
+    const kept = fitText(text);
+    const timeSec = toTimeSec(input.timeSec ?? 0n);
     const low = Number(timeSec & 0xffffffffn);
     const token = this.#core.panicTake(reason, low, Number(timeSec >> 32n), timeNsec, input.force ? 1 : 0);
     let status = token;
@@ -518,8 +527,8 @@ export class Device {
       nextZone: this.#hasArea ? this.#core.chooseZone() : -1,
       newestZone: this.#hasArea ? this.#core.newestZone() : -1,
       payloadBytesMax: this.#hasArea ? this.#core.payloadBytesMax() : 0,
-      panicCount: (this.#core.nextCounter(REASONS.Panic) - 1) >>> 0,
-      oopsCount: (this.#core.nextCounter(REASONS.Oops) - 1) >>> 0,
+      panicCount: this.#core.counterOf(REASONS.Panic) >>> 0,
+      oopsCount: this.#core.counterOf(REASONS.Oops) >>> 0,
     };
   }
 

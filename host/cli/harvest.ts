@@ -1,6 +1,7 @@
 // `mmcpstore harvest REGION --into IMAGE`: a crash log out of a guest's ramoops, in a RAM dump, goes through the panic
 // path onto the card image, with its own reason and time. REGION is never changed.
 import type { Command } from "commander";
+import { fitText } from "../core/panic-text.js";
 import type { Reason } from "../device.js";
 import { newestRecord, type RamoopsEcc, type RamoopsRecord } from "../embed/ramoops.js";
 import { MmcError } from "../errors.js";
@@ -20,8 +21,6 @@ import { hex, type OpenedRegion, openRegion, type RegionOptions } from "./ramoop
 import { formatTime } from "./time.js";
 
 const REASONS = ["panic", "oops", "emergency", "shutdown"] as const;
-/** More than a zone of any size takes, as of a log from a file. */
-const TEXT_BYTES_MAX = 2 ** 20;
 const ECC_SIZE_MAX = 127;
 
 interface HarvestOptions extends RegionOptions, Omit<PanicPathOptions, "timeout"> {
@@ -112,7 +111,7 @@ async function harvest(location: string, options: HarvestOptions): Promise<void>
     throw new MmcError("EILSEQ", `${record.name}: is compressed, and not by deflate; it cannot be read`);
   }
   if (record.bytes.length === 0) throw new MmcError("ENODATA", `${record.name}: has no text`);
-  const text = record.bytes.slice(-TEXT_BYTES_MAX);
+  const text = fitText(record.bytes).slice();
   const olderBytes = record.bytes.length - text.length;
   const { timeSec, timeNsec } = record;
   const what =

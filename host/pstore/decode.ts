@@ -6,6 +6,7 @@
 import { openArea } from "./format.js";
 import { findGeometryIn, type Geometry, type GeometryOptions } from "./geometry.js";
 import { decodeKmsgZone } from "./kmsg-zone.js";
+import { largestSequence } from "./order.js";
 import { type Budget, INFLATE_BUDGET_BYTES } from "./payload.js";
 import type { PstoreRecord, ZoneInfo } from "./record.js";
 import { decodeRings } from "./rings.js";
@@ -66,6 +67,11 @@ export function decodeArea(area: Uint8Array, options: GeometryOptions = {}): Dec
     if (erased !== null) erasedRecords.push(erased);
   }
   markDuplicates(records);
+  const sequences = zones.flatMap(({ sequence }) => (sequence === null ? [] : [sequence]));
+  const largest = largestSequence(sequences);
+  for (const record of [...records, ...erasedRecords]) {
+    record.outOfOrder = record.sequence !== null && record.sequence > largest;
+  }
   records.push(...ringRecords);
   return { geometry, records, erased: erasedRecords, zones };
 }

@@ -1,0 +1,430 @@
+// The panic's text into zones, newest first: how much of it the time allows, which zone takes it, body, seal and header in
+// the order that a cut cannot break, read back. Nothing older is given up before it is known that the new record fits
+// into the time that is left; where it does not, it is its oldest text that goes.
+
+import { bytesEqual } from "./bytes";
+import { resetBothLines } from "./driver/command";
+import { makeDurable, settleCache, writeFlags } from "./driver/durable";
+import { portNowNs, portWorked } from "./driver/port";
+import { isLate, leftNs, shadow } from "./driver/shadow";
+import { restartCard, takeOverCard } from "./driver/takeover";
+import { transferBlocks } from "./driver/transfer";
+import { EFBIG, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import {
+  BOUNCE_SECTORS,
+  CONFIG_COMPRESS,
+  CONFIG_DEFLATE_NS,
+  CONFIG_PARTS,
+  PANIC_BOUNCE,
+  PANIC_HEAD_BLOCK,
+  PANIC_TAIL_BLOCK,
+  PARTS_MAX,
+  RESULT_ATTEMPTS,
+  RESULT_COMMIT_NS_LOW,
+  RESULT_COMPRESSED,
+  RESULT_DROPPED_BYTES,
+  RESULT_PARTS,
+  RESULT_PARTS_STATUS,
+  RESULT_PAYLOAD_BYTES,
+  RESULT_STORED_BYTES,
+  RESULT_ZONE,
+  SECTOR_BYTES,
+  STEP_CHOOSE_ZONE,
+  STEP_COMMIT,
+  STEP_COMPRESS,
+  STEP_INVALIDATE,
+  STEP_VERIFY,
+  STEP_WRITE_BODY,
+  VERIFY_BASE,
+} from "./layout";
+import {
+  PSTORE_KMSG_HEADER_MAGIC,
+  PSZ_BUFFER_BYTES,
+  PSZ_SIG_KMSG,
+  ZONE_BAD,
+  ZONE_EMPTY,
+  ZONE_ERASED,
+  ZONE_PART,
+  ZONE_USED,
+} from "./pstore/format";
+import {
+  assembleSectors,
+  beginText,
+  compressibleBytes,
+  compressRecord,
+  describeText,
+  eraseHeader,
+  liftLine,
+  numberRecord,
+  payloadWithin,
+  placeLine,
+  record,
+  recordSectors,
+} from "./pstore/record";
+import {
+  area,
+  choosePartZone,
+  chooseZone,
+  countRecord,
+  holdsRecord,
+  nextCounter,
+  payloadBytesMax,
+  setZoneState,
+  useNumbers,
+  zoneFirstLba,
+  zoneSectors,
+  zoneState,
+} from "./pstore/zone";
+import { step } from "./step";
+
+/** Zones that are tried before the call gives up. */
+const ATTEMPTS_MAX: u32 = 16;
+/** Identification, then a power cycle; what still fails is blamed on the zone. */
+const WAY_FAILURES_MAX: u32 = 3;
+/** One zone may be bad. Two are the card: no (further) record is given up for nothing. */
+const FAILED_ZONES_MAX: u32 = 2;
+/** A further part is not begun with less time left than this many times what the part before took. */
+const PART_TIME_FACTOR: u64 = 2;
+/** Lengths of the text that are tried until its deflate stream fits. */
+const COMPRESSIONS_MAX: u32 = 3;
+/** Deflating may cost this part of the time that is left; the rest must do for writing, plain if need be. */
+const COMPRESSION_SHARE: u64 = 4;
+/** A zone of 128 MiB, in pieces of one sector and more. */
+const PIECES_MAX: u32 = 262144;
+/** What a sector may take on a card that was not written yet: JESD84-B51's and the SD specification's longest busy. */
+const SECTOR_NS_MAX: u64 = 350000000;
+/** The longest read access of an SD card. */
+const READ_NS_MAX: u64 = 100000000;
+/** A sector that took so long may have met the card's housekeeping: it is measured once more. */
+const SLOW_NS: u64 = 100000000;
+/** A record may take three of four parts of the time that is left: a card is not always as fast as it was. */
+const SHARE: u64 = 3;
+const SHARES: u64 = 4;
+/** A piece takes no more than this part of the time that is left, so that a card that becomes slow is noticed. */
+const PIECE_SHARE: u64 = 8;
+/** How often a record is made shorter. */
+const SHORTENINGS_MAX: u32 = 5;
+/** A header that must not be seen is written so often. */
+const WITHDRAWALS_MAX: u32 = 2;
+
+/** True if it is the zone that failed and not the way to it: another zone may do. */
+export function blamesZone(status: i32): bool {
+  return status == EIO || status == ENOMSG;
+}
+
+function isFree(zone: u32): bool {
+  const state = zoneState(zone);
+  return state == ZONE_EMPTY || state == ZONE_ERASED;
+}
+
+/** What a record of `sectors` should take: its sectors, the seal, an old header to be erased; and three reads. */
+function neededNs(sectors: u32): u64 {
+  const r = record();
+  const sectorNs = r.sectorNs > 0 ? r.sectorNs : SECTOR_NS_MAX;
+  const readNs = r.readNs > 0 ? r.readNs : READ_NS_MAX;
+  const reads: u64 = shadow().careful != 0 ? sectors + 2 : 3;
+  return (<u64>sectors + 2) * sectorNs + reads * readNs;
+}
+
+function hasTimeFor(sectors: u32): bool {
+  return neededNs(sectors) <= (leftNs() / SHARES) * SHARE;
+}
+
+/** How many sectors a record may have; 0: not one. The least one may take all the time there is. */
+function sectorsThatFit(): u32 {
+  const least = neededNs(1);
+  const left = leftNs();
+  if (left < least) return 0;
+  const share = (left / SHARES) * SHARE;
+  if (share <= least) return 1;
+  const more = (share - least) / (neededNs(2) - least);
+  return more < zoneSectors() ? 1 + <u32>more : zoneSectors();
+}
+
+/** The newest text as a deflate stream, if there is time for it and if it helps; plain as it stands if not. */
+function compressText(): void {
+  if (load<u32>(CONFIG_COMPRESS) == 0) return;
+  let tryBytes = compressibleBytes();
+  for (let i: u32 = 0; i < COMPRESSIONS_MAX && tryBytes > 0; i++) {
+    const costNs = <u64>(tryBytes + record().lineBytes) * load<u32>(CONFIG_DEFLATE_NS);
+    if (costNs > leftNs() / COMPRESSION_SHARE) return;
+    step(STEP_COMPRESS, tryBytes);
+    tryBytes = compressRecord(tryBytes);
+    portWorked(<u32>costNs);
+  }
+}
+
+/** The record of a part: as much of the newest text as fits into `roomBytes` of payload. */
+function shapeRecord(part: u32, roomBytes: u32): void {
+  const r = record();
+  describeText(r.bodyBytes, part, roomBytes);
+  compressText();
+  if (partsWanted() > 1 && (part > 1 || r.droppedBytes > 0)) r.part = part;
+  placeLine();
+}
+
+/** The record becomes as short as the time is. -ETIMEDOUT: not even the shortest one fits. */
+function shorten(part: u32): i32 {
+  for (let i: u32 = 0; i < SHORTENINGS_MAX; i++) {
+    if (hasTimeFor(recordSectors())) return OK;
+    const sectors = sectorsThatFit();
+    if (sectors == 0) return ETIMEDOUT;
+    if (sectors >= recordSectors()) return OK;
+    liftLine();
+    shapeRecord(part, payloadWithin(sectors));
+  }
+  return sectorsThatFit() == 0 ? ETIMEDOUT : OK;
+}
+
+/**
+ * How long a sector takes, tried on the zone's first one, which gets the bytes that it has: the record there is as it was,
+ * and may stay.
+ */
+function measureSector(zone: u32): i32 {
+  const r = record();
+  for (let i: u32 = 0; i < 2; i++) {
+    const from = portNowNs();
+    let status = transferBlocks(true, zoneFirstLba(zone), 1, PANIC_HEAD_BLOCK, writeFlags());
+    if (status == OK) status = makeDurable();
+    if (status != OK) return status;
+    const sectorNs = portNowNs() - from;
+    if (r.sectorNs == 0 || sectorNs < r.sectorNs) r.sectorNs = sectorNs;
+    if (sectorNs < SLOW_NS) break;
+  }
+  return OK;
+}
+
+/** The zone's first sector at PANIC_HEAD_BLOCK, and a record that fits into the time. Nothing is lost until then. */
+function fitRecord(zone: u32, part: u32): i32 {
+  const r = record();
+  const from = portNowNs();
+  let status = transferBlocks(false, zoneFirstLba(zone), 1, PANIC_HEAD_BLOCK, 0);
+  if (status != OK) return status;
+  r.readNs = portNowNs() - from;
+  if (hasTimeFor(recordSectors())) return OK;
+  // In a zone that holds nothing the record's own first sectors show how fast the card is.
+  if (r.sectorNs == 0 && isFree(zone)) return OK;
+  if (r.sectorNs == 0) status = measureSector(zone);
+  return status == OK ? shorten(part) : status;
+}
+
+/** If the zone has a live header, its datalen becomes 0: until the commit it shall hold no record at all. */
+function invalidateHeader(zone: u32): i32 {
+  const live =
+    load<u32>(PANIC_HEAD_BLOCK) == PSZ_SIG_KMSG &&
+    load<u32>(PANIC_HEAD_BLOCK, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
+  if (!live || load<u32>(PANIC_HEAD_BLOCK, 4) == 0) return OK;
+  eraseHeader(PANIC_HEAD_BLOCK);
+  const status = transferBlocks(true, zoneFirstLba(zone), 1, PANIC_HEAD_BLOCK, writeFlags());
+  return status == OK ? makeDurable() : status;
+}
+
+function writeSectors(zone: u32, first: u32, count: u32): i32 {
+  assembleSectors(first, count, PANIC_BOUNCE);
+  return transferBlocks(true, zoneFirstLba(zone) + first, count, PANIC_BOUNCE, writeFlags());
+}
+
+/** How many sectors to write next: all that the buffer takes, or so few that the time is looked at often enough. */
+function pieceSectors(left: u32, isHurried: bool): u32 {
+  const most: u32 = left < <u32>BOUNCE_SECTORS ? left : BOUNCE_SECTORS;
+  if (!isHurried) return most;
+  const sectorNs = record().sectorNs;
+  if (sectorNs == 0) return 1;
+  const fits = leftNs() / PIECE_SHARE / sectorNs;
+  return fits < most ? (fits > 1 ? <u32>fits : 1) : most;
+}
+
+/** The body behind the first sector. -EFBIG: the card is too slow for so long a record. */
+function writeBody(zone: u32, sectors: u32): i32 {
+  const r = record();
+  const isHurried = (r.sectorNs == 0 && !hasTimeFor(sectors)) || r.sectorNs * 4 * sectors > leftNs();
+  const beganNs = portNowNs();
+  let done: u32 = 1;
+  for (let i: u32 = 0; done < sectors && i < PIECES_MAX; i++) {
+    const count = pieceSectors(sectors - done, isHurried);
+    let status = writeSectors(zone, done, count);
+    // A cache takes sectors faster than it stores them.
+    if (status == OK && isHurried && i == 0) status = makeDurable();
+    if (status != OK) return status;
+    done += count;
+    if (!isHurried) continue;
+    const sectorNs = (portNowNs() - beganNs) / (done - 1);
+    if (i == 0 || sectorNs > r.sectorNs) r.sectorNs = sectorNs;
+    // What is left with seal and header; the first sector tells whether all of it fits, later ones whether it still does.
+    if (i == 0 ? !hasTimeFor(sectors - done) : neededNs(sectors - done) > leftNs()) return EFBIG;
+  }
+  return OK;
+}
+
+/** -EIO: the medium holds something else than what was written. */
+function verifySectors(zone: u32, first: u32, count: u32): i32 {
+  for (let i: u32 = 0; i * BOUNCE_SECTORS < count && i < PIECES_MAX; i++) {
+    const at = first + i * BOUNCE_SECTORS;
+    const left = count - i * BOUNCE_SECTORS;
+    const now = left < <u32>BOUNCE_SECTORS ? left : BOUNCE_SECTORS;
+    const status = transferBlocks(false, zoneFirstLba(zone) + at, now, VERIFY_BASE, 0);
+    if (status != OK) return status;
+    assembleSectors(at, now, PANIC_BOUNCE);
+    if (!bytesEqual(PANIC_BOUNCE, VERIFY_BASE, now * SECTOR_BYTES)) return EIO;
+  }
+  return OK;
+}
+
+/**
+ * The record's sequence, once: it keeps it in whatever zone it is tried, as the same record, and a shorter one is another.
+ */
+function takeNumber(part: u32): void {
+  const r = record();
+  if (r.numbered != 0) return;
+  const sequence = area().sequence + 1;
+  if (part == 1) r.firstSequence = sequence;
+  numberRecord(sequence);
+}
+
+/** Body, then header: the header's sector is the commit. Errors: -EFBIG as writeBody(), what the card or the bus had. */
+function writeRecord(zone: u32, part: u32): i32 {
+  const r = record();
+  step(STEP_INVALIDATE, zone);
+  let status = settleCache();
+  if (status == OK) status = fitRecord(zone, part);
+  if (status == OK) status = invalidateHeader(zone);
+  if (status != OK) return status;
+  takeNumber(part);
+  const sectors = recordSectors();
+  const last = zoneSectors() - 1;
+  step(STEP_WRITE_BODY, zone);
+  const bodyNs = portNowNs();
+  // The last sector has the seal, alone unless the text reaches into it.
+  if (sectors > last) useNumbers(r.sequence, r.reason, r.counter);
+  status = writeBody(zone, sectors);
+  if (status != OK) return status;
+  useNumbers(r.sequence, r.reason, r.counter);
+  if (sectors <= last) status = writeSectors(zone, last, 1);
+  if (status == OK) status = makeDurable();
+  if (status != OK) return status;
+  step(STEP_COMMIT, zone);
+  status = writeSectors(zone, 0, 1);
+  if (status == OK) status = makeDurable();
+  if (status == OK) {
+    if (load<u64>(RESULT_COMMIT_NS_LOW) == 0) store<u64>(RESULT_COMMIT_NS_LOW, portNowNs());
+    r.sectorNs = (portNowNs() - bodyNs) / sectors;
+    step(STEP_VERIFY, zone);
+    status = verifySectors(zone, 0, sectors);
+  }
+  return status == OK && sectors <= last ? verifySectors(zone, last, 1) : status;
+}
+
+/** As writeRecord(), shorter and shorter until it fits. -ETIMEDOUT: it does not. */
+function writeFitting(zone: u32, part: u32): i32 {
+  for (let i: u32 = 0; i < SHORTENINGS_MAX; i++) {
+    const status = writeRecord(zone, part);
+    if (status != EFBIG) return status;
+  }
+  return ETIMEDOUT;
+}
+
+/**
+ * The record in `zone` was not proved and is written elsewhere, or not at all: nobody shall find it here. Its header is
+ * known, so that a sector that cannot be read does not keep it.
+ */
+function withdrawRecord(zone: u32): void {
+  for (let i: u32 = 0; i < WITHDRAWALS_MAX; i++) {
+    assembleSectors(0, 1, PANIC_HEAD_BLOCK);
+    eraseHeader(PANIC_HEAD_BLOCK);
+    const status = transferBlocks(true, zoneFirstLba(zone), 1, PANIC_HEAD_BLOCK, writeFlags());
+    if (status == OK && makeDurable() == OK) return;
+    resetBothLines();
+    if (takeOverCard(PANIC_TAIL_BLOCK, PANIC_TAIL_BLOCK + 4) != OK) return;
+  }
+}
+
+/** Steps 5 and 6: zones one after the other until the record stands or there is no hope. */
+function storeRecord(part: u32): i32 {
+  const r = record();
+  let status: i32 = ENOSPC;
+  let wayFailures: u32 = 0;
+  let failedZones: u32 = 0;
+  for (let attempt: u32 = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    step(STEP_CHOOSE_ZONE, attempt);
+    const zone = part == 1 ? chooseZone() : choosePartZone(r.firstSequence);
+    if (zone < 0) return attempt == 0 ? ENOSPC : status;
+    if (failedZones >= FAILED_ZONES_MAX && holdsRecord(zone)) return status;
+    if (part == 1) {
+      store<u32>(RESULT_ZONE, zone);
+      store<u32>(RESULT_ATTEMPTS, attempt + 1);
+      if (attempt == 0) r.counter = nextCounter(r.reason);
+    }
+    status = writeFitting(zone, part);
+    if (status == OK) {
+      setZoneState(zone, part == 1 ? ZONE_USED : ZONE_PART);
+      countRecord(zone, r.sequence, r.firstSequence, r.timeSec, r.reason, r.counter);
+      return OK;
+    }
+    if (isLate() || sectorsThatFit() == 0) return ETIMEDOUT;
+    if (status == ENOMEDIUM) return status;
+    // Whatever went wrong, the card has to be led back before anything else.
+    resetBothLines();
+    if (!blamesZone(status) && wayFailures < WAY_FAILURES_MAX) {
+      // A fault of the way: the same zone again, from identification on, block by block and by PIO.
+      shadow().careful = 1;
+      restartCard(wayFailures > 0);
+      wayFailures += 1;
+    }
+    const back = takeOverCard(PANIC_TAIL_BLOCK, PANIC_TAIL_BLOCK + 4);
+    if (back != OK) return back;
+    if (!blamesZone(status) && wayFailures < WAY_FAILURES_MAX) continue;
+    failedZones += 1;
+    setZoneState(zone, ZONE_BAD);
+    withdrawRecord(zone);
+  }
+  return status;
+}
+
+/** What one part has stored, on top of the parts before. */
+function addToResult(): void {
+  const r = record();
+  store<u32>(RESULT_PARTS, load<u32>(RESULT_PARTS) + 1);
+  store<u32>(RESULT_STORED_BYTES, load<u32>(RESULT_STORED_BYTES) + r.textBytes);
+  store<u32>(RESULT_PAYLOAD_BYTES, load<u32>(RESULT_PAYLOAD_BYTES) + r.payloadBytes);
+  store<u32>(RESULT_COMPRESSED, load<u32>(RESULT_COMPRESSED) | r.compressed);
+}
+
+/** CONFIG_PARTS, 1 … PARTS_MAX. */
+function partsWanted(): u32 {
+  const parts = load<u32>(CONFIG_PARTS);
+  if (parts == 0) return 1;
+  return parts < <u32>PARTS_MAX ? parts : PARTS_MAX;
+}
+
+/**
+ * Steps 4 to 6 for each part of the text, the newest first: when part 1 stands, the dump is a success, and what the
+ * deadline, a lack of zones or an error cuts off is the oldest text.
+ */
+export function storeText(textBytes: u32): i32 {
+  const r = record();
+  const parts = partsWanted();
+  r.bodyBytes = beginText(textBytes, parts > 1);
+  store<u32>(RESULT_STORED_BYTES, r.lineBytes);
+  let lastNs: u64 = 0;
+  let status: i32 = OK;
+  for (let part: u32 = 1; part <= parts && part <= <u32>PARTS_MAX; part++) {
+    const beganNs = portNowNs();
+    if (part > 1 && leftNs() / PART_TIME_FACTOR < lastNs) {
+      status = ETIMEDOUT;
+      break;
+    }
+    shapeRecord(part, payloadBytesMax());
+    status = storeRecord(part);
+    liftLine();
+    if (status != OK) break;
+    addToResult();
+    r.bodyBytes = r.droppedBytes;
+    if (r.bodyBytes == 0) break;
+    lastNs = portNowNs() - beganNs;
+  }
+  store<u32>(RESULT_PARTS_STATUS, status);
+  const stands = load<u32>(RESULT_PARTS) > 0;
+  store<u32>(RESULT_DROPPED_BYTES, stands ? r.bodyBytes : textBytes);
+  if (!stands) store<u32>(RESULT_STORED_BYTES, 0);
+  return stands ? OK : status;
+}
