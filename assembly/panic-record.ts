@@ -9,7 +9,7 @@ import { portNowNs, portWorked } from "./driver/port";
 import { isLate, leftNs, shadow } from "./driver/shadow";
 import { restartCard, takeOverCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
-import { EFBIG, EIO, ENOMEDIUM, ENOMSG, ENOSPC, ETIMEDOUT, OK } from "./errno";
+import { EFBIG, EIO, ENOMEDIUM, ENOMSG, ENOSPC, EOVERFLOW, ETIMEDOUT, OK } from "./errno";
 import {
   BOUNCE_SECTORS,
   CONFIG_COMPRESS,
@@ -117,13 +117,13 @@ function isFree(zone: u32): bool {
   return state == ZONE_EMPTY || state == ZONE_ERASED;
 }
 
-/** What a record of `sectors` should take: its sectors, the seal, an old header to be erased; and three reads. */
+/** What a record of `sectors` should take: its sectors, the seal, an old header if there is one; read back in two. */
 function neededNs(sectors: u32): u64 {
   const r = record();
   const sectorNs = r.sectorNs > 0 ? r.sectorNs : SECTOR_NS_MAX;
   const readNs = r.readNs > 0 ? r.readNs : READ_NS_MAX;
-  const reads: u64 = shadow().careful != 0 ? sectors + 2 : 3;
-  return (<u64>sectors + 2) * sectorNs + reads * readNs;
+  const reads: u64 = shadow().careful != 0 ? sectors + 1 : 2;
+  return (<u64>sectors + 1 + r.erasures) * sectorNs + reads * readNs;
 }
 
 function hasTimeFor(sectors: u32): bool {
@@ -163,17 +163,17 @@ function shapeRecord(part: u32, roomBytes: u32): void {
   placeLine();
 }
 
-/** The record becomes as short as the time is. -ETIMEDOUT: not even the shortest one fits. */
+/** The record becomes as short as the time is. -EOVERFLOW: not even the shortest one fits. */
 function shorten(part: u32): i32 {
   for (let i: u32 = 0; i < SHORTENINGS_MAX; i++) {
     if (hasTimeFor(recordSectors())) return OK;
     const sectors = sectorsThatFit();
-    if (sectors == 0) return ETIMEDOUT;
+    if (sectors == 0) return EOVERFLOW;
     if (sectors >= recordSectors()) return OK;
     liftLine();
     shapeRecord(part, payloadWithin(sectors));
   }
-  return sectorsThatFit() == 0 ? ETIMEDOUT : OK;
+  return sectorsThatFit() == 0 ? EOVERFLOW : OK;
 }
 
 /**
@@ -194,6 +194,14 @@ function measureSector(zone: u32): i32 {
   return OK;
 }
 
+/** Whether the sector at PANIC_HEAD_BLOCK is the header of a record that was not erased. */
+function hasLiveHeader(): bool {
+  const isHeader =
+    load<u32>(PANIC_HEAD_BLOCK) == PSZ_SIG_KMSG &&
+    load<u32>(PANIC_HEAD_BLOCK, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
+  return isHeader && load<u32>(PANIC_HEAD_BLOCK, 4) != 0;
+}
+
 /** The zone's first sector at PANIC_HEAD_BLOCK, and a record that fits into the time. Nothing is lost until then. */
 function fitRecord(zone: u32, part: u32): i32 {
   const r = record();
@@ -201,6 +209,7 @@ function fitRecord(zone: u32, part: u32): i32 {
   let status = transferBlocks(false, zoneFirstLba(zone), 1, PANIC_HEAD_BLOCK, 0);
   if (status != OK) return status;
   r.readNs = portNowNs() - from;
+  r.erasures = hasLiveHeader() ? 1 : 0;
   if (hasTimeFor(recordSectors())) return OK;
   // In a zone that holds nothing the record's own first sectors show how fast the card is.
   if (r.sectorNs == 0 && isFree(zone)) return OK;
@@ -210,11 +219,9 @@ function fitRecord(zone: u32, part: u32): i32 {
 
 /** If the zone has a live header, its datalen becomes 0: until the commit it shall hold no record at all. */
 function invalidateHeader(zone: u32): i32 {
-  const live =
-    load<u32>(PANIC_HEAD_BLOCK) == PSZ_SIG_KMSG &&
-    load<u32>(PANIC_HEAD_BLOCK, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
-  if (!live || load<u32>(PANIC_HEAD_BLOCK, 4) == 0) return OK;
+  if (!hasLiveHeader()) return OK;
   eraseHeader(PANIC_HEAD_BLOCK);
+  record().erasures = 0;
   const status = transferBlocks(true, zoneFirstLba(zone), 1, PANIC_HEAD_BLOCK, writeFlags());
   return status == OK ? makeDurable() : status;
 }
@@ -242,6 +249,7 @@ function writeBody(zone: u32, sectors: u32): i32 {
   let done: u32 = 1;
   for (let i: u32 = 0; done < sectors && i < PIECES_MAX; i++) {
     const count = pieceSectors(sectors - done, isHurried);
+    if (done + count == zoneSectors()) useNumbers(r.sequence, r.reason, r.counter);
     let status = writeSectors(zone, done, count);
     // A cache takes sectors faster than it stores them.
     if (status == OK && isHurried && i == 0) status = makeDurable();
@@ -281,7 +289,7 @@ function takeNumber(part: u32): void {
   numberRecord(sequence);
 }
 
-/** Body, then header: the header's sector is the commit. Errors: -EFBIG as writeBody(), what the card or the bus had. */
+/** Body, then header: the header's sector is the commit. -EFBIG, -EOVERFLOW: the time is too short; else what the card or the bus had. */
 function writeRecord(zone: u32, part: u32): i32 {
   const r = record();
   step(STEP_INVALIDATE, zone);
@@ -294,10 +302,9 @@ function writeRecord(zone: u32, part: u32): i32 {
   const last = zoneSectors() - 1;
   step(STEP_WRITE_BODY, zone);
   const bodyNs = portNowNs();
-  // The last sector has the seal, alone unless the text reaches into it.
-  if (sectors > last) useNumbers(r.sequence, r.reason, r.counter);
   status = writeBody(zone, sectors);
   if (status != OK) return status;
+  // The last sector has the seal, alone unless the text reaches into it.
   useNumbers(r.sequence, r.reason, r.counter);
   if (sectors <= last) status = writeSectors(zone, last, 1);
   if (status == OK) status = makeDurable();
@@ -314,13 +321,13 @@ function writeRecord(zone: u32, part: u32): i32 {
   return status == OK && sectors <= last ? verifySectors(zone, last, 1) : status;
 }
 
-/** As writeRecord(), shorter and shorter until it fits. -ETIMEDOUT: it does not. */
+/** As writeRecord(), shorter and shorter until it fits. -EOVERFLOW: it does not. */
 function writeFitting(zone: u32, part: u32): i32 {
   for (let i: u32 = 0; i < SHORTENINGS_MAX; i++) {
     const status = writeRecord(zone, part);
     if (status != EFBIG) return status;
   }
-  return ETIMEDOUT;
+  return EOVERFLOW;
 }
 
 /**
@@ -360,7 +367,7 @@ function storeRecord(part: u32): i32 {
       countRecord(zone, r.sequence, r.firstSequence, r.timeSec, r.reason, r.counter);
       return OK;
     }
-    if (isLate() || sectorsThatFit() == 0) return ETIMEDOUT;
+    if (isLate() || status == EOVERFLOW) return ETIMEDOUT;
     if (status == ENOMEDIUM) return status;
     // Whatever went wrong, the card has to be led back before anything else.
     resetBothLines();

@@ -13,7 +13,7 @@ import { transferBlocks } from "./driver/transfer";
 import { EBUSY, ECANCELED, EINVAL, EIO, ENODEV, ENOMEDIUM, OK } from "./errno";
 import { CONFIG_DEADLINE_US, PANIC_HEAD_BLOCK, PANIC_TAIL_BLOCK, ZONES_MAX } from "./layout";
 import { claim, holds, release } from "./owner";
-import { ZONE_UNKNOWN } from "./pstore/format";
+import { ZONE_BAD, ZONE_UNKNOWN } from "./pstore/format";
 import {
   beginRecovery,
   endRecovery,
@@ -22,7 +22,7 @@ import {
   recoverZone,
   SEQUENCE_STEP_MAX,
 } from "./pstore/recover";
-import { area, areaFits, zoneCount, zoneFirstLba, zoneSectors, zoneState } from "./pstore/zone";
+import { area, areaFits, chooseZone, zoneCount, zoneFirstLba, zoneSectors, zoneState } from "./pstore/zone";
 
 /** The same once more; behind the ladder; behind a restart of the card. */
 const READS_MAX: u32 = 4;
@@ -100,16 +100,24 @@ export function scanZones(token: u32): i32 {
   return OK;
 }
 
-/** In a panic, before it counts and chooses: the zones that nobody could read so far. */
-export function lookAgain(): i32 {
+function lookAtAll(state: u32): i32 {
   const count = zoneCount();
   for (let zone: u32 = 0; zone < count && zone < <u32>ZONES_MAX; zone++) {
-    if (zoneState(zone) != ZONE_UNKNOWN) continue;
+    if (zoneState(zone) != state) continue;
     if (!hasTime()) break;
     const status = lookAt(zone, PANIC_HEAD_BLOCK, PANIC_TAIL_BLOCK);
     if (status != OK) return status;
   }
   return OK;
+}
+
+/**
+ * In a panic, before it counts and chooses: the zones that nobody could read so far; and where there is no other, those
+ * that failed in a panic before.
+ */
+export function lookAgain(): i32 {
+  const status = lookAtAll(ZONE_UNKNOWN);
+  return status == OK && chooseZone() < 0 ? lookAtAll(ZONE_BAD) : status;
 }
 
 /**

@@ -22,6 +22,7 @@ import {
 import { type ExternalMedium, mediumImports, NO_MEDIUM } from "./core/external-medium.js";
 import { clearFaults, type FaultPlan, writeFault } from "./core/faults.js";
 import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
+import { fitText } from "./core/panic-text.js";
 import {
   type CardKind,
   CUT_OUTCOMES,
@@ -31,7 +32,6 @@ import {
   type Reason,
   writeConfig,
 } from "./core/profile.js";
-import { fitText } from "./core/panic-text.js";
 import { type PanicResult, readResult } from "./core/result.js";
 import { type FtraceCall, ftraceRecord, RING_CONSOLE, RING_FTRACE, RING_PMSG } from "./core/rings.js";
 import { throwOnError } from "./core/status.js";

@@ -71,7 +71,8 @@ const OTHERS: Record<string, (device: Device) => void> = {
     for (let i = 0; i < 2; i++) assert.is(device.panicWrite({ text: "oops\n", reason: "Oops" }).status, 0);
   },
   "other writes that fill the cache": (device) => {
-    for (let i = 0; i < 40; i++) codeOf(() => device.write((300 + i) * SECTOR_BYTES, pattern(i, SECTOR_BYTES)));
+    for (let i = 0; i < 40; i++)
+      codeOf(() => device.write((300 + i) * SECTOR_BYTES, pattern(i, SECTOR_BYTES)));
   },
   "a card that must be started again": (device) => {
     device.injectFault({ kind: "vanish", command: 13, times: 1 });
@@ -188,7 +189,9 @@ test("a zone is judged by its own sectors: no older record goes for a bad sector
       }
     }
   }
-  console.log(`\n# ${cases} panics over bad sectors of the user's, each record in the first zone that was tried`);
+  console.log(
+    `\n# ${cases} panics over bad sectors of the user's, each record in the first zone that was tried`,
+  );
 });
 
 test.run();

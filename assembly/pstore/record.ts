@@ -58,6 +58,7 @@ export class Record {
   recordCrc: u32;
   bodyBytes: u32; // of the text behind its line that no part holds yet
   roomBytes: u32; // the payload may have no more, for time is short
+  erasures: u32; // 1: the zone's old header has still to go
   numbered: u32; // 1: sequence and CRC are those of the record as it stands
 }
 
