@@ -1,6 +1,6 @@
-// The panic's text into zones, newest first: how much of it the time allows, which zone takes it, body, seal and header in
-// the order that a cut cannot break, read back. Nothing older is given up before it is known that the new record fits
-// into the time that is left; where it does not, it is its oldest text that goes.
+// The panic's text into zones, newest first: how much of it the time allows, which zone takes it, body, seal and header
+// in the order that a cut cannot break, read back. Nothing older is given up before it is known that the new record
+// fits into the time that is left; where it does not, it is its oldest text that goes.
 
 import { bytesEqual } from "./bytes";
 import { resetBothLines } from "./driver/command";
@@ -177,8 +177,8 @@ function shorten(part: u32): i32 {
 }
 
 /**
- * How long a sector takes, tried on the zone's first one, which gets the bytes that it has: the record there is as it was,
- * and may stay.
+ * How long a sector takes, tried on the zone's first one, which gets the bytes that it has: the record there is as it
+ * was, and may stay.
  */
 function measureSector(zone: u32): i32 {
   const r = record();
@@ -258,7 +258,7 @@ function writeBody(zone: u32, sectors: u32): i32 {
     if (!isHurried) continue;
     const sectorNs = (portNowNs() - beganNs) / (done - 1);
     if (i == 0 || sectorNs > r.sectorNs) r.sectorNs = sectorNs;
-    // What is left with seal and header; the first sector tells whether all of it fits, later ones whether it still does.
+    // With seal and header: the first sector tells whether all of it fits, later ones whether it still does.
     if (i == 0 ? !hasTimeFor(sectors - done) : neededNs(sectors - done) > leftNs()) return EFBIG;
   }
   return OK;
@@ -279,7 +279,7 @@ function verifySectors(zone: u32, first: u32, count: u32): i32 {
 }
 
 /**
- * The record's sequence, once: it keeps it in whatever zone it is tried, as the same record, and a shorter one is another.
+ * The record's sequence, once: it keeps it in whatever zone it is tried, as the same record; a shorter one is another.
  */
 function takeNumber(part: u32): void {
   const r = record();
@@ -289,7 +289,10 @@ function takeNumber(part: u32): void {
   numberRecord(sequence);
 }
 
-/** Body, then header: the header's sector is the commit. -EFBIG, -EOVERFLOW: the time is too short; else what the card or the bus had. */
+/**
+ * Body, then header: the header's sector is the commit. -EFBIG: a shorter record may fit into the time; -EOVERFLOW:
+ * none does; else what the card or the bus had.
+ */
 function writeRecord(zone: u32, part: u32): i32 {
   const r = record();
   step(STEP_INVALIDATE, zone);

@@ -326,8 +326,8 @@ export class Device {
 
   /**
    * Everything written before is on the medium afterwards. EIO, once: the card had to be started again behind a
-   * write that was not flushed, and may have lost it; or it could not store what its cache held, or the answer to a flush
-   * was lost, whoever had asked for it: a panic, flushRings(), or an earlier call. Others: as read().
+   * write that was not flushed, and may have lost it; or it could not store what its cache held, or the answer to a
+   * flush was lost, whoever had asked for it: a panic, flushRings(), or an earlier call. Others: as read().
    */
   flush(): void {
     this.#check(this.#core.blockFlush(), "flush");

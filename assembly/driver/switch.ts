@@ -52,9 +52,9 @@ export function switchByte(index: u32, value: u32): i32 {
 }
 
 /**
- * Everything in the card's write cache becomes durable. Nothing to do without one. -EIO: the card could not store all of
- * it. That is told once, and what it could not store need not be in the cache any more, so a flush that succeeds behind
- * one that did not, or whose answer was lost, says nothing of what was written before both.
+ * Everything in the card's write cache becomes durable. Nothing to do without one. -EIO: the card could not store all
+ * of it. That is told once, and what it could not store need not be in the cache any more, so a flush that succeeds
+ * behind one that did not, or whose answer was lost, says nothing of what was written before both.
  */
 export function flushCache(): i32 {
   const s = shadow();

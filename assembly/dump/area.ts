@@ -108,7 +108,7 @@ export function headerStands(ptr: usize, slot: u32): bool {
   return h.state != <u32>DUMP_COMPLETE || h.storedBytes == h.lengthBytes;
 }
 
-/** The sequence of a header that stands, as far as it can be: 0 if it is too far above the other's to order anything. */
+/** The sequence of a header that stands; 0 if it is too far from the other's, and from 0, to order anything. */
 function plausibleSequence(ptr: usize, stands: bool, other: usize, otherStands: bool): u64 {
   if (!stands) return 0;
   const own = changetype<DumpHeader>(ptr).sequence;

@@ -54,13 +54,13 @@ export function endRecovery(): void {
   a.recovered = 1;
 }
 
-/** Whether a sequence that was passed over may have been reached from the largest one: the zones have to be seen again. */
+/** Whether a sequence that was passed over was reached from the largest one: the zones have to be seen again. */
 export function mayReachBeyond(): bool {
   const a = area();
   return a.leastBeyond != 0 && a.leastBeyond - a.sequence <= SEQUENCE_STEP_MAX;
 }
 
-/** What a seal says of numbers, which outlive the record that made them. Returns its sequence, 0 if it orders nothing. */
+/** What a seal says of numbers, which outlive their record. Returns its sequence, 0 if that orders nothing. */
 function learnFromSeal(seal: usize): u64 {
   const a = area();
   countReason(REASON_PANIC, sealPanics(seal));

@@ -29,8 +29,8 @@ export const RING_CONSOLE: u32 = 1;
 export const RING_FTRACE: u32 = 2;
 
 /**
- * Steps of a flush, in their order. A step's number is stored before its first write: a flush that died is taken up at the
- * step that may not have come to its end, so that nothing that the medium shows is taken back.
+ * Steps of a flush, in their order. A step's number is stored before its first write: a flush that died is taken up at
+ * the step that may not have come to its end, so that nothing that the medium shows is taken back.
  */
 export const RING_SETTLED: u32 = 0; // no flush is under way
 export const RING_HIDE: u32 = 1; // a rewrite: what the zone shows goes
