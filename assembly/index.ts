@@ -15,9 +15,10 @@ export { lastCommand, lastResponse } from "./driver/last";
 export { dumpExtent, dumpPlan, dumpRead, dumpRelease } from "./dump/plan";
 export { dumpInit, dumpNote, dumpRegister, dumpUnregister } from "./dump/regions";
 export { machineCut, machineInit, machineInsert, machineReset } from "./machine";
-export { panicRun, panicTake, panicWrite, recoverArea } from "./panic";
-export { chooseZone, newestZone, nextCounter, payloadBytesMax, zoneState } from "./pstore/zone";
+export { panicRun, panicTake, panicWrite } from "./panic";
+export { chooseZone, counterOf, newestZone, nextCounter, payloadBytesMax, zoneState } from "./pstore/zone";
 export { flushRings, writeRing } from "./rings";
+export { recoverArea } from "./scan";
 export { guestAdvance, guestRead, guestReset, guestWrite } from "./sdhci/guest";
 export {
   idleNs,

@@ -21,7 +21,7 @@ import {
   ZONES_MAX,
 } from "./layout";
 import { freeOwner } from "./owner";
-import { beginRecovery } from "./pstore/recover";
+import { beginRecovery, SEQUENCE_STEP_MAX } from "./pstore/recover";
 import { beginRings } from "./pstore/ring";
 import { makeController, slotChanged } from "./sdhci/mmio";
 import { resetPort } from "./spi/port";
@@ -45,7 +45,7 @@ function startOver(): void {
   memory.fill(PSTORE_BASE, 0, 0x200);
   memory.fill(ZONE_STATES, 0, ZONES_MAX);
   crc32cPrepare();
-  beginRecovery();
+  beginRecovery(SEQUENCE_STEP_MAX);
   beginRings();
   endPanicPlan();
   freeOwner();

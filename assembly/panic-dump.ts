@@ -183,7 +183,9 @@ function storePlan(token: u32): i32 {
   status = storePieces(token);
   if (!holds(token)) return ECANCELED;
   store<u64>(DUMP_RESULT_STORED_BYTES, s.storedBytes);
-  return isLate(token) || status == ENOMEDIUM ? status : commit(token, status);
+  // All data are there, and no time for the header that says so: a dump that was begun, as any that was cut.
+  if (isLate(token)) return status == OK ? ETIMEDOUT : status;
+  return status == ENOMEDIUM ? status : commit(token, status);
 }
 
 /** Step 10: what is registered, into the dump area, if there is one. The record stands whatever becomes of it. */

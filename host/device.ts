@@ -18,11 +18,11 @@ import {
   SDHCI_REGISTERS,
   SECTOR_BYTES,
   TEXT_BASE,
-  TEXT_BYTES_MAX,
 } from "../assembly/layout.js";
 import { type ExternalMedium, MediumFailures, mediumImports, NO_MEDIUM } from "./core/external-medium.js";
 import { clearFaults, type FaultPlan, writeFault } from "./core/faults.js";
 import { type CoreExports, type CoreImports, instantiate, makeMemory } from "./core/instantiate.js";
+import { fitText } from "./core/panic-text.js";
 import { type CacheOutcome, cacheMaskOf, cutPower } from "./core/power-cut.js";
 import {
   type CardKind,
@@ -389,7 +389,8 @@ export class Device {
 
   /**
    * Everything written before is on the medium afterwards. EIO, once: the card had to be started again behind a
-   * write that was not flushed, and may have lost it; or it could not store what its cache held. Others: as read().
+   * write that was not flushed, and may have lost it; or it could not store what its cache held, or the answer to a
+   * flush was lost, whoever had asked for it: a panic, flushRings(), or an earlier call. Others: as read().
    * ENODEV: the device has no power, and the cache went with it.
    */
   flush(): void {
@@ -427,7 +428,7 @@ export class Device {
    * The panic path: takes the host from whoever holds it and writes one record. It never throws for what the card, the
    * bus or a listener did, the status tells: -EBUSY another panic holds the host (without `force`, or because this is
    * called from within it), -ECANCELED `maxReason`, or a panic of another thread was forced behind this one. Text
-   * longer than a record takes loses its oldest bytes.
+   * longer than a record takes, or than there is time for, loses its oldest bytes.
    * @throws MmcError EINVAL without an area, or for a time or a reason that cannot be; ENODEV without power; EBUSY from
    * a callback of a call that is no panic
    */
@@ -476,7 +477,7 @@ export class Device {
 
   /** The newest bytes to TEXT, as many as there is room for; returns how many. */
   #putText(bytes: Uint8Array): number {
-    const kept = bytes.subarray(Math.max(0, bytes.length - TEXT_BYTES_MAX));
+    const kept = fitText(bytes);
     new Uint8Array(this.#memory.buffer, TEXT_BASE, kept.length).set(kept);
     return kept.length;
   }
@@ -651,8 +652,8 @@ export class Device {
       nextZone: this.#hasArea ? core.chooseZone() : -1,
       newestZone: this.#hasArea ? core.newestZone() : -1,
       payloadBytesMax: this.#hasArea ? core.payloadBytesMax() : 0,
-      panicCount: (core.nextCounter(REASONS.Panic) - 1) >>> 0,
-      oopsCount: (core.nextCounter(REASONS.Oops) - 1) >>> 0,
+      panicCount: core.counterOf(REASONS.Panic) >>> 0,
+      oopsCount: core.counterOf(REASONS.Oops) >>> 0,
     };
   }
 

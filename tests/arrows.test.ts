@@ -184,8 +184,8 @@ const ARROWS: Arrow[] = [
     good: ["host/dump/elf.ts", `import { MmcError } from "../errors.js";`],
   },
   {
-    what: "only panic*.ts and rings.ts join the rooms; machine.ts and index.ts stand around them",
-    from: /^assembly\/(?!panic(-dump)?\.ts$|rings\.ts$|machine\.ts$|index\.ts$)[^/]+\.ts$/,
+    what: "only panic*.ts, scan.ts and rings.ts join the rooms; machine.ts and index.ts stand around them",
+    from: /^assembly\/(?!panic(-dump|-record)?\.ts$|scan\.ts$|rings\.ts$|machine\.ts$|index\.ts$)[^/]+\.ts$/,
     never: /^assembly\/[^/]+\//,
     bad: ["assembly/trace.ts", `import { shadow } from "./driver/shadow";`],
     good: ["assembly/trace.ts", `import { nowNs } from "./clock";`],

@@ -593,6 +593,7 @@ const REGIONS: Region[] = [
   { name: "DMA_PAGE", from: layout.DMA_PAGE, bytes: layout.DMA_PAGE_BYTES },
   { name: "DMA_TABLE", from: layout.DMA_TABLE, bytes: layout.DMA_TABLE_BYTES },
   { name: "RING_DATA", from: layout.RING_DATA, bytes: layout.RING_BYTES_MAX },
+  { name: "RING_MEDIUM", from: layout.RING_MEDIUM, bytes: layout.RING_BYTES_MAX },
   { name: "ZONE_LOGS", from: layout.ZONE_LOGS, bytes: layout.ZONES_MAX * 8 },
   { name: "RING_INBOX", from: layout.RING_INBOX, bytes: layout.RING_INBOX_BYTES },
   { name: "PANIC_BOUNCE", from: layout.PANIC_BOUNCE, bytes: layout.BOUNCE_SECTORS * layout.SECTOR_BYTES },

@@ -313,7 +313,7 @@ test("reasons and counters as Linux prints them", () => {
     ["Unknown", "Panic", "Oops", "Emergency", "Shutdown", "Unknown", "Unknown", "Unknown"],
   );
   assert.ok(
-    records.every(({ count, bytes }) => count === -1 && textOf(bytes).includes(": Total -1 times\n")),
+    records.every(({ count, bytes }) => count === 0xffffffff && textOf(bytes).includes(": Total -1 times\n")),
   );
 });
 

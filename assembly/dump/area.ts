@@ -22,6 +22,10 @@ const DUMP_MAGIC: u64 = 0x504d554450434d4d;
 const DUMP_VERSION: u32 = 1;
 /** A header has a flash page for itself, and data begin on one. */
 const ROOM_BYTES: u64 = 4096;
+/** Two dumps that follow each other are not further apart. A number that is has been made up, and orders nothing. */
+const SEQUENCE_STEP_MAX: u64 = 0x100000000;
+/** Above every sequence that counts. */
+const COMPLETE_WORTH: u64 = 1 << 62;
 const FAILED_LIST_OFFSET: u32 = 112;
 const CRC_OFFSET: u32 = 508;
 
@@ -104,13 +108,22 @@ export function headerStands(ptr: usize, slot: u32): bool {
   return h.state != <u32>DUMP_COMPLETE || h.storedBytes == h.lengthBytes;
 }
 
+/** The sequence of a header that stands; 0 if it is too far from the other's, and from 0, to order anything. */
+function plausibleSequence(ptr: usize, stands: bool, other: usize, otherStands: bool): u64 {
+  if (!stands) return 0;
+  const own = changetype<DumpHeader>(ptr).sequence;
+  if (own <= SEQUENCE_STEP_MAX) return own;
+  if (!otherStands || own >= COMPLETE_WORTH - 1) return 0;
+  const beside = changetype<DumpHeader>(other).sequence;
+  const apart = own > beside ? own - beside : beside - own;
+  return apart <= SEQUENCE_STEP_MAX ? own : 0;
+}
+
 /** How much a dump is worth keeping: complete ones before others, then by age. 0: nothing can be read of it. */
-function worthOf(ptr: usize, stands: bool): u64 {
+function worthOf(ptr: usize, stands: bool, sequence: u64): u64 {
   const h = changetype<DumpHeader>(ptr);
   if (!stands || h.state == <u32>DUMP_BEGUN || h.storedBytes == 0) return 0;
-  const newest = u64.MAX_VALUE >> 1;
-  const age = h.sequence < newest ? h.sequence + 1 : newest;
-  return h.state == <u32>DUMP_COMPLETE ? (newest + 1) | age : age;
+  return h.state == <u32>DUMP_COMPLETE ? COMPLETE_WORTH + sequence + 1 : sequence + 1;
 }
 
 /** A dump from the front has all room up to `limit`; one from the back takes its end, from `limit` on. */
@@ -137,11 +150,11 @@ export function chooseSlot(lengthBytes: u64, front: usize, back: usize, keepsCom
   const backStands = headerStands(back, SLOT_BACK);
   const f = changetype<DumpHeader>(front);
   const b = changetype<DumpHeader>(back);
-  if (frontStands) s.sequence = f.sequence;
-  if (backStands && b.sequence > s.sequence) s.sequence = b.sequence;
-  s.sequence += 1;
-  const frontWorth = worthOf(front, frontStands);
-  const backWorth = worthOf(back, backStands);
+  const frontSequence = plausibleSequence(front, frontStands, back, backStands);
+  const backSequence = plausibleSequence(back, backStands, front, frontStands);
+  s.sequence = (frontSequence > backSequence ? frontSequence : backSequence) + 1;
+  const frontWorth = worthOf(front, frontStands, frontSequence);
+  const backWorth = worthOf(back, backStands, backSequence);
   if (frontWorth == 0 && backWorth == 0) {
     place(SLOT_FRONT, headerOffset(SLOT_BACK));
   } else if (frontWorth > backWorth) {

@@ -22,3 +22,8 @@ export const ZONE_TORN: u32 = 2; // header and seal disagree, a length that cann
 export const ZONE_USED: u32 = 3; // a record that nobody has removed yet
 export const ZONE_BAD: u32 = 4; // the medium refused it
 export const ZONE_PART: u32 = 5; // used, by a further part of a log whose newest text is in another zone
+export const ZONE_UNKNOWN: u32 = 6; // it could not be read: neither free, nor known to hold anything
+/** Linux prints a count as a signed number. What is above is no count, and the last one is given for ever. */
+export const COUNT_MAX: u32 = 0x7fffffff;
+/** The year 36812: a time beyond is no time that orders records. */
+export const TIME_SEC_MAX: i64 = 1 << 40;

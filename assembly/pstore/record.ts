@@ -8,7 +8,7 @@ import {
   CONFIG_ABI,
   DEFLATED_BASE,
   DEFLATED_BYTES_MAX,
-  PANIC_HEAD_BLOCK,
+  PANIC_TAIL_BLOCK,
   PSTORE_BASE,
   SECTOR_BYTES,
   TEXT_BASE,
@@ -41,7 +41,8 @@ export class Record {
   sequence: u64;
   firstSequence: u64; // of part 1
   timeSec: i64;
-  sectorNs: u64; // what each of its sectors took until the record was durable
+  sectorNs: u64; // what each of its sectors took until it was durable; 0: none was written yet
+  readNs: u64; // what it took to read one
   timeNsec: u32;
   reason: u32;
   counter: u32;
@@ -55,6 +56,10 @@ export class Record {
   droppedBytes: u32;
   compressed: u32;
   recordCrc: u32;
+  bodyBytes: u32; // of the text behind its line that no part holds yet
+  roomBytes: u32; // the payload may have no more, for time is short
+  erasures: u32; // 1: the zone's old header has still to go
+  numbered: u32; // 1: sequence and CRC are those of the record as it stands
 }
 
 const NEWLINE: u32 = 0x0a;
@@ -70,6 +75,11 @@ export function recordDatalen(): u32 {
   return headerBytes() + record().payloadBytes;
 }
 
+/** The most payload that headers and `sectors` sectors have room for. */
+export function payloadWithin(sectors: u32): u32 {
+  return sectors * SECTOR_BYTES - PSZ_BUFFER_BYTES - headerBytes();
+}
+
 /** Sectors from the zone's start that hold headers and payload. */
 export function recordSectors(): u32 {
   return (PSZ_BUFFER_BYTES + recordDatalen() + SECTOR_BYTES - 1) / SECTOR_BYTES;
@@ -83,6 +93,7 @@ export function describeRecord(reason: u32, timeSec: i64, timeNsec: u32): void {
   r.counter = 0;
   r.firstSequence = 0;
   r.sectorNs = 0;
+  r.readNs = 0;
 }
 
 /** The first line that begins at `from` or behind it, before `until`; a line that is longer is cut. */
@@ -131,9 +142,15 @@ export function beginText(textBytes: u32, inParts: bool): u32 {
   return textBytes - r.lineBytes;
 }
 
-/** Of the oldest `bodyBytes` behind the line, plain, what fits: the oldest bytes go, and the rest of a cut line. */
-export function describeText(bodyBytes: u32, part: u32): void {
+/**
+ * Of the oldest `bodyBytes` behind the line, plain, what fits into a zone and into `roomBytes` of payload: the oldest
+ * bytes go, and the rest of a cut line.
+ */
+export function describeText(bodyBytes: u32, part: u32, roomBytes: u32): void {
   const r = record();
+  r.bodyBytes = bodyBytes;
+  r.roomBytes = roomBytes < payloadBytesMax() ? roomBytes : payloadBytesMax();
+  r.numbered = 0;
   if (part > 1 && r.lineBytes > 0) r.lineBytes = numberPartLine(r.lineBytes, part);
   const line: u32 = TEXT_BASE + r.lineBytes;
   if (line > r.bodyPtr) {
@@ -144,7 +161,7 @@ export function describeText(bodyBytes: u32, part: u32): void {
   r.part = 0;
   r.textBytes = bodyBytes;
   r.droppedBytes = 0;
-  keepText(newestText(payloadBytesMax()));
+  keepText(newestText(r.roomBytes));
 }
 
 /** The payload is as it shall be read until liftLine(): a plain text has its line in front. */
@@ -171,7 +188,7 @@ export function compressibleBytes(): u32 {
  */
 export function compressRecord(tryBytes: u32): u32 {
   const r = record();
-  const room = payloadBytesMax();
+  const room = r.roomBytes;
   const most: u32 = room < <u32>DEFLATED_BYTES_MAX ? room : DEFLATED_BYTES_MAX;
   const end = textEnd();
   const start = end - tryBytes;
@@ -224,8 +241,9 @@ function writeHeaders(ptr: usize): void {
 export function numberRecord(sequence: u64): void {
   const r = record();
   r.sequence = sequence;
-  writeHeaders(PANIC_HEAD_BLOCK);
-  const headersCrc = crc32c(0, PANIC_HEAD_BLOCK, PSZ_BUFFER_BYTES + headerBytes());
+  r.numbered = 1;
+  writeHeaders(PANIC_TAIL_BLOCK);
+  const headersCrc = crc32c(0, PANIC_TAIL_BLOCK, PSZ_BUFFER_BYTES + headerBytes());
   r.recordCrc = crc32c(headersCrc, r.payloadPtr, r.payloadBytes);
 }
 

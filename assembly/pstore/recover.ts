@@ -8,11 +8,11 @@ import {
   REASON_OOPS,
   REASON_PANIC,
   SEAL_BYTES,
-  ZONE_BAD,
   ZONE_EMPTY,
   ZONE_ERASED,
   ZONE_PART,
   ZONE_TORN,
+  ZONE_UNKNOWN,
   ZONE_USED,
 } from "./format";
 import {
@@ -25,10 +25,18 @@ import {
   sealSequence,
   sealStands,
 } from "./seal";
-import { area, countReason, headerBytes, setZoneLog, setZoneState, zoneSectors } from "./zone";
+import { area, countReason, headerBytes, orderTimeSec, setZoneLog, setZoneState, zoneSectors } from "./zone";
 
-export function beginRecovery(): void {
+/** Two records that follow each other are not further apart, however many were written over between them. */
+export const SEQUENCE_STEP_MAX: u64 = 0x100000000;
+
+/** `sequenceMax`: larger sequences are not continued from, until mayReachBeyond() says otherwise. */
+export function beginRecovery(sequenceMax: u64): void {
   const a = area();
+  a.sequenceMax = sequenceMax;
+  a.leastBeyond = 0;
+  a.restarts = 0;
+  a.unread = 0;
   a.sequence = 0;
   a.newestTimeSec = 0;
   a.newestSealedTimeSec = 0;
@@ -41,13 +49,55 @@ export function beginRecovery(): void {
 }
 
 export function endRecovery(): void {
-  area().recovered = 1;
+  const a = area();
+  a.sequence += a.unread;
+  a.recovered = 1;
 }
 
-/** A zone that cannot be read is not written either. */
-export function recoverBadZone(token: u32, zone: u32): void {
+/** Whether a sequence that was passed over was reached from the largest one: the zones have to be seen again. */
+export function mayReachBeyond(): bool {
+  const a = area();
+  return a.leastBeyond != 0 && a.leastBeyond - a.sequence <= SEQUENCE_STEP_MAX;
+}
+
+/** What a seal says of numbers, which outlive their record. Returns its sequence, 0 if that orders nothing. */
+function learnFromSeal(seal: usize): u64 {
+  const a = area();
+  countReason(REASON_PANIC, sealPanics(seal));
+  countReason(REASON_OOPS, sealOopses(seal));
+  const sequence = sealSequence(seal);
+  if (sequence > a.sequenceMax) {
+    if (a.leastBeyond == 0 || sequence < a.leastBeyond) a.leastBeyond = sequence;
+    return 0;
+  }
+  if (sequence > a.sequence) a.sequence = sequence;
+  return sequence;
+}
+
+function headerReason(head: usize): u32 {
+  return load<u32>(CONFIG_ABI) == ABI_LP64 ? load<u32>(head, 44) : load<u32>(head, 36);
+}
+
+function headerCounter(head: usize): u32 {
+  return load<u32>(CONFIG_ABI) == ABI_LP64 ? load<u32>(head, 40) : load<u32>(head, 32);
+}
+
+function isHeader(head: usize): bool {
+  return load<u32>(head) == PSZ_SIG_KMSG && load<u32>(head, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
+}
+
+/**
+ * A zone that cannot be read is not written either. `head`, `tail`: of its sectors the one that was read, or 0: its
+ * numbers hold. The number of a record whose seal nobody could read is left out.
+ */
+export function recoverUnknownZone(token: u32, zone: u32, head: usize, tail: usize): void {
   setZoneLog(zone, 0);
-  setZoneState(token, zone, ZONE_BAD);
+  setZoneState(token, zone, ZONE_UNKNOWN);
+  if (head != 0 && isHeader(head)) countReason(headerReason(head), headerCounter(head));
+  if (tail != 0) {
+    const seal = tail + SECTOR_BYTES - SEAL_BYTES;
+    if (sealStands(seal)) learnFromSeal(seal);
+  } else area().unread += 1;
 }
 
 /** `head` and `tail`: the first and the last sector of the zone. */
@@ -55,14 +105,8 @@ export function recoverZone(token: u32, zone: u32, head: usize, tail: usize): vo
   const a = area();
   const seal = tail + SECTOR_BYTES - SEAL_BYTES;
   const sealed = sealStands(seal);
-  const sequence = sealed ? sealSequence(seal) : 0;
-  if (sequence > a.sequence) a.sequence = sequence;
+  const sequence = sealed ? learnFromSeal(seal) : 0;
   setZoneLog(zone, 0);
-  if (sealed) {
-    // Counts outlive the header of the record that made them.
-    countReason(REASON_PANIC, sealPanics(seal));
-    countReason(REASON_OOPS, sealOopses(seal));
-  }
   const hasSignature = load<u32>(head) == PSZ_SIG_KMSG;
   const hasMagic = load<u32>(head, PSZ_BUFFER_BYTES) == PSTORE_KMSG_HEADER_MAGIC;
   if (!hasSignature || !hasMagic) {
@@ -71,10 +115,8 @@ export function recoverZone(token: u32, zone: u32, head: usize, tail: usize): vo
     setZoneState(token, zone, hadRecord ? ZONE_TORN : ZONE_EMPTY);
     return;
   }
-  const lp64 = load<u32>(CONFIG_ABI) == ABI_LP64;
-  const timeSec = lp64 ? load<i64>(head, 20) : load<i64>(head, 16);
-  const counter = lp64 ? load<u32>(head, 40) : load<u32>(head, 32);
-  const reason = lp64 ? load<u32>(head, 44) : load<u32>(head, 36);
+  const timeAt: usize = load<u32>(CONFIG_ABI) == ABI_LP64 ? 20 : 16;
+  const timeSec = orderTimeSec(load<i64>(head + timeAt));
   const datalen = load<u32>(head, 4);
   // The same checks as Linux's meta pass, in its order: length, then time and counters, then erased.
   if (datalen > zoneSectors() * SECTOR_BYTES - PSZ_BUFFER_BYTES) {
@@ -83,9 +125,10 @@ export function recoverZone(token: u32, zone: u32, head: usize, tail: usize): vo
   }
   const agrees = !sealed || sealDatalen(seal) == datalen;
   if (sealed && (agrees || datalen == 0)) {
-    if (sequence >= a.newestSealedSequence) {
+    // A sequence that cannot be orders nothing: the record is there, and is nobody's newest.
+    if (sequence > 0 && sequence >= a.newestSealedSequence) {
       a.newestSealedSequence = sequence;
-      const latest = sealLatestTimeSec(seal);
+      const latest = orderTimeSec(sealLatestTimeSec(seal));
       a.newestSealedTimeSec = timeSec > latest ? timeSec : latest;
       a.newestSealed = zone;
     }
@@ -93,12 +136,12 @@ export function recoverZone(token: u32, zone: u32, head: usize, tail: usize): vo
     a.newestTimeSec = timeSec;
     a.newestUnsealed = zone;
   }
-  countReason(reason, counter);
+  countReason(headerReason(head), headerCounter(head));
   if (datalen == 0) setZoneState(token, zone, ZONE_ERASED);
   else if (!agrees || datalen < headerBytes()) setZoneState(token, zone, ZONE_TORN);
   else {
-    const isPart = sealed && sealPart(seal) > 1 && sealFirst(seal) < sequence;
-    if (sealed) setZoneLog(zone, isPart ? sealFirst(seal) : sequence);
+    const isPart = sequence > 0 && sealPart(seal) > 1 && sealFirst(seal) < sequence;
+    if (sequence > 0) setZoneLog(zone, isPart ? sealFirst(seal) : sequence);
     setZoneState(token, zone, isPart ? ZONE_PART : ZONE_USED);
   }
 }

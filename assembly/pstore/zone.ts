@@ -20,12 +20,14 @@ import {
 import { MARK_ZONE_STATE, mark } from "../mark";
 import { holds } from "../owner";
 import {
+  COUNT_MAX,
   KMSG_HEADER_I386_BYTES,
   KMSG_HEADER_LP64_BYTES,
   PSZ_BUFFER_BYTES,
   REASON_OOPS,
   REASON_PANIC,
   SEAL_BYTES,
+  TIME_SEC_MAX,
   ZONE_EMPTY,
   ZONE_ERASED,
   ZONE_PART,
@@ -37,7 +39,7 @@ import {
 // @ts-expect-error: decorator
 @unmanaged
 export class Area {
-  sequence: u64; // the largest of any standing seal
+  sequence: u64; // the largest of any standing seal, or of one that was sent
   newestTimeSec: i64; // of the newest unsealed record
   newestSealedTimeSec: i64; // the latest in the area when it was written, its own too
   newestSealedSequence: u64;
@@ -46,6 +48,10 @@ export class Area {
   newestUnsealed: i32; // zone index, or -1
   newestSealed: i32;
   recovered: u32;
+  unread: u32; // zones whose seal could not be read: each may have a sequence of its own
+  restarts: u32; // of the card, while the zones were looked at
+  sequenceMax: u64; // a larger one is not continued from
+  leastBeyond: u64; // the smallest of those, 0: there is none
 }
 
 export function area(): Area {
@@ -128,16 +134,23 @@ export function newestZone(): i32 {
   return a.newestTimeSec > a.newestSealedTimeSec ? a.newestUnsealed : a.newestSealed;
 }
 
+/** A time that can order records; 0 for one that cannot be. */
+export function orderTimeSec(timeSec: i64): i64 {
+  return timeSec > 0 && timeSec < TIME_SEC_MAX ? timeSec : 0;
+}
+
 /** The latest time of any record in the area, as far as it is known; `timeSec` is one too. */
 export function latestTimeSec(timeSec: i64): i64 {
   const a = area();
   const known = a.newestTimeSec > a.newestSealedTimeSec ? a.newestTimeSec : a.newestSealedTimeSec;
-  return timeSec > known ? timeSec : known;
+  const own = orderTimeSec(timeSec);
+  return own > known ? own : known;
 }
 
 /** What a record with this reason and counter makes of the area's counters. */
 export function countReason(reason: u32, counter: u32): void {
   const a = area();
+  if (counter > COUNT_MAX) return;
   if (reason == REASON_PANIC && counter > a.panicCounter) a.panicCounter = counter;
   if (reason == REASON_OOPS && counter > a.oopsCounter) a.oopsCounter = counter;
 }
@@ -153,7 +166,7 @@ export function countRecord(
 ): void {
   const a = area();
   a.newestSealedTimeSec = latestTimeSec(timeSec);
-  a.sequence = sequence;
+  if (sequence > a.sequence) a.sequence = sequence;
   a.newestSealed = zone;
   a.newestSealedSequence = sequence;
   // What of Linux's own stood there is gone.
@@ -169,9 +182,17 @@ export function counterOf(reason: u32): u32 {
   return reason == REASON_OOPS ? a.oopsCounter : 0;
 }
 
-/** The counter of the next record. */
+/** The counter of the next record; the last one there is stays. */
 export function nextCounter(reason: u32): u32 {
-  return reason == REASON_PANIC || reason == REASON_OOPS ? counterOf(reason) + 1 : 0;
+  if (reason != REASON_PANIC && reason != REASON_OOPS) return 0;
+  const before = counterOf(reason);
+  return before < COUNT_MAX ? before + 1 : COUNT_MAX;
+}
+
+/** Sequence and counter of a record count as used from the moment on when its seal is sent: it may stand. */
+export function useNumbers(sequence: u64, reason: u32, counter: u32): void {
+  if (sequence > area().sequence) area().sequence = sequence;
+  countReason(reason, counter);
 }
 
 /** Where the search begins: behind the newest record. */

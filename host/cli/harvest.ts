@@ -1,10 +1,12 @@
 // `mmcpstore harvest REGION --into IMAGE`: a crash log out of a guest's ramoops, in a RAM dump, goes through the panic
 // path onto the card image, with its own reason and time. REGION is never changed.
 import type { Command } from "commander";
+import { fitText } from "../core/panic-text.js";
 import { REASONS as REASON_NUMBERS } from "../core/profile.js";
 import type { Reason } from "../device.js";
 import { newestRecord, type RamoopsEcc, type RamoopsRecord } from "../embed/ramoops.js";
 import { MmcError } from "../errors.js";
+import { ownBytes } from "../own-bytes.js";
 import { addTimeoutOption, imageHelp, parseChoice, parseSize } from "./options.js";
 import {
   color,
@@ -21,8 +23,6 @@ import { hex, type OpenedRegion, openRegion, type RegionOptions } from "./ramoop
 import { formatTime } from "./time.js";
 
 const REASONS = Object.keys(REASON_NUMBERS) as Reason[];
-/** More than a zone of any size takes, as of a log from a file. */
-const TEXT_BYTES_MAX = 2 ** 20;
 const ECC_SIZE_MAX = 127;
 
 interface HarvestOptions extends RegionOptions, Omit<PanicPathOptions, "timeout"> {
@@ -114,7 +114,7 @@ async function harvest(location: string, options: HarvestOptions): Promise<void>
     throw new MmcError("EILSEQ", `${record.name}: is compressed, and not by deflate; it cannot be read`);
   }
   if (record.bytes.length === 0) throw new MmcError("ENODATA", `${record.name}: has no text`);
-  const text = record.bytes.subarray(-TEXT_BYTES_MAX);
+  const text = ownBytes(fitText(record.bytes));
   const olderBytes = record.bytes.length - text.length;
   const { timeSec, timeNsec } = record;
   const what =

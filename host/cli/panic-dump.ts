@@ -101,6 +101,8 @@ export class PanicDump {
   readonly #area: DumpAreaOption;
   readonly #machine: NoteMachine;
   readonly #files: RawImage[] = [];
+  /** Ranges of the image. */
+  #foreign: { offset: number; sizeBytes: number }[] = [];
 
   private constructor(area: DumpAreaOption, machine: NoteMachine) {
     this.#area = area;
@@ -138,11 +140,9 @@ export class PanicDump {
       await checkDumpArea(image, area, dumpBytes);
     } catch (error) {
       if (!force || !(error instanceof MmcError) || error.code !== "EUCLEAN") throw error;
-      // What is left of it would be in the way of the next panic.
-      for (const one of await foreignEnds(image, area)) {
-        image.writeSync(area.offset + one.offset, new Uint8Array(one.sizeBytes));
-      }
-      image.syncSync();
+      this.#foreign = (await foreignEnds(image, area)).map((one) => {
+        return { offset: area.offset + one.offset, sizeBytes: one.sizeBytes };
+      });
     }
     const is64 = this.#machine === "x86-64" || this.#machine === "aarch64";
     return {
@@ -151,6 +151,13 @@ export class PanicDump {
       capacity: Math.max(1, this.regions.length),
       area,
     };
+  }
+
+  /** What --force gives up goes, when nothing is left that could be refused: it would be in the next panic's way. */
+  clearForeign(image: RawImage): void {
+    if (this.#foreign.length === 0) return;
+    for (const { offset, sizeBytes } of this.#foreign) image.writeSync(offset, new Uint8Array(sizeBytes));
+    image.syncSync();
   }
 
   close(): void {

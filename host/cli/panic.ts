@@ -330,6 +330,7 @@ export async function writePanic(
       if (type === "console") device.writeConsole(text);
       else device.writePmsg(text);
     }
+    dump?.clearForeign(image);
     arrange(attached, image.sizeBytes, imageArea, options);
     device.takeMediumFailure();
     device.clearTrace();

@@ -55,6 +55,7 @@ export type CoreExports = {
   cardState(): number;
   chooseZone(): number;
   newestZone(): number;
+  counterOf(reason: number): number;
   nextCounter(reason: number): number;
   payloadBytesMax(): number;
   zoneState(zone: number): number;

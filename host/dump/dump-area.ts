@@ -76,6 +76,8 @@ export function dumpAreaBytesOf(header: Uint8Array): number {
   return Number.isSafeInteger(bytes) ? bytes : 0;
 }
 
+const SEQUENCE_STEP_MAX = 2n ** 32n;
+
 function isSealed(header: Uint8Array): boolean {
   return (
     new DataView(header.buffer, header.byteOffset).getUint32(CRC_OFFSET, true) ===
@@ -98,13 +100,26 @@ export function headerWithState(header: Uint8Array, state: "removed" | "wiped"):
 
 /**
  * What an area of `areaBytes` holds, from the 512 bytes at its start and those at {@link dumpBackOffset}: up to two
- * dumps, the later one first; damaged ones last. Those that were removed are among them.
+ * dumps, the later one first; then one whose sequence is made up (docs/FORMAT.md); damaged ones last. Those that were
+ * removed are among them.
  */
 export function decodeDumpArea(front: Uint8Array, back: Uint8Array, areaBytes: number): CardDump[] {
   const found = [decodeHeader(front, "front", areaBytes), decodeHeader(back, "back", areaBytes)];
   const dumps = found.filter((dump) => dump !== null);
-  const order = (dump: CardDump) => (dump.state === "damaged" ? -1n : dump.sequence);
+  const standing = dumps.filter(({ state }) => state !== "damaged");
+  const order = (dump: CardDump) => {
+    if (dump.state === "damaged") return -2n;
+    const others = standing.filter((other) => other !== dump);
+    return isPlausible(dump.sequence, others[0]?.sequence) ? dump.sequence : -1n;
+  };
   return dumps.sort((a, b) => (order(a) > order(b) ? -1 : order(a) < order(b) ? 1 : 0));
+}
+
+/** Whether a sequence orders dumps: it is not further from 0, or from that of the other dump, than dumps can be. */
+function isPlausible(sequence: bigint, other: bigint | undefined): boolean {
+  if (sequence <= SEQUENCE_STEP_MAX) return true;
+  if (other === undefined || sequence >= 2n ** 62n - 1n) return false;
+  return (sequence > other ? sequence - other : other - sequence) <= SEQUENCE_STEP_MAX;
 }
 
 /** The dump to look at unless told otherwise: the newest complete one, else the newest of which there is something. */

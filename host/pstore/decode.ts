@@ -7,6 +7,7 @@ import { type AreaSource, pagedArea } from "./area-view.js";
 import { type Area, MAX_AREA_SIZE, openArea } from "./format.js";
 import { findGeometryIn, type Geometry, type GeometryOptions } from "./geometry.js";
 import { decodeKmsgZone } from "./kmsg-zone.js";
+import { largestSequence } from "./order.js";
 import type { InflateWhole } from "./payload.js";
 import type { PstoreRecord, ZoneInfo } from "./record.js";
 import { decodeRings } from "./rings.js";
@@ -106,6 +107,11 @@ function decodeOpened(
     if (rest !== undefined) remains.push(rest);
   }
   markDuplicates(records);
+  const sequences = zones.flatMap(({ sequence }) => (sequence === null ? [] : [sequence]));
+  const largest = largestSequence(sequences);
+  for (const record of [...records, ...erasedRecords]) {
+    record.outOfOrder = record.sequence !== null && record.sequence > largest;
+  }
   records.push(...ringRecords);
   remains.push(...ringRemains);
   return { geometry, records, erased: erasedRecords, remains, zones };

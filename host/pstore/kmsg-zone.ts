@@ -74,17 +74,16 @@ function readRecord(
   const inflated = header.compressed ? inflatePayload(payload, size, inflateWhole) : null;
   const isUndecodable = header.compressed && inflated === null;
   const reason = REASON_NAMES[header.reason] ?? "Unknown";
-  const count = header.counter | 0;
   const bytes = header.compressed
     ? (inflated?.bytes ?? ownBytes(payload))
-    : withHeaderLine(reason, count, payload);
+    : withHeaderLine(reason, header.counter | 0, payload);
   const isPart = seal !== null && seal.part > 0;
   return {
     name: recordName("kmsg", index, isUndecodable),
     type: "kmsg",
     id: index,
     reason,
-    count,
+    count: header.counter,
     timeSec: header.timeSec,
     timeNsec: header.timeNsec,
     size: bytes.length,
@@ -97,6 +96,7 @@ function readRecord(
     olderBytes: isPart ? seal.olderBytes : 0,
     lineBytes: isPart ? seal.lineBytes : 0,
     first: isPart ? seal.first : null,
+    outOfOrder: false,
     duplicateOf: null,
     state: isUndecodable ? "undecodable" : inflated !== null && !inflated.isWhole ? "salvaged" : "ok",
     bytes,

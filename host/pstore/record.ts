@@ -13,7 +13,7 @@ export interface PstoreRecord {
   id: number;
   /** `Panic`, `Oops`, `Emergency`, `Shutdown` or `Unknown`; empty for the rings. */
   reason: string;
-  /** The counter as Linux prints it, a signed 32-bit number; 0 for the rings. */
+  /** The counter, 0 … 2^32 - 1 (in `bytes` Linux prints it as a signed number); 0 for the rings. */
   count: number;
   /** Seconds since 1970 as stored, 0 if unknown and for the rings. */
   timeSec: bigint;
@@ -37,6 +37,8 @@ export interface PstoreRecord {
   lineBytes: number;
   /** The sequence of part 1 of its log; null if it is no part. */
   first: bigint | null;
+  /** The sequence is too far above all others to be one: it orders nothing, and nobody continues from it. */
+  outOfOrder: boolean;
   /** The name of a record before this one with the same sequence and bytes; null if there is none. */
   duplicateOf: string | null;
   /** `erased` only in `Decoded.erased` and `Decoded.remains`, `unfinished` only in the latter. */
@@ -114,6 +116,7 @@ export function bareRecord(
     olderBytes: 0,
     lineBytes: 0,
     first: null,
+    outOfOrder: false,
     duplicateOf: null,
     state: "ok",
     bytes,
