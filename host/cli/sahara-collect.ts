@@ -98,7 +98,7 @@ async function collect(from: string, folder: string | undefined, options: Collec
     keepGoing: options.keepGoing,
     isAllOrNothing: options.container !== undefined,
     images,
-    resume: resumed,
+    resume: resumed && { table: resumed.table, receivedBytes: resumed.receivedBytes },
   });
   const recordFd = openRecording(options.record);
   const progress = makeProgress("collecting");
