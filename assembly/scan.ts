@@ -6,7 +6,7 @@ import { headBlock, tailBlock } from "./buffers";
 import { NEVER } from "./clock";
 import { crc32cPrepare } from "./crc";
 import { claimHost } from "./driver/block";
-import { currentShadow, isLate, leftNs, shadow } from "./driver/shadow";
+import { isLate, leftNs, shadow } from "./driver/shadow";
 import { flushCache } from "./driver/switch";
 import { leadBack, restartCard } from "./driver/takeover";
 import { transferBlocks } from "./driver/transfer";
@@ -131,10 +131,9 @@ export function lookAgain(token: u32): i32 {
  * has taken it meanwhile. -EINVAL: CONFIG's area is none, or not on this card.
  */
 export function recoverArea(): i32 {
-  if (!areaFits(currentShadow().sectors)) return EINVAL;
   crc32cPrepare();
   const token = claimHost();
   if (token == 0) return EBUSY;
-  const status = scanZones(token);
+  const status = areaFits(shadow(token).sectors) ? scanZones(token) : EINVAL;
   return release(token) ? status : ECANCELED;
 }

@@ -173,8 +173,8 @@ const reasonInAnyCase: Rule = (what, value) => {
 export const PANIC_INPUT: Shape<PanicInput> = {
   text: required(either(string, bytes)),
   reason: reasonInAnyCase,
-  // As an s64 or as a u64: the record has its 64 bits.
-  timeSec: big(-(2n ** 63n), 2n ** 64n - 1n),
+  // What the record's header can say (s64).
+  timeSec: big(-(2n ** 63n), 2n ** 63n - 1n),
   timeNsec: whole(0, 999_999_999),
   parts: whole(1, PARTS_MAX),
   force: bool,

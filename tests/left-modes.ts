@@ -4,6 +4,7 @@ import * as assert from "uvu/assert";
 import type { Device } from "../host/device.js";
 import type { DeviceOptions } from "../host/device-options.js";
 import { Bus, CONTROL2_VDD_180, R1, REG } from "./bus.js";
+import { shadowAt } from "./machine.js";
 
 export interface LeftMode {
   /** What openMachine() needs for it. */
@@ -20,6 +21,8 @@ const HS_TIMING = 185;
 /** HS, DDR52, HS200 and HS400. */
 const DEVICE_TYPE = 0x57;
 const TUNED_ABOVE_KHZ = 100_000;
+/** Where Shadow (assembly/driver/shadow.ts) has `rca`: behind a u64 and `kind`. */
+const SHADOW_RCA = 12;
 
 function setTiming(bus: Bus, uhs: number, khz: number): void {
   bus.write16(REG.control2, CONTROL2_VDD_180 | uhs);
@@ -43,6 +46,8 @@ function sdLow(card: "sd" | "sdxc", uhs: number, khz: number): LeftMode {
       assert.is((bus.register(6, 0x80fffff0 + uhs, 64)[16] ?? 0) & 15, uhs);
       if (uhs === 0) bus.write8(REG.hostControl, 0x02);
       setTiming(bus, uhs, khz);
+      // The driver that brought it here knows the address that the card told.
+      new DataView(device.memory.buffer).setUint32(shadowAt(device.memory) + SHADOW_RCA, bus.rca, true);
     },
   };
 }

@@ -30,7 +30,7 @@ function open(options: DeviceOptions, oldRecords: number): Device {
   const device = Device.open(coreModule("release"), {
     sizeBytes: 512 * 1024,
     ...options,
-    deadlineUs: 60_000_000,
+    deadlineUs: OPENED_DEADLINE_US,
     area: { offset: OFFSET, kmsgSize: KMSG_BYTES, kmsgCount: ZONES, abi: "lp64" },
   });
   for (const text of OLD.slice(0, oldRecords)) {
@@ -39,6 +39,9 @@ function open(options: DeviceOptions, oldRecords: number): Device {
   device.flush();
   return device;
 }
+
+/** What open() was told. */
+const OPENED_DEADLINE_US = 60_000_000;
 
 function setDeadline(device: Device, deadlineUs: number): void {
   new DataView(device.memory.buffer).setUint32(CONFIG_DEADLINE_US, deadlineUs, true);
@@ -69,6 +72,7 @@ test("whenever one line fits into the time, the newest of a long text does", () 
       const device = open(options, oldRecords);
       const before = device.saveState();
       const run = (text: Uint8Array, deadlineUs: number) => {
+        setDeadline(device, OPENED_DEADLINE_US);
         device.loadState(before);
         setDeadline(device, deadlineUs);
         return device.panicWrite({ text, timeSec: 5n });
@@ -129,6 +133,7 @@ test("a card that is not slow takes all that the zone takes, whatever the deadli
       const device = open(options, oldRecords);
       const before = device.saveState();
       for (const deadlineUs of [200_000, 1_000_000, 10_000_000]) {
+        setDeadline(device, OPENED_DEADLINE_US);
         device.loadState(before);
         setDeadline(device, deadlineUs);
         const result = device.panicWrite({ text: textFor(60_000, false), timeSec: 5n });

@@ -236,7 +236,10 @@ test("a panic goes to the card: from ramoops, with its time, else from the conso
     const words = source === "ramoops" ? /sysrq|Kernel panic/ : /not syncing: x/;
     assert.match(Buffer.from(panic?.text ?? []).toString("latin1"), words);
     if (source === "ramoops") {
-      const [found] = readRamoops(region, ramoops).records;
+      const [found] = readRamoops(region, {
+        recordSize: ramoops.recordSize,
+        eccSize: ramoops.eccSize,
+      }).records;
       assert.is(record?.timeSec, found?.timeSec);
     }
     cpu.reboot_internal();

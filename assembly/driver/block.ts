@@ -19,7 +19,7 @@ import {
 import { identify } from "./enumerate";
 import { ALL_BITS, eraseErrors } from "./r1";
 import { powerCycle, powerUp } from "./setup";
-import { addressOf, clearDeadline, currentShadow, KIND_EMMC, mayCache, shadow } from "./shadow";
+import { addressOf, clearDeadline, KIND_EMMC, mayCache, shadow } from "./shadow";
 import { flushCache } from "./switch";
 import { quietController, restartCard, takeOverCard } from "./takeover";
 import { awaitReady, awaitReadyWithout, readRegister, transferBlocks } from "./transfer";
@@ -120,12 +120,13 @@ function tryRequest(token: u32, request: u32, lba: u32, count: u32): i32 {
 }
 
 function transfer(request: u32, lba: u32, count: u32): i32 {
-  const sectors = currentShadow().sectors;
-  if (count == 0 || count > <u32>BOUNCE_SECTORS || lba >= sectors || count > sectors - lba) return EINVAL;
+  if (count == 0 || count > <u32>BOUNCE_SECTORS) return EINVAL;
   const token = claimHost();
   if (token == 0) return EBUSY;
-  const status = tryRequest(token, request, lba, count);
-  if (request == WRITE && mayCache(token)) shadow(token).unflushed = 1;
+  const sectors = shadow(token).sectors;
+  const isThere = lba < sectors && count <= sectors - lba;
+  const status = isThere ? tryRequest(token, request, lba, count) : EINVAL;
+  if (isThere && request == WRITE && mayCache(token)) shadow(token).unflushed = 1;
   return release(token) ? status : ECANCELED;
 }
 
@@ -147,11 +148,12 @@ export function blockWrite(lba: u32, count: u32): i32 {
  * blockRead(); -EIO, too, if some of it is write-protected: that keeps its bytes, the rest may be erased.
  */
 export function blockErase(first: u32, last: u32): i32 {
-  if (first > last || last >= currentShadow().sectors) return EINVAL;
+  if (first > last) return EINVAL;
   const token = claimHost();
   if (token == 0) return EBUSY;
-  const status = tryRequest(token, ERASE, first, last - first + 1);
-  if (shadow(token).erasesToOnes != 0 && mayCache(token)) shadow(token).unflushed = 1;
+  const isThere = last < shadow(token).sectors;
+  const status = isThere ? tryRequest(token, ERASE, first, last - first + 1) : EINVAL;
+  if (isThere && shadow(token).erasesToOnes != 0 && mayCache(token)) shadow(token).unflushed = 1;
   return release(token) ? status : ECANCELED;
 }
 
