@@ -1,6 +1,6 @@
-// `mmcpstore sample KIND`: a file of the kind that another command reads, made on the spot, the same in each run: what
-// the examples of help and documentation begin with. What this project writes itself (records, dumps, cores, containers)
-// is written by it; a guest's ramoops and a phone's Minidump are laid out here. Never replaces a file.
+// `mmcpstore sample KIND`: a file of the kind that another command reads, made on the spot, the same in each run:
+// what the examples of help and documentation begin with. What this project writes itself (records, dumps, cores,
+// containers) is written by it; a guest's ramoops and a phone's Minidump are laid out here. Never replaces a file.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
