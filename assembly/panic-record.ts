@@ -292,8 +292,8 @@ function takeNumber(part: u32): void {
 }
 
 /**
- * Seal, body, then header: the header's sector is the commit. -EFBIG: a shorter record may fit into the time; -EOVERFLOW:
- * none does; else what the card or the bus had.
+ * Seal, body, then header: the header's sector is the commit. -EFBIG: a shorter record may fit into the time;
+ * -EOVERFLOW: none does; else what the card or the bus had.
  */
 function writeRecord(token: u32, zone: u32, part: u32): i32 {
   const r = record();

@@ -243,7 +243,7 @@ usage("wrong usage: exit 2, one line, a hint", async () => {
     [["ls", image, "--cpus", "0"], /--cpus 0: must be 1 to 8192/],
     [["ls", image, "--cpus", "2.5"], /--cpus 2.5: must be 1 to 8192/],
     [[...panic, "--console", demoLog], /--console: no medium states the size of a ring; give --console-size/],
-    [[...panic, "--pmsg", "-", "--console", "-"], /-: standard input can be read once/],
+    [[...panic, "--pmsg", "-", "--console", "-"], /--pmsg -: standard input can be one of them only/],
     [["ls", image, "--offset", "100"], /--offset 100: must be a multiple of 512/],
     [["ls", image, "--size", "0"], /--size 0: must be at least 4096/],
     [["ls", image, "--abi", "arm64"], /--abi arm64: is not one of lp64, i386/],
@@ -534,9 +534,9 @@ bad("for each command: missing, directory, empty, tiny, truncated, no partition,
     [small, ["--kmsg-size", "64K"], everybody, /--kmsg-size 65536: is larger than the area \(32768 bytes\)/],
     [small, ["--pmsg-size", "16K", "--kmsg-size", "32K"], everybody, /sizes add up to 49152/],
     [plain, ["--partition", "3"], everybody, /--partition 3: .* has no partition table/],
-    [plain, ["--offset", "1G"], everybody, /--offset 1073741824: beyond the end/],
-    [plain, ["--size", "1G"], everybody, /--size 1073741824: reaches beyond the end/],
-    [plain, ["--kmsg-size", "1G"], everybody, /--kmsg-size 1073741824: is larger than the area/],
+    [plain, ["--offset", "1G"], everybody, /--offset 1G: beyond the end/],
+    [plain, ["--size", "1G"], everybody, /--size 1G: reaches beyond the end/],
+    [plain, ["--kmsg-size", "1G"], everybody, /--kmsg-size 1G: is larger than the area/],
     ["/dev/null", [], everybody, /neither a file nor a block device/],
   ];
   const lines = cases.flatMap(([path, options, names, pattern]) =>
@@ -616,7 +616,7 @@ changing("format: a sparse blank image that every command takes", async () => {
   await ok(["panic", other, "--log", demoLog, ...sizes]);
   const [row] = JSON.parse((await ok(["ls", other, "--json"])).out) as [{ offset: number; state: string }];
   assert.equal([row.offset, row.state], [64 * KIB, "ok"]);
-  await fails(["format", fresh(), "--size", "8K", "--kmsg-size", "64K"], 1, /--kmsg-size 65536: is larger/);
+  await fails(["format", fresh(), "--size", "8K", "--kmsg-size", "64K"], 1, /--kmsg-size 64K: is larger/);
 });
 
 changing("format on a full disk leaves nothing", async () => {

@@ -82,7 +82,7 @@ test("every target of asconfig.json has its rules here", () => {
 async function functionTexts(target: string): Promise<string[]> {
   const { default: binaryen } = await import("binaryen");
   const module = binaryen.readBinary(binaryOf(target));
-  const text = module.emitText();
+  const [text = ""] = module.emitText().split("\n ;; custom section");
   module.dispose();
   return text.split("\n (func ").slice(1);
 }
@@ -165,9 +165,15 @@ async function assemble(text: string): Promise<Uint8Array> {
 
 // ---- the same bytes again ----
 
+/** Without the section that scripts/build.mjs puts behind what asc made: kind, size, name, SHA-256 and target. */
+function asCompiled(target: string): Uint8Array {
+  const binary = binaryOf(target);
+  return binary.subarray(0, binary.length - 2 - 1 - "mmcpstore.build".length - 32 - target.length);
+}
+
 for (const target of ["release", "explore"]) {
   test(`${target}: a second compilation gives the same bytes`, async () => {
-    assert.ok(sameBytes(await compileTarget(target), binaryOf(target)), `${target}.wasm differs`);
+    assert.ok(sameBytes(await compileTarget(target), asCompiled(target)), `${target}.wasm differs`);
   });
 }
 

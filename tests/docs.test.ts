@@ -46,8 +46,8 @@ function runBlock(where: string, block: DocBlock, cwd: string): string {
   let all = "";
   for (const { line, shown } of commandsOf(block)) {
     const printed = run(`${where}: ${line}`, "bash", ["-e", "-o", "pipefail", "-c", line], cwd);
-    if (shown !== null) {
-      assert.ok(isAsShown(shown, printed), `${where}: ${line}\nshown:\n${shown}\nprinted:\n${printed}`);
+    if (shown !== null && !isAsShown(shown, printed)) {
+      throw new Error(`${where}: ${line}\nshown:\n${shown}\nprinted:\n${printed}`);
     }
     all += printed;
   }

@@ -598,7 +598,7 @@ test("wrong use and bad places are refused in a line", () => {
   fails(1, /is no ELF core and begins no dump area/, "core", "ls", LOG);
   fails(1, /is no ELF core and begins no dump area/, "core", "ls", IMAGE);
   fails(1, /no dump in the 1048576 bytes at 3145728/, "core", "ls", IMAGE, "--offset", "3M");
-  fails(1, /--offset 4194304: leaves 0 bytes/, "core", "ls", IMAGE, "--offset", "4M");
+  fails(1, /--offset 4M: leaves 0 bytes/, "core", "ls", IMAGE, "--offset", "4M");
   fails(
     1,
     /--size 4096: a dump area has at least 12288/,

@@ -45,7 +45,8 @@ function area(): Uint8Array {
   return bytes;
 }
 
-const SIZES = { ...KMSG, ftraceSize: 4096, cpus: 1 };
+const { kmsgSize, abi } = KMSG;
+const SIZES = { kmsgSize, abi, pmsgSize: 4096, consoleSize: 4096, ftraceSize: 4096, cpus: 1 };
 const KINDS = [
   "kmsg salvaged compressed",
   "kmsg ok",

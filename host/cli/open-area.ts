@@ -84,7 +84,7 @@ export async function withWritableArea<R>(
   }
 }
 
-/** @throws MmcError EMEDIUMTYPE the image is another container, or too small to be anything else than what it begins like */
+/** @throws MmcError EMEDIUMTYPE the image is another container, or too small to be else than what it begins like */
 async function checkIsNoContainer(image: Image, options: ImageOptions): Promise<void> {
   const isGiven = options.offset !== undefined || options.size !== undefined;
   // Whoever says where the area is may have found it in a container.

@@ -40,8 +40,8 @@ function mustBeOver(call: string, said: unknown): void {
 }
 
 /**
- * `pattern`: what the range is full of then; a medium that cannot erase gets it in pieces, and `tell` how many bytes are
- * done before each.
+ * `pattern`: what the range is full of then; a medium that cannot erase gets it in pieces, and `tell` how many bytes
+ * are done before each.
  */
 function eraseOf(
   medium: Reached,

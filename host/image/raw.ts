@@ -183,8 +183,8 @@ export class RawImage implements Image {
 
 /**
  * Opens a file or a block device as it is.
- * A file is locked until the image is closed: by one writer, or by readers; somebody else's lock is waited for up to two
- * seconds.
+ * A file is locked until the image is closed: by one writer, or by readers; somebody else's lock is waited for up to
+ * two seconds.
  * @throws MmcError ENOENT, EACCES, EISDIR, EBUSY (a mounted block device, a file that this process has open for writing
  * already, or that another process has open), EINVAL (empty, or neither a file
  * nor a block device), EROFS (a URL or a gzip file for writing, a read-only file system), ENODEV (no size).

@@ -23,8 +23,8 @@ export interface Decoded {
   /** Removed records whose bytes the seal still proves, by zone index; of the others nothing can be said. */
   erased: PstoreRecord[];
   /**
-   * Zones that show no record, and hold bytes of one that nothing proves: `erased`, removed by Linux or by an `rm --wipe`
-   * that was cut, and `unfinished`, a write that was cut. Without text of their own.
+   * Zones that show no record, and hold bytes of one that nothing proves: `erased`, removed by Linux or by an
+   * `rm --wipe` that was cut, and `unfinished`, a write that was cut. Without text of their own.
    */
   remains: PstoreRecord[];
   /** In the order of the medium. */

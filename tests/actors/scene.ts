@@ -105,8 +105,18 @@ export function panicElsewhere(device: Device, text: Uint8Array, force: boolean)
   return device.core.panicRun(token, text.length);
 }
 
+/** The area's layout, as a reader is told it. */
+const GEOMETRY = {
+  kmsgSize: 4096,
+  abi: ABI,
+  pmsgSize: 1024,
+  consoleSize: 1024,
+  ftraceSize: 512,
+  cpus: 1,
+} as const;
+
 export function recordsOf(device: Device): PstoreRecord[] {
-  return decodeArea(device.medium().slice(AREA_OFFSET, AREA_END), AREA).records;
+  return decodeArea(device.medium().slice(AREA_OFFSET, AREA_END), GEOMETRY).records;
 }
 
 /** A text that fits a record stands there as it is. */
