@@ -1,6 +1,7 @@
-// The two types of WebAssembly that the public API names, for programs that are compiled without lib "dom", as most of
-// Node's are: TypeScript knows WebAssembly from there alone, and what it does not know becomes `any` under
-// skipLibCheck. Where something else declares WebAssembly (lib "dom" or "webworker", Deno, Bun), nothing is added to it. Types only.
+// The two types of WebAssembly that the public API names, for programs that are compiled without lib "dom", as most
+// of Node's are: TypeScript knows WebAssembly from there alone, and what it does not know becomes `any` under
+// skipLibCheck. Where something else declares WebAssembly (lib "dom" or "webworker", Deno, Bun), nothing is added to
+// it. Types only.
 
 declare const brand: unique symbol;
 

@@ -601,7 +601,7 @@ test("wrong use and bad places are refused in a line", () => {
   fails(1, /--offset 4M: leaves 0 bytes/, "core", "ls", IMAGE, "--offset", "4M");
   fails(
     1,
-    /--size 4096: a dump area has at least 12288/,
+    /--size (4096|4K): a dump area has at least 12288/,
     "core",
     "ls",
     IMAGE,
