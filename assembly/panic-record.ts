@@ -108,6 +108,11 @@ const SHORTENINGS_MAX: u32 = 5;
 /** A header that must not be seen is written so often. */
 const WITHDRAWALS_MAX: u32 = 2;
 
+/** A time that was measured: 0 means that none was, and a clock may stand still or be coarse. */
+function measured(lengthNs: u64): u64 {
+  return lengthNs > 0 ? lengthNs : 1;
+}
+
 /** True if it is the zone that failed and not the way to it: another zone may do. */
 export function blamesZone(status: i32): bool {
   return status == EIO || status == ENOMSG;
@@ -188,7 +193,7 @@ function measureSector(token: u32, zone: u32): i32 {
     let status = transferBlocks(token, true, zoneFirstLba(zone), 1, PANIC_HEAD_BLOCK, writeFlags(token));
     if (status == OK) status = makeDurable(token);
     if (status != OK) return status;
-    const sectorNs = portNowNs(token) - from;
+    const sectorNs = measured(portNowNs(token) - from);
     if (r.sectorNs == 0 || sectorNs < r.sectorNs) r.sectorNs = sectorNs;
     if (sectorNs < SLOW_NS) break;
   }
@@ -209,7 +214,7 @@ function fitRecord(token: u32, zone: u32, part: u32): i32 {
   const from = portNowNs(token);
   let status = transferBlocks(token, false, zoneFirstLba(zone), 1, PANIC_HEAD_BLOCK, 0);
   if (status != OK) return status;
-  r.readNs = portNowNs(token) - from;
+  r.readNs = measured(portNowNs(token) - from);
   r.erasures = hasLiveHeader() ? 1 : 0;
   if (hasTimeFor(token, recordSectors())) return OK;
   // In a zone that holds nothing the record's own first sectors show how fast the card is.
@@ -257,7 +262,7 @@ function writeBody(token: u32, zone: u32, sectors: u32): i32 {
     if (status != OK) return status;
     done += count;
     if (!isHurried) continue;
-    const sectorNs = (portNowNs(token) - beganNs) / (done - 1);
+    const sectorNs = measured((portNowNs(token) - beganNs) / (done - 1));
     if (i == 0 || sectorNs > r.sectorNs) r.sectorNs = sectorNs;
     // With seal and header: the first sector tells whether all of it fits, later ones whether it still does.
     if (i == 0 ? !hasTimeFor(token, sectors - done) : neededNs(token, sectors - done) > leftNs(token))
@@ -319,7 +324,7 @@ function writeRecord(token: u32, zone: u32, part: u32): i32 {
   if (status == OK) {
     if (!holds(token)) return ECANCELED;
     if (load<u64>(RESULT_COMMIT_NS_LOW) == 0) store<u64>(RESULT_COMMIT_NS_LOW, portNowNs(token));
-    r.sectorNs = (portNowNs(token) - bodyNs) / sectors;
+    r.sectorNs = measured((portNowNs(token) - bodyNs) / sectors);
     if (!step(token, STEP_VERIFY, zone)) return ECANCELED;
     status = verifySectors(token, zone, 0, sectors);
   }
