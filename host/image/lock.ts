@@ -23,6 +23,11 @@ let addon: Addon | null | undefined;
 
 function loadAddon(): Addon | null {
   if (addon !== undefined) return addon;
+  // Deno has not all of libuv's symbols: the linker would end the process, which no `catch` sees.
+  if ("Deno" in globalThis) {
+    addon = null;
+    return addon;
+  }
   try {
     addon = createRequire(import.meta.url)("fs-native-extensions") as Addon;
   } catch {
