@@ -51,7 +51,7 @@ function readSurely(token: u32, lba: u32, ptr: usize): i32 {
   let refusals: u32 = 0;
   for (let i: u32 = 0; i < READS_MAX; i++) {
     status = transferBlocks(token, false, lba, 1, ptr, 0);
-    if (status == OK || status == ENOMEDIUM || !hasTime(token)) return status;
+    if (status == OK || status == ENOMEDIUM || status == ECANCELED || !hasTime(token)) return status;
     if (status == EIO && ++refusals > 1) return status;
     let back: i32 = OK;
     if (i == 1) back = leadBack(token);
@@ -64,9 +64,10 @@ function readSurely(token: u32, lba: u32, ptr: usize): i32 {
   return status;
 }
 
-/** True if no zone can be blamed: the card is gone, or another one, or no way leads to it. */
+/** True if no zone can be blamed: the card is gone, or another one, or no way leads to it; or the host is lost. */
 function isHopeless(token: u32, status: i32): bool {
-  return status == ENOMEDIUM || status == ENODEV || (status != OK && shadow(token).identified == 0);
+  if (status == ENOMEDIUM || status == ENODEV || status == ECANCELED) return true;
+  return status != OK && shadow(token).identified == 0;
 }
 
 /** What is in a zone, or that it cannot be told. An errno only if there is no use in going on. */
